@@ -1,0 +1,1 @@
+"""Pull raw records from a source and land them untouched."""

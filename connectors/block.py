@@ -1,0 +1,53 @@
+"""A block of raw rows: what every reader yields and the mapping engine takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+ROW = "_row"
+MALFORMED = pa.schema([(ROW, pa.int64()), ("raw", pa.binary()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True)
+class Block:
+    """``table``: string columns as found, plus ``_row``. ``malformed``: ``_row``, ``raw`` bytes, ``reason``.
+
+    Reasons: ``column-count``, ``quote``, ``undecodable``, ``nul-character``, ``carriage-return``, ``not-an-object``.
+    """
+
+    table: pa.Table
+    malformed: pa.Table
+
+
+def table_schema(columns: Sequence[str]) -> pa.Schema:
+    """Every column a string, then the row number."""
+    return pa.schema([*((name, pa.string()) for name in columns), (ROW, pa.int64())])
+
+
+def malformed_table(rows: Sequence[int], raw: Sequence[bytes], reasons: Sequence[str]) -> pa.Table:
+    return pa.table([rows, raw, reasons], schema=MALFORMED)
+
+
+def regrouped(blocks: Iterable[Block], block_rows: int) -> Iterator[Block]:
+    """The same rows in blocks of ``block_rows`` (the last one shorter). The first block always comes, even if empty."""
+    held: list[Block] = []
+    yielded = False
+    for block in blocks:
+        held.append(block)
+        while sum(part.table.num_rows for part in held) >= block_rows:
+            whole = _joined(held)
+            yield Block(whole.table.slice(0, block_rows), whole.malformed)
+            yielded = True
+            held = [Block(whole.table.slice(block_rows), MALFORMED.empty_table())]
+    if held and (not yielded or any(part.table.num_rows or part.malformed.num_rows for part in held)):
+        yield _joined(held)
+
+
+def _joined(parts: Sequence[Block]) -> Block:
+    return Block(
+        pa.concat_tables([part.table for part in parts]).combine_chunks(),
+        pa.concat_tables([part.malformed for part in parts]).combine_chunks(),
+    )

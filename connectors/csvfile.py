@@ -1,0 +1,296 @@
+"""CSV bytes → blocks of string columns with row numbers, and the lines that cannot be read.
+
+One physical line is one row unless the source says ``multiline``: a quote that is never closed then costs its own line
+and not the rest of the file. Lines are told apart with numpy over the bytes, rows are parsed by pyarrow.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from connectors.block import ROW, Block, malformed_table, regrouped, table_schema
+from connectors.errors import FatalError
+from connectors.textfile import Encoding, Opener, TextBlock, find_encoding, refuse_other_kinds, text_blocks, unpacked
+
+NEWLINE, RETURN, QUOTE = 10, 13, 34
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a CSV file is written. ``nulls``: an unquoted empty value is null, a quoted one the empty string.
+
+    ``header_row`` is the number of the header's row: 1 as a spreadsheet counts, 0 where the header is not counted.
+    """
+
+    encodings: tuple[str, ...] = ("utf-8",)
+    delimiter: str = ","
+    multiline: bool = False
+    nulls: bool = False
+    header_row: int = 1
+
+
+def blocks(opener: Opener, name: str, form: Form, block_rows: int = 65536) -> Iterator[Block]:
+    """The rows of one file, in order, in bounded memory; the first block comes even when there is no row.
+
+    FatalError: ``file-empty``, ``file-is-html``, ``file-is-spreadsheet``, ``file-encoding``, ``file-header``,
+    ``columns-repeated``, ``file-truncated``, ``file-line-too-long``.
+    """
+    opener = unpacked(opener)
+    refuse_other_kinds(opener, name)
+    encoding = find_encoding(opener, name, form.encodings)
+    parts = _multiline(opener, name, form, encoding) if form.multiline else _lines(opener, name, form, encoding)
+    yield from regrouped(parts, block_rows)
+
+
+def _lines(opener: Opener, name: str, form: Form, encoding: Encoding) -> Iterator[Block]:
+    columns: list[str] | None = None
+    row = form.header_row
+    for text in text_blocks(opener, name, encoding):
+        count = text.data.count(b"\n") + (not text.data.endswith(b"\n"))
+        skip = 0
+        if columns is None:
+            skip, columns = _header(text, name, form)
+            if columns is None:
+                row += count
+                continue
+        block = _parsed(text, columns, form, row, skip)
+        last = row + count - 1
+        if not text.raw.endswith(b"\n") and (encoding.cut or (pc.max(block.malformed[ROW]).as_py() == last)):
+            raise FatalError("file-truncated", file=name, row=last)
+        row += count
+        yield block
+    if columns is None:
+        raise FatalError("file-empty", file=name)
+
+
+def _header(text: TextBlock, name: str, form: Form) -> tuple[int, list[str] | None]:
+    """The number of lines up to and with the header, and its names; None when every line is blank."""
+    for index, line in enumerate(io.BytesIO(text.data)):
+        content = line.decode().strip("\ufeff \t\r\n")
+        if not content:
+            continue
+        try:
+            names = next(csv.reader([content], delimiter=form.delimiter, strict=True))
+        except csv.Error:
+            raise FatalError("file-header", file=name, row=index + form.header_row) from None
+        if "\r" in content or "\x00" in content:
+            raise FatalError("file-header", file=name, row=index + form.header_row)
+        names = [part.strip("\ufeff \t") for part in names]
+        if repeated := sorted({part for part in names if names.count(part) > 1} | ({ROW} & set(names))):
+            raise FatalError("columns-repeated", file=name, columns=", ".join(part or "(empty)" for part in repeated))
+        return index + 1, names
+    return 0, None
+
+
+def _parsed(text: TextBlock, columns: Sequence[str], form: Form, first_row: int, skip: int) -> Block:
+    """The rows of one block of whole lines; line ``i`` of the block is row ``first_row + i``."""
+    whole = text.data if text.data.endswith(b"\n") else text.data + b"\n"
+    data = np.frombuffer(whole, np.uint8)
+    newlines = np.flatnonzero(data == NEWLINE)
+    starts = np.concatenate(([0], newlines[:-1] + 1))
+    ends = newlines.copy()
+    while (trailing := (ends > starts) & (data[ends - 1] == RETURN)).any():
+        ends -= trailing
+
+    reasons = np.full(len(newlines), "", dtype="U20")
+    reasons[_irregular_quotes(data, starts, ends, newlines, ord(form.delimiter))] = "quote"
+    returns = np.flatnonzero(data == RETURN)
+    after = data[returns + 1]
+    reasons[np.searchsorted(newlines, returns[(after != NEWLINE) & (after != RETURN)])] = "carriage-return"
+    reasons[np.searchsorted(newlines, np.flatnonzero(data == 0))] = "nul-character"
+    reasons[text.bad] = "undecodable"
+    blank = ends == starts
+    blank[text.bad] = False
+    blank[:skip] = True
+
+    plain = np.flatnonzero((reasons == "") & ~blank)
+    if len(plain) == len(newlines):
+        buffer = whole
+    else:
+        chosen = np.zeros(len(newlines), dtype=bool)
+        chosen[plain] = True
+        buffer = data[np.repeat(chosen, newlines - starts + 1)].tobytes()
+    table, refused = _bulk(buffer, columns, form.delimiter)
+    reasons[plain[refused]] = "column-count"
+    numbers = [np.delete(plain, refused)]
+    tables = [table]
+
+    raw = text.raw.split(b"\n") if ((reasons != "") & ~blank).any() else []
+    odd = np.flatnonzero((reasons == "quote") & ~blank)
+    if len(odd):
+        readable, rows = _one_by_one(whole, starts[odd], ends[odd], columns, form.delimiter)
+        reasons[odd[readable]] = ""
+        numbers.append(odd[readable])
+        tables.append(rows)
+    places = np.concatenate(numbers).astype(np.int64)
+    result = pa.concat_tables(tables).append_column(ROW, pa.array(places + first_row))
+    if len(odd):
+        result = result.take(pa.array(np.argsort(places, kind="stable")))
+    lost = np.flatnonzero((reasons != "") & ~blank)
+    malformed = malformed_table(
+        (lost + first_row).tolist(), [raw[index].rstrip(b"\r") for index in lost], reasons[lost].tolist()
+    )
+    return Block(result, malformed)
+
+
+def _irregular_quotes(data: Any, starts: Any, ends: Any, newlines: Any, delimiter: int) -> Any:
+    """Lines whose quotes are not all at the edges of a value or doubled inside one; they might swallow what follows."""
+    quotes = np.flatnonzero(data == QUOTE)
+    if not len(quotes):
+        return np.empty(0, dtype=np.int64)
+    line = np.searchsorted(newlines, quotes)
+    first = np.searchsorted(quotes, starts)
+    opening = (np.arange(len(quotes)) - first[line]) % 2 == 0
+    before, after = data[quotes - 1], data[quotes + 1]
+    opens = (quotes == starts[line]) | (before == delimiter) | (before == QUOTE)
+    closes = (quotes + 1 == ends[line]) | (after == delimiter) | (after == QUOTE)
+    irregular = line[np.where(opening, ~opens, ~closes)]
+    uneven = np.flatnonzero(np.diff(first, append=len(quotes)) % 2)
+    return np.union1d(irregular, uneven)
+
+
+def _bulk(buffer: bytes, columns: Sequence[str], delimiter: str) -> tuple[pa.Table, Any]:
+    """Lines with regular quotes → table, and the 0-based places of those with another number of values."""
+    refused: list[int] = []
+
+    def refuse(row: pacsv.InvalidRow) -> str:
+        refused.append(row.number - 1)
+        return "skip"
+
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    if not buffer:
+        return schema.empty_table(), np.empty(0, dtype=np.int64)
+    table = pacsv.read_csv(
+        pa.BufferReader(buffer),
+        # one thread and one block: only then are the numbers of refused rows known
+        read_options=pacsv.ReadOptions(use_threads=False, column_names=list(columns), block_size=len(buffer) + 1),
+        parse_options=pacsv.ParseOptions(delimiter=delimiter, invalid_row_handler=refuse),
+        convert_options=pacsv.ConvertOptions(column_types=schema, strings_can_be_null=False),
+    )
+    return table, np.array(refused, dtype=np.int64)
+
+
+def _one_by_one(
+    whole: bytes, starts: Any, ends: Any, columns: Sequence[str], delimiter: str
+) -> tuple[list[int], pa.Table]:
+    """The few lines with stray quotes: a quote inside an unquoted value is kept, anything else stays malformed."""
+    readable, rows = [], []
+    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        try:
+            values = next(csv.reader([whole[start:end].decode()], delimiter=delimiter, strict=True))
+        except csv.Error:
+            continue
+        if len(values) == len(columns):
+            readable.append(place)
+            rows.append(values)
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    arrays = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+    return readable, pa.table(arrays, schema=schema) if rows else schema.empty_table()
+
+
+def _multiline(opener: Opener, name: str, form: Form, encoding: Encoding) -> Iterator[Block]:
+    """Values may hold line breaks: one record is one row, and quotes must balance over the whole file."""
+    if not encoding.clean:
+        raise FatalError("file-encoding", file=name, encodings=encoding.name, lines=1)
+    texts = text_blocks(opener, name, encoding)
+    first = next(texts)
+    skip, columns = _header(first, name, form)
+    if columns is None:
+        raise FatalError("file-empty", file=name)
+    head = first.data.split(b"\n", skip)[skip] if first.data.count(b"\n") >= skip else b""
+    source = _Concatenated(_balanced(head, texts, name, encoding))
+    schema = pa.schema([(column, pa.string()) for column in columns])
+    refused: list[pacsv.InvalidRow] = []
+
+    def refuse(row: pacsv.InvalidRow) -> str:
+        refused.append(row)
+        return "skip"
+
+    offset = form.header_row + skip - 1
+    empty = Block(table_schema(columns).empty_table(), malformed_table([], [], []))
+    yield empty
+    if not source.peek():
+        return
+    reader = pacsv.open_csv(
+        pa.PythonFile(source, "r"),
+        read_options=pacsv.ReadOptions(use_threads=False, column_names=columns, block_size=1 << 22),
+        parse_options=pacsv.ParseOptions(
+            delimiter=form.delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=refuse
+        ),
+        convert_options=pacsv.ConvertOptions(
+            column_types=schema,
+            strings_can_be_null=form.nulls,
+            null_values=[""],
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    record, reported = 1, 0
+    for batch in reader:
+        skipped = np.array([row.number for row in refused if row.number >= record], dtype=np.int64)
+        numbers = np.setdiff1d(np.arange(record, record + batch.num_rows + len(skipped)), skipped)[: batch.num_rows]
+        record = int(numbers[-1]) + 1 if len(numbers) else record
+        table = pa.Table.from_batches([batch]).append_column(ROW, pa.array(numbers + offset))
+        yield Block(table if form.nulls else _without_blank(table), _refused(refused[reported:], offset))
+        reported = len(refused)
+    if reported < len(refused):
+        yield Block(empty.table, _refused(refused[reported:], offset))
+
+
+def _without_blank(table: pa.Table) -> pa.Table:
+    """pyarrow gives an empty line as a row of empty values: only so does it count."""
+    filled: Any = None
+    for column in table.drop_columns([ROW]).columns:
+        here = pc.not_equal(column, "")
+        filled = here if filled is None else pc.or_(filled, here)
+    return table.filter(filled)
+
+
+def _refused(rows: Sequence[pacsv.InvalidRow], offset: int) -> pa.Table:
+    return malformed_table(
+        [row.number + offset for row in rows],
+        [(row.text or "").encode() for row in rows],
+        ["column-count"] * len(rows),
+    )
+
+
+def _balanced(head: bytes, texts: Iterable[TextBlock], name: str, encoding: Encoding) -> Iterator[bytes]:
+    """Passes blocks on; FatalError at the end when a quote is still open or the last character is cut."""
+    quotes, lines, last = head.count(b'"'), head.count(b"\n"), head
+    yield head
+    for text in texts:
+        quotes += text.data.count(b'"')
+        lines += text.data.count(b"\n")
+        last = text.data
+        yield text.data
+    if quotes % 2 or (encoding.cut and not last.endswith(b"\n")):
+        raise FatalError("file-truncated", file=name, row=lines + 1)
+
+
+class _Concatenated(io.RawIOBase):
+    """An iterator of byte blocks as a stream."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts, self._rest = parts, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def peek(self) -> bytes:
+        while not self._rest and (part := next(self._parts, None)) is not None:
+            self._rest = part
+        return self._rest
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self.peek()[: len(buffer)]
+        buffer[: len(chunk)] = chunk
+        self._rest = self._rest[len(chunk) :]
+        return len(chunk)

@@ -1,0 +1,34 @@
+"""Landed bytes → blocks of raw string columns with row numbers, whatever the connector that landed them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from connectors import csvfile, jsonpages
+from connectors.block import ROW, Block, regrouped
+from connectors.errors import FatalError
+from connectors.landing import LandedFile, Landing
+from connectors.source import FilesOptions, RestOptions, Source
+
+__all__ = ["ROW", "Block", "blocks"]
+
+
+def blocks(source: Source, landed: LandedFile, landing: Landing, block_rows: int = 65536) -> Iterator[Block]:
+    """The rows of one landed file, in order; columns as found, missing or unknown ones are not judged here.
+
+    A database extract is CSV in UTF-8 where an unquoted empty value is null; its first record is row 1. FatalError
+    when the file cannot be read as what the source says it is.
+    """
+    options = source.options
+    if isinstance(options, RestOptions):
+        with landing.open(landed) as stream:
+            page = stream.read(options.page_bytes + 1)
+        if len(page) > options.page_bytes:
+            raise FatalError("page-not-records", file=landed.name, records=options.records)
+        yield from regrouped([jsonpages.block(page, landed.name, options.records, options.columns)], block_rows)
+        return
+    if isinstance(options, FilesOptions):
+        form = csvfile.Form(options.encodings, options.delimiter, options.multiline)
+    else:
+        form = csvfile.Form(multiline=True, nulls=True, header_row=0)
+    yield from csvfile.blocks(lambda: landing.open(landed), landed.name, form, block_rows)

@@ -1,0 +1,278 @@
+"""A source: one folder under ``connectors/sources/``, read and validated before anything else is done with it.
+
+Light on purpose (standard library, PyYAML, pydantic): the Airflow DAG folder imports it each time it is parsed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from connectors.errors import FatalError, UsageError
+
+PACKAGED = Path(__file__).parent / "sources"
+DESCRIPTION = "source.yml"
+
+
+def _positive(value: dt.timedelta) -> dt.timedelta:
+    if value <= dt.timedelta(0):
+        raise ValueError("must be longer than zero")
+    return value
+
+
+def _cron(value: str) -> str:
+    if len(value.split()) != 5:
+        raise ValueError("must be a cron expression of five fields")
+    return value
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
+Duration = Annotated[dt.timedelta, AfterValidator(_positive)]
+Cron = Annotated[str, AfterValidator(_cron)]
+Columns = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Text(_Strict):
+    """One text in Chinese and English."""
+
+    zh: Annotated[str, StringConstraints(min_length=1)]
+    en: Annotated[str, StringConstraints(min_length=1)]
+
+
+class AsOf(_Strict):
+    """Where a batch's as-of comes from: a raw column, or a constant when the landing carries none."""
+
+    column: str | None = None
+    date: dt.date | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.column is None) == (self.date is None):
+            raise ValueError("name exactly one of `column` and `date`")
+        return self
+
+
+class Volume(_Strict):
+    """Bounds on the rows of one batch; ``times_usual`` compares with the source's earlier batches."""
+
+    min: Annotated[int, Field(ge=0)] = 0
+    max: Annotated[int, Field(gt=0)]
+    times_usual: Annotated[float, Field(gt=1)] = 10
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError("`min` is above `max`")
+        return self
+
+
+class Options(_Strict):
+    """What every connector knows: the raw columns the agreement with the department names."""
+
+    columns: Columns = ()
+
+
+class RestOptions(Options):
+    """Paged JSON over HTTPS with OAuth2 client credentials; the names a server uses for its parameters and keys."""
+
+    connector: Literal["rest"] = "rest"
+    path: Annotated[str, StringConstraints(pattern=r"^/")]
+    token_path: Annotated[str, StringConstraints(pattern=r"^/")] = "/oauth/token"
+    scope: str | None = None
+    records: str = "records"
+    total: str = "total"
+    page_parameter: str = "page"
+    size_parameter: str = "page_size"
+    since_parameter: str = "updated_since"
+    until_parameter: str = "updated_until"
+    page_size: Annotated[int, Field(ge=1, le=1000)] = 500
+    watermark: str
+    overlap: Duration = dt.timedelta(minutes=5)
+    connect_seconds: Annotated[float, Field(gt=0)] = 5
+    read_seconds: Annotated[float, Field(gt=0)] = 30
+    request_seconds: Annotated[float, Field(gt=0)] = 120
+    requests_per_second: Annotated[float, Field(gt=0)] = 20
+    attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    retry_after_seconds: Annotated[float, Field(gt=0)] = 60
+    page_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
+
+
+class DatabaseOptions(Options):
+    """One table or view of a PostgreSQL database, read by watermark."""
+
+    connector: Literal["database"] = "database"
+    table: Annotated[str, StringConstraints(min_length=1)]
+    db_schema: Annotated[str | None, Field(alias="schema")] = None
+    watermark: str | None = None
+    overlap: Duration = dt.timedelta(minutes=5)
+    connect_seconds: Annotated[int, Field(gt=0)] = 10
+    statement_seconds: Annotated[float, Field(gt=0)] = 600
+
+
+class FilesOptions(Options):
+    """CSV files in a drop folder: a local path or any fsspec URL."""
+
+    connector: Literal["files"] = "files"
+    pattern: str = "*.csv"
+    encodings: Annotated[Columns, Field(min_length=1)] = ("utf-8", "gb18030")
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    multiline: bool = False
+    settle_seconds: Annotated[float, Field(ge=0)] = 5
+
+
+class Source(_Strict):
+    """One source as its folder describes it. ``promise``: how late the last successful run may be."""
+
+    name: Name
+    folder: Path
+    title: Text
+    owner: Text
+    region: Annotated[str, StringConstraints(pattern=r"^\d{6}$")]
+    legal_basis: Text
+    entity: Name
+    authority: Annotated[int, Field(ge=0, le=100)]
+    connector: Literal["rest", "database", "files"]
+    connection: Name
+    schedule: Cron | None = None
+    promise: Duration
+    extent: Literal["snapshot", "partial", "changes"]
+    row_key: Annotated[Columns, Field(min_length=1)]
+    as_of: AsOf
+    duplicates: Literal["quarantine", "halt", "latest"] = "quarantine"
+    volume: Volume
+    options: Annotated[RestOptions | DatabaseOptions | FilesOptions, Field(discriminator="connector")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tag(cls, data: Any) -> Any:
+        """The options are those of the connector named one level up."""
+        if not isinstance(data, dict):
+            return data
+        options = data.get("options")
+        options = {} if options is None else options
+        if isinstance(options, dict) and "connector" in data:
+            if "connector" in options:
+                raise ValueError("`connector` belongs beside `options`, not inside")
+            return {**data, "options": {**options, "connector": data["connector"]}}
+        return data
+
+    @model_validator(mode="after")
+    def _columns_known(self) -> Self:
+        if self.name != self.folder.name:
+            raise ValueError(f"`name` is {self.name}, the folder is {self.folder.name}: they must be equal")
+        known = self.options.columns
+        used = [*self.row_key, self.as_of.column, getattr(self.options, "watermark", None)]
+        if missing := [column for column in used if known and column and column not in known]:
+            raise ValueError(f"not among options.columns: {', '.join(missing)}")
+        if self.extent == "changes" and self.connector == "database" and not getattr(self.options, "watermark", None):
+            raise ValueError("a database read by changes needs options.watermark")
+        return self
+
+    @property
+    def mapping_path(self) -> Path:
+        return self.folder / "mapping.csv"
+
+    @property
+    def checks_path(self) -> Path:
+        return self.folder / "checks.yml"
+
+    @property
+    def sample_path(self) -> Path:
+        return self.folder / "sample"
+
+    def contract_files(self) -> tuple[Path, ...]:
+        """The files whose bytes define what this folder promises, those that exist, in a fixed order."""
+        candidates = (self.folder / DESCRIPTION, self.mapping_path, self.checks_path)
+        return tuple(path for path in candidates if path.is_file())
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := {str(key) for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key given twice: {', '.join(sorted(repeated))}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def roots() -> tuple[Path, ...]:
+    """The packaged folder of sources, then those named in ``YICI_SOURCES`` (separated by ``os.pathsep``)."""
+    extra = os.environ.get("YICI_SOURCES", "")
+    return (PACKAGED, *(Path(part) for part in extra.split(os.pathsep) if part))
+
+
+def _folders(root: Path | None) -> Iterator[Path]:
+    for place in roots() if root is None else (Path(root),):
+        if not place.is_dir():
+            raise FatalError("sources-root-missing", root=str(place))
+        yield from sorted(path.parent for path in place.glob(f"*/{DESCRIPTION}"))
+
+
+def read(folder: Path) -> Source:
+    """The source described in ``folder``. FatalError ``source-invalid`` names the file and every reason."""
+    path = folder / DESCRIPTION
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        if not isinstance(data, dict):
+            raise FatalError("source-invalid", file=str(path), reason="the file must be a mapping of keys to values")
+        return Source.model_validate({**data, "folder": folder.resolve()})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FatalError("source-invalid", file=str(path), reason=" ".join(str(error).split())) from error
+    except ValidationError as error:
+        raise FatalError("source-invalid", file=str(path), reason=_reasons(error)) from error
+
+
+def _reasons(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors(include_url=False, include_context=False):
+        if item["type"] == "extra_forbidden":
+            reason = "unknown key"
+        else:
+            reason = item["msg"].removeprefix("Value error, ")
+        place = ".".join(str(step) for step in item["loc"])
+        parts.append(f"{place}: {reason}" if place else reason)
+    return "; ".join(parts)
+
+
+def load(name: str, root: Path | None = None) -> Source:
+    """The source called ``name``. UsageError ``source-unknown`` lists the names there are."""
+    folders = list(_folders(root))
+    found = [folder for folder in folders if folder.name == name]
+    if not found:
+        raise UsageError("source-unknown", source=name, known=", ".join(sorted(folder.name for folder in folders)))
+    if len(found) > 1:
+        raise FatalError("source-twice", source=name, folders=", ".join(str(folder) for folder in found))
+    return read(found[0])
+
+
+def all_sources(root: Path | None = None) -> list[Source]:
+    """Every source, by name. FatalError when one is invalid or a name occurs in two roots."""
+    seen: dict[str, Path] = {}
+    sources = []
+    for folder in _folders(root):
+        if other := seen.get(folder.name):
+            raise FatalError("source-twice", source=folder.name, folders=f"{other}, {folder}")
+        seen[folder.name] = folder
+        sources.append(read(folder))
+    return sorted(sources, key=lambda source: source.name)

@@ -1,0 +1,1 @@
+"""A synthetic population and small real servers that act as departments."""

@@ -1,0 +1,1 @@
+"""Store, once-only answers, catalogue, API, command and pipeline."""

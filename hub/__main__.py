@@ -1,0 +1,5 @@
+"""``python -m hub`` is ``yici``."""
+
+from hub.cli import main
+
+main()

@@ -1,0 +1,201 @@
+"""Batches as operators see them: one row each in ``batch``, from the first fetch to the merge."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import secrets
+from typing import Any
+
+import sqlalchemy as sa
+
+from connectors.errors import FatalError, UsageError
+from connectors.source import Source
+from hub import schema
+
+UNFINISHED = ("open", "gated", "approved")
+COUNTS = ("fetched", "unchanged", "accepted", "quarantined", "rejected")
+APPROVABLE = {"schema-drift": False, "conservation": False}
+
+
+def begin(connection: sa.Connection, source: Source, contract: str, run_id: str | None, kind: str = "run") -> sa.Row:
+    """A new open batch, or the one of ``run_id`` again when a task is retried. Other unfinished batches of the source
+    are superseded: nothing of theirs was merged, and what they held is fetched again."""
+    connection.execute(
+        sa.text(
+            """INSERT INTO source (name, entity, region, authority, extent, promise_seconds)
+            VALUES (:name, :entity, :region, :authority, :extent, :promise)
+            ON CONFLICT (name) DO UPDATE SET entity = excluded.entity, region = excluded.region,
+              authority = excluded.authority, extent = excluded.extent, promise_seconds = excluded.promise_seconds"""
+        ),
+        {
+            "name": source.name,
+            "entity": source.entity,
+            "region": source.region,
+            "authority": source.authority,
+            "extent": source.extent,
+            "promise": int(source.promise.total_seconds()),
+        },
+    )
+    merges = connection.scalar(sa.text("SELECT merges FROM source WHERE name = :name FOR UPDATE"), {"name": source.name})
+    again = None
+    if run_id is not None:
+        again = connection.execute(
+            sa.select(schema.batch).where(schema.batch.c.source == source.name, schema.batch.c.run_id == run_id)
+        ).first()
+        if again is not None and again.state == "merged":
+            return again
+    batch = again.id if again is not None else _new_id(source.name)
+    connection.execute(
+        sa.text(
+            "UPDATE batch SET state = 'superseded', finished_at = now() "
+            "WHERE source = :source AND id <> :batch AND state = ANY(:unfinished)"
+        ),
+        {"source": source.name, "batch": batch, "unfinished": list(UNFINISHED)},
+    )
+    connection.execute(
+        sa.text("DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state <> 'halted')"),
+        {"source": source.name},
+    )
+    connection.execute(
+        sa.text(
+            """INSERT INTO batch (id, source, run_id, state, extent, contract, merges_seen, kind)
+            VALUES (:batch, :source, :run_id, 'open', :extent, :contract, :merges, :kind)
+            ON CONFLICT (id) DO UPDATE SET state = 'open', contract = excluded.contract,
+              merges_seen = excluded.merges_seen, findings = '[]', finished_at = NULL"""
+        ),
+        {
+            "batch": batch,
+            "source": source.name,
+            "run_id": run_id,
+            "extent": source.extent,
+            "contract": contract,
+            "merges": merges,
+            "kind": kind,
+        },
+    )
+    return get(connection, batch)
+
+
+def _new_id(source: str) -> str:
+    return f"{source}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def supersede_halted(connection: sa.Connection, source: str) -> None:
+    """After a merge, halted batches of the source can no longer be approved: their diff is against an older ledger."""
+    bind = {"source": source}
+    connection.execute(
+        sa.text("UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted'"), bind
+    )
+    connection.execute(
+        sa.text("DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state = 'superseded')"),
+        bind,
+    )
+
+
+def without_workspace(connection: sa.Connection, source: str) -> list[str]:
+    """Batches of the source whose chunk files nobody needs any more."""
+    return list(
+        connection.scalars(
+            sa.select(schema.batch.c.id).where(
+                schema.batch.c.source == source, schema.batch.c.state.in_(("merged", "superseded", "failed"))
+            )
+        )
+    )
+
+
+def get(connection: sa.Connection, batch: str) -> sa.Row:
+    """The batch, or UsageError ``batch-unknown``."""
+    row = connection.execute(sa.select(schema.batch).where(schema.batch.c.id == batch)).first()
+    if row is None:
+        raise UsageError("batch-unknown", batch=batch)
+    return row
+
+
+def update(connection: sa.Connection, batch: str, **values: object) -> None:
+    connection.execute(sa.update(schema.batch).where(schema.batch.c.id == batch).values(**values))
+
+
+def took(connection: sa.Connection, batch: str, stage: str, seconds: float) -> None:
+    """Add to the seconds of a stage; chunks of one batch add up."""
+    connection.execute(
+        sa.text(
+            """UPDATE batch SET seconds = jsonb_set(seconds, ARRAY[:stage],
+              to_jsonb(round((coalesce((seconds ->> :stage)::numeric, 0) + :seconds)::numeric, 3)))
+            WHERE id = :batch"""
+        ),
+        {"batch": batch, "stage": stage, "seconds": seconds},
+    )
+
+
+def require(batch: sa.Row, *states: str) -> None:
+    """FatalError ``batch-state`` unless the batch is in one of ``states``."""
+    if batch.state not in states:
+        raise FatalError("batch-state", batch=batch.id, state=batch.state)
+
+
+def usual_sizes(connection: sa.Connection, source: str, last: int = 20) -> list[int]:
+    """Rows of the last merged batches that were not empty, newest first."""
+    return list(
+        connection.scalars(
+            sa.select(schema.batch.c.fetched)
+            .where(
+                schema.batch.c.source == source,
+                schema.batch.c.state == "merged",
+                schema.batch.c.kind == "run",
+                schema.batch.c.fetched > 0,
+            )
+            .order_by(schema.batch.c.started_at.desc())
+            .limit(last)
+        )
+    )
+
+
+def summary(batch: sa.Row) -> dict[str, Any]:
+    """What a run prints: counts that add up, flags and reasons by code, seconds by stage."""
+    return {
+        "source": batch.source,
+        "batch": batch.id,
+        "run_id": batch.run_id,
+        "state": batch.state,
+        "as_of": batch.as_of.isoformat() if batch.as_of else None,
+        **{name: getattr(batch, name) for name in (*COUNTS, "withdrawn")},
+        "flags": batch.flags,
+        "reasons": batch.reasons,
+        "seconds": batch.seconds,
+        "findings": batch.findings,
+    }
+
+
+def listed(connection: sa.Connection, source: str | None = None, state: str | None = None, limit: int = 50) -> list[sa.Row]:
+    """Batches, newest first."""
+    query = sa.select(schema.batch).order_by(schema.batch.c.started_at.desc()).limit(limit)
+    if source:
+        query = query.where(schema.batch.c.source == source)
+    if state:
+        query = query.where(schema.batch.c.state == state)
+    return list(connection.execute(query))
+
+
+def approvable(batch: sa.Row) -> bool:
+    """A halt over a number can be approved by a person; one over rows that cannot be mapped cannot."""
+    return all(APPROVABLE.get(finding["code"], True) for finding in batch.findings if finding["severity"] == "fail")
+
+
+def files(connection: sa.Connection, batch: str) -> list[sa.Row]:
+    """Landed files behind a batch's rows in the ledger and in quarantine."""
+    return list(
+        connection.execute(
+            sa.text(
+                """SELECT DISTINCT f.name, f.digest, f.size FROM landed_file AS f WHERE f.id IN (
+                  SELECT file FROM row_ledger WHERE batch = :batch UNION SELECT file FROM quarantine WHERE batch = :batch)
+                ORDER BY f.name"""
+            ),
+            {"batch": batch},
+        )
+    )
+
+
+def plain(value: dict[str, Any]) -> str:
+    """One JSON value for standard output."""
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,58 @@
+"""The ``yici`` command: one module a topic, each adds its commands with ``register(app)``.
+
+Modules here import nothing heavy at the top: ``yici --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+import typer
+
+from connectors.errors import YiciError
+
+TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "clients", "services", "database",
+          "synth", "bench")  # fmt: skip
+
+app = typer.Typer(
+    name="yici",
+    help="Yici 一次: pull records once, ask applicants never twice. 数据只取一次，材料不再重复提交。",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _topic in TOPICS:
+    if importlib.util.find_spec(f"hub.cli.{_topic}"):
+        importlib.import_module(f"hub.cli.{_topic}").register(app)
+
+
+def main() -> None:
+    """Entry point of the command; turns errors into a sentence, advice and the exit code of their class."""
+    try:
+        app()
+    except YiciError as error:
+        report(error)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+def report(error: YiciError) -> None:
+    """Print what went wrong and what to do next to standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("✗", style="bold red", end=" ")
+    console.print(error.message(), markup=False)
+    if advice := error.advice():
+        console.print(f"  → {advice}", markup=False)

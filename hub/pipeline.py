@@ -1,0 +1,409 @@
+"""The pipeline: fetch → map and gate chunks → gate the batch → merge → publish.
+
+The only module that calls connectors, mappings, quality and the store. The command line and the Airflow tasks call
+these functions and pass references between them, never data. Each stage can be killed and called again: it starts from
+what is landed or recorded and ends in the same state; only :func:`merge` changes what is held, in one transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from connectors import source as sources
+from connectors.errors import BatchHalted, FatalError, RetriableError, YiciError
+from connectors.landing import LandedFile, Landing
+from connectors.source import Source
+from hub import batches, database, home
+from hub.workspace import Workspace
+
+
+class Progress(Protocol):
+    """Told of each stage: ``done`` of ``total`` parts (total 0: not known)."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
+def run(
+    source: str, *, input: Path | None = None, as_of: str | None = None, progress: Progress = quiet
+) -> dict[str, Any]:
+    """One whole run of a source in this process. Returns the summary of :func:`hub.batches.summary`.
+
+    One run of a source at a time: RetriableError ``source-busy`` otherwise. BatchHalted when a gate stops it.
+    """
+    with database.engine().connect() as guard:
+        free = guard.scalar(sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 7))"), {"name": source})
+        guard.commit()
+        if not free:
+            raise RetriableError("source-busy", source=source)
+        fetched = fetch(source, input=input, as_of=as_of, progress=progress)
+        for done, chunk in enumerate(fetched["chunks"]):
+            progress("map and gate", done, len(fetched["chunks"]))
+            map_and_gate(fetched["batch"], chunk)
+        progress("gate the batch", 0, 1)
+        gate_batch(fetched["batch"])
+        progress("merge", 0, 1)
+        merge(fetched["batch"])
+        return publish(fetched["batch"])
+
+
+def fetch(
+    source: str,
+    *,
+    run_id: str | None = None,
+    input: Path | None = None,
+    as_of: str | None = None,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Pull and land what is new, stage it and compare it with the row ledger.
+
+    Returns references: ``{"batch": id, "chunks": [numbers of chunks with rows to map]}``. ``run_id``: the Airflow run, so
+    that a retried task continues its batch. ``input``: a file or folder instead of the source; its cursor stays.
+    """
+    from connectors import connect
+    from hub import staging
+    from mappings import engine as mapping_engine
+
+    described = sources.load(source)
+    contract = mapping_engine.contract_digest(described)
+    landing = Landing(home.current().landing_url)
+    with database.engine().begin() as connection:
+        batch = batches.begin(connection, described, contract, run_id)
+        known = connection.execute(
+            sa.text("SELECT cursor, contract FROM source WHERE name = :name"), {"name": source}
+        ).one()
+    if batch.state == "merged":
+        return {"batch": batch.id, "chunks": []}
+    # A cursor made under another contract would leave rows unmapped that the new contract wants mapped again.
+    cursor = known.cursor if known.contract == contract else None
+    with _recorded(batch.id):
+        with _timed(batch.id, "fetch"):
+            progress("fetch", 0, 0)
+            fetched = connect.fetch(described, cursor=cursor, landing=landing, input=input, progress=None)
+            landing.write_manifest(
+                source, batch.id, fetched.files, fetched_at=dt.datetime.now(dt.UTC), request={"input": bool(input)}
+            )
+        with _timed(batch.id, "diff"), database.engine().begin() as connection:
+            progress("read and compare", 0, len(fetched.files))
+            files = _register(connection, source, fetched.files)
+            staged = staging.stage(connection, described, batch.id, files, landing)
+            _check_columns(described, batch.id, staged)
+            diff = staging.diff(connection, described, batch.id, contract)
+            reasons = {"repeated": diff.repeated, "older": diff.older}
+            batches.update(
+                connection,
+                batch.id,
+                fetched=staged.fetched,
+                unchanged=diff.unchanged,
+                as_of=_stated(as_of) or staged.as_of,
+                cursor=None if input else fetched.cursor,
+                reasons={code: count for code, count in reasons.items() if count},
+                findings=[{"code": "conflicting", "severity": "info", "values": {"rows": diff.conflicting}}]
+                if diff.conflicting
+                else [],
+            )
+    return {"batch": batch.id, "chunks": diff.chunks}
+
+
+def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
+    """Map the rows of one chunk that the ledger does not know, and check them. Returns counts by verdict."""
+    import pyarrow as pa
+
+    from hub import outcome, staging
+
+    with database.engine().connect() as connection:
+        row = batches.get(connection, batch)
+        batches.require(row, "open", "gated")
+        needed = staging.ordinals(connection, row.source, batch, chunk, row.contract)
+        released = connection.scalars(
+            sa.text("SELECT digest::text FROM decision WHERE kind = 'release' AND source = :source AND digest IS NOT NULL"),
+            {"source": row.source},
+        ).all()
+    workspace = Workspace(batch)
+    with _recorded(batch), _timed(batch, "map and gate"):
+        parts = []
+        if workspace.path("malformed", chunk).exists():
+            lines = _needed(workspace.read("malformed", chunk), needed)
+            parts.append(outcome.of_malformed(lines))
+        if workspace.path("raw", chunk).exists():
+            rows = _needed(workspace.read("raw", chunk), needed)
+            if rows.num_rows:
+                parts.append(_map_rows(sources.load(row.source), rows, _hyphenless(released)))
+        if not parts:
+            raise RetriableError("chunk-missing", batch=batch, chunk=chunk)
+        done = pa.concat_tables(parts)
+        if done.num_rows != needed.num_rows:
+            raise FatalError("chunk-rows", batch=batch, chunk=chunk, expected=needed.num_rows, found=done.num_rows)
+        workspace.write("mapped", chunk, done)
+    return {"batch": batch, "chunk": chunk, **outcome.counts(done, "verdict")}
+
+
+def gate_batch(batch: str) -> dict[str, Any]:
+    """Check the batch as a whole. Raises BatchHalted (exit code 3) with nothing merged; the batch stays to be approved."""
+    from hub import outcome
+    from quality import batch as batch_checks
+
+    with database.engine().begin() as connection:
+        row = batches.get(connection, batch)
+        if row.state in ("merged", "approved"):
+            return batches.summary(row)
+        batches.require(row, "open", "gated", "halted")
+        described = sources.load(row.source)
+        usual = batches.usual_sizes(connection, row.source)
+    with _recorded(batch), _timed(batch, "gate the batch"):
+        verdicts: Counter[str] = Counter()
+        reasons: Counter[str] = Counter({code: row.reasons[code] for code in ("repeated", "older") if code in row.reasons})
+        flags: Counter[str] = Counter()
+        for table in Workspace(batch).each("mapped", ["verdict", "reasons", "flags"]):
+            verdicts.update(outcome.counts(table, "verdict"))
+            reasons.update(outcome.counts(table, "reasons"))
+            flags.update(outcome.counts(table, "flags"))
+        counts = {name: verdicts.get(name, 0) for name in ("accepted", "quarantined", "rejected")}
+        counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
+        informative = [finding for finding in row.findings if finding["severity"] == "info"]
+        conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
+        findings = batch_checks.findings(described, counts, usual=usual, conflicting=conflicting)
+        failed = [finding for finding in findings if finding.severity == "fail"]
+        with database.engine().begin() as connection:
+            batches.update(
+                connection,
+                batch,
+                state="halted" if failed else "gated",
+                accepted=counts["accepted"],
+                quarantined=counts["quarantined"],
+                rejected=counts["rejected"],
+                flags=dict(flags),
+                reasons=dict(reasons),
+                findings=informative
+                + [
+                    {"code": finding.code, "severity": finding.severity, "values": dict(finding.values)}
+                    for finding in findings
+                ],
+            )
+        if failed:
+            raise BatchHalted(failed[0].code, **{**failed[0].values, "batch": batch, "source": row.source})
+    return {"batch": batch, **counts}
+
+
+def merge(batch: str) -> dict[str, Any]:
+    """Merge a gated or approved batch; one that is merged already is left as it is."""
+    from hub import merge as merging
+    from mappings import model
+
+    with _recorded(batch), _timed(batch, "merge"), database.engine().begin() as connection:
+        row = batches.get(connection, batch)
+        if row.state == "merged":
+            return {"batch": batch, "holdings_changed": 0}
+        batches.require(row, "gated", "approved")
+        described = sources.load(row.source)
+        material = model.load(described.entity)
+        merged = merging.merge(connection, row, material.code, described.authority, home.keyed_hash())
+        reasons = Counter(row.reasons)
+        if merged.older:
+            reasons["older"] += merged.older
+        batches.update(
+            connection,
+            batch,
+            state="merged",
+            accepted=merged.accepted,
+            quarantined=merged.quarantined,
+            rejected=merged.rejected,
+            unchanged=row.unchanged + merged.older,
+            withdrawn=merged.withdrawn,
+            reasons=dict(reasons),
+            finished_at=sa.func.clock_timestamp(),
+        )
+        batches.supersede_halted(connection, row.source)
+    return {"batch": batch, "holdings_changed": merged.holdings_changed}
+
+
+def publish(batch: str) -> dict[str, Any]:
+    """Clean up after a merged batch and return its summary, the counts checked once more."""
+    with database.engine().connect() as connection:
+        row = batches.get(connection, batch)
+    batches.require(row, "merged")
+    if row.fetched != row.unchanged + row.accepted + row.quarantined + row.rejected:
+        raise FatalError("conservation", batch=batch, source=row.source, fetched=row.fetched,
+                         counted=row.unchanged + row.accepted + row.quarantined + row.rejected)  # fmt: skip
+    with database.engine().connect() as connection:
+        for done in batches.without_workspace(connection, row.source):
+            Workspace(done).clear()
+    return batches.summary(row)
+
+
+def summary(batch: str) -> dict[str, Any]:
+    """Counts of a batch as they stand."""
+    with database.engine().connect() as connection:
+        return batches.summary(batches.get(connection, batch))
+
+
+def approve(batch: str, *, actor: str, note: str = "") -> dict[str, Any]:
+    """Let a halted batch through, on a person's word, and finish it."""
+    from hub import decisions
+
+    with database.engine().begin() as connection:
+        row = batches.get(connection, batch)
+        batches.require(row, "halted")
+        if not batches.approvable(row):
+            raise FatalError("batch-not-approvable", batch=batch, source=row.source)
+        decisions.record(connection, "approve", row.source, actor=actor, note=note, batch=batch)
+        batches.update(connection, batch, state="approved")
+    merge(batch)
+    return publish(batch)
+
+
+def release(entries: list[int], *, actor: str, note: str = "") -> list[dict[str, Any]]:
+    """Let quarantined rows pass on a person's word: each source's rows go through mapping and merge as a small batch.
+
+    A row that cannot be mapped at all (no usable identifier) cannot be released: FatalError ``release-unmappable``.
+    """
+    from hub import decisions, quarantine, staging
+    from mappings import engine as mapping_engine
+
+    summaries = []
+    with database.engine().connect() as connection:
+        groups = quarantine.by_source(connection, entries)
+    for source, ids in groups.items():
+        described = sources.load(source)
+        contract = mapping_engine.contract_digest(described)
+        with database.engine().begin() as connection:
+            rows = quarantine.raw_rows(connection, ids)
+            batch = batches.begin(connection, described, contract, None, kind="release")
+            decisions.record_rows(connection, "release", source, ids, actor=actor, note=note)
+            staging.restage(connection, batch.id, rows)
+            batches.update(connection, batch.id, fetched=rows.num_rows, as_of=quarantine.as_of(connection, ids))
+        verdicts = map_and_gate(batch.id, 0)
+        if verdicts.get("accepted", 0) != rows.num_rows:
+            with database.engine().begin() as connection:
+                decisions.revoke_rows(connection, "release", source, ids)
+                batches.update(connection, batch.id, state="failed", finished_at=sa.func.now())
+            raise FatalError("release-unmappable", rows=rows.num_rows - verdicts.get("accepted", 0), source=source)
+        with database.engine().begin() as connection:
+            batches.update(connection, batch.id, state="gated")
+        merge(batch.id)
+        with database.engine().begin() as connection:
+            quarantine.decided(connection, ids, "released", actor)
+        summaries.append(publish(batch.id))
+    return summaries
+
+
+def reject(entries: list[int], *, actor: str, note: str = "") -> int:
+    """Close quarantined rows for good: these versions stay out until the source sends another."""
+    from hub import decisions, quarantine
+
+    with database.engine().begin() as connection:
+        for source, ids in quarantine.by_source(connection, entries).items():
+            decisions.record_rows(connection, "reject", source, ids, actor=actor, note=note)
+            quarantine.decided(connection, ids, "rejected", actor)
+    return len(entries)
+
+
+def _map_rows(described: Source, rows: Any, released: Any) -> Any:
+    """Map and check rows of a chunk; the gate is imported only here, it is slow to load."""
+    from hub import outcome
+    from mappings import engine as mapping_engine
+    from mappings import mapping, model
+    from quality import gate, suite
+
+    material = model.load(described.entity)
+    raw = rows.drop_columns([name for name in outcome.SYSTEM if name in rows.column_names and name != "_ordinal"])
+    mapped = mapping_engine.map_table(described, mapping.load(described), material, raw)
+    gated = gate.check(mapped, suite.load(described))
+    for name in outcome.SYSTEM:
+        if name in rows.column_names and name not in gated.column_names:
+            gated = gated.append_column(name, rows[name])
+    return outcome.of_rows(material, rows, gated, released)
+
+
+def _needed(table: Any, needed: Any) -> Any:
+    """The rows of a chunk that are to be mapped, with their key in the ledger and whether they conflict."""
+    import numpy as np
+    import pyarrow as pa
+
+    wanted = needed["ordinal"].to_numpy()
+    places = np.searchsorted(wanted, table["_ordinal"].to_numpy())
+    found = (places < len(wanted)) & (wanted[np.minimum(places, max(len(wanted) - 1, 0))] == table["_ordinal"].to_numpy()) \
+        if len(wanted) else np.zeros(table.num_rows, dtype=bool)  # fmt: skip
+    kept = table.filter(pa.array(found))
+    picked = pa.array(places[found])
+    return kept.append_column("_ledger_key", needed["row_key"].take(picked)).append_column(
+        "_conflicting", needed["conflicting"].take(picked)
+    )
+
+
+def _hyphenless(digests: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.array([digest.replace("-", "") for digest in digests], pa.string())
+
+
+def _register(connection: sa.Connection, source: str, files: list[LandedFile]) -> list[tuple[int, LandedFile]]:
+    """Numbers of landed files, the same for the same bytes under the same name."""
+    registered = []
+    for landed in files:
+        number = connection.scalar(
+            sa.text(
+                """INSERT INTO landed_file (source, digest, name, size) VALUES (:source, :digest, :name, :size)
+                ON CONFLICT (source, digest, name) DO UPDATE SET size = excluded.size RETURNING id"""
+            ),
+            {"source": source, "digest": landed.digest, "name": landed.name, "size": landed.size},
+        )
+        registered.append((int(number or 0), landed))
+    return registered
+
+
+def _check_columns(described: Source, batch: str, staged: Any) -> None:
+    """Schema drift halts before mapping: with a column missing nothing can be judged."""
+    from mappings import mapping
+    from quality import batch as batch_checks
+
+    if not staged.columns:
+        return
+    for finding in batch_checks.columns(mapping.load(described).raw_columns, list(staged.columns)):
+        if finding.severity == "fail":
+            raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
+
+
+def _stated(as_of: str | None) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC) if as_of else None
+
+
+@contextmanager
+def _timed(batch: str, stage: str) -> Iterator[None]:
+    """Seconds of a stage that succeeded, added to the batch's record."""
+    start = time.monotonic()
+    yield
+    with database.engine().begin() as connection:
+        batches.took(connection, batch, stage, time.monotonic() - start)
+
+
+@contextmanager
+def _recorded(batch: str) -> Iterator[None]:
+    """Keep in the batch's record why it stopped; the error goes on to the caller."""
+    try:
+        yield
+    except YiciError as error:
+        state = "halted" if isinstance(error, BatchHalted) else "failed"
+        if not isinstance(error, RetriableError):
+            finding = {"code": error.code, "severity": "fail", "values": {k: str(v) for k, v in error.values.items()}}
+            with database.engine().begin() as connection:
+                row = batches.get(connection, batch)
+                if row.state not in ("merged", "superseded"):
+                    known = [item for item in row.findings if item["code"] != error.code]
+                    batches.update(
+                        connection, batch, state=state, findings=[*known, finding], finished_at=sa.func.now()
+                    )
+        raise
+
+

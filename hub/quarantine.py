@@ -1,0 +1,124 @@
+"""Quarantine: rows that did not pass, with raw bytes, file, row number and reasons, until somebody decides."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pa_json
+import sqlalchemy as sa
+
+from connectors.errors import FatalError, UsageError
+from hub import copying, schema
+
+
+def listed(
+    connection: sa.Connection,
+    *,
+    source: str | None = None,
+    batch: str | None = None,
+    state: str | None = "open",
+    reason: str | None = None,
+    limit: int = 100,
+) -> list[sa.Row]:
+    """Entries, newest first, without the raw row (it holds personal data)."""
+    table, file = schema.quarantine.c, schema.landed_file.c
+    query = (
+        sa.select(table.id, table.source, table.batch, table.verdict, table.state, table.reasons, table.row,
+                  table.created_at, file.name.label("file"))
+        .join(schema.landed_file, file.id == table.file)
+        .order_by(table.id.desc())
+        .limit(limit)
+    )  # fmt: skip
+    for column, value in ((table.source, source), (table.batch, batch), (table.state, state)):
+        if value is not None:
+            query = query.where(column == value)
+    if reason:
+        query = query.where(table.reasons.any(reason))
+    return list(connection.execute(query))
+
+
+def show(connection: sa.Connection, entry: int) -> dict[str, Any]:
+    """One entry with its raw row. UsageError ``quarantine-unknown``."""
+    row = connection.execute(
+        sa.text(
+            """SELECT q.id, q.source, q.batch, q.verdict, q.state, q.reasons, q.raw, f.name AS file, f.digest AS file_digest,
+              q."row", q.created_at, q.decided_at, q.decided_by
+            FROM quarantine AS q JOIN landed_file AS f ON f.id = q.file WHERE q.id = :entry"""
+        ),
+        {"entry": entry},
+    ).first()
+    if row is None:
+        raise UsageError("quarantine-unknown", entry=entry)
+    return dict(row._mapping) | {"raw": bytes(row.raw).decode(errors="replace")}
+
+
+def by_source(connection: sa.Connection, entries: list[int]) -> dict[str, list[int]]:
+    """Open entries grouped by source. UsageError for an unknown entry, FatalError for one that is decided already."""
+    rows = connection.execute(
+        sa.text("SELECT id, source, state FROM quarantine WHERE id = ANY(:entries) ORDER BY id"), {"entries": entries}
+    ).all()
+    for entry in sorted(set(entries) - {row.id for row in rows}):
+        raise UsageError("quarantine-unknown", entry=entry)
+    for row in rows:
+        if row.state != "open":
+            raise FatalError("quarantine-decided", entry=row.id, state=row.state)
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(row.source, []).append(row.id)
+    return groups
+
+
+def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
+    """Raw columns (strings) of entries of one source, with ``_row``, ``_file``, ``_row_key``, ``_digest``."""
+    listing = "{" + ",".join(map(str, entries)) + "}"
+    query = """SELECT convert_from(raw, 'UTF8'), file, "row", replace(original_key::text, '-', ''),
+      replace(digest::text, '-', '') FROM quarantine WHERE id = ANY({entries}::bigint[]) ORDER BY id"""
+    fields = {"raw": pa.string(), "_file": pa.int64(), "_row": pa.int64(), "_row_key": pa.string(), "_digest": pa.string()}
+    found = copying.out_of(connection, query, pa.schema(fields), {"entries": listing})
+    lines = io.BytesIO("\n".join(found["raw"].to_pylist()).encode())  # a person's choice of rows, not a batch
+    raw = pa_json.read_json(lines, parse_options=pa_json.ParseOptions(newlines_in_values=False))
+    raw = raw.cast(pa.schema([(name, pa.string()) for name in raw.column_names]))
+    for name in ("_file", "_row", "_row_key", "_digest"):
+        raw = raw.append_column(name, found[name])
+    return raw
+
+
+def as_of(connection: sa.Connection, entries: list[int]) -> Any:
+    """The as_of of the batches that the entries came with, the latest."""
+    return connection.scalar(
+        sa.text("SELECT max(b.as_of) FROM quarantine AS q JOIN batch AS b ON b.id = q.batch WHERE q.id = ANY(:entries)"),
+        {"entries": entries},
+    )
+
+
+def decided(connection: sa.Connection, entries: list[int], state: str, actor: str) -> None:
+    """Note what was decided, and for a rejection also in the ledger."""
+    bind = {"entries": entries, "state": state, "actor": actor}
+    connection.execute(
+        sa.text(
+            "UPDATE quarantine SET state = :state, decided_at = now(), decided_by = :actor WHERE id = ANY(:entries)"
+        ),
+        bind,
+    )
+    if state == "rejected":
+        connection.execute(
+            sa.text(
+                """UPDATE row_ledger AS l SET verdict = 'rejected' FROM quarantine AS q
+                WHERE q.id = ANY(:entries) AND l.source = q.source AND l.row_key = q.row_key AND l.digest = q.digest"""
+            ),
+            bind,
+        )
+
+
+def open_counts(connection: sa.Connection) -> list[sa.Row]:
+    """Open entries by source and reason."""
+    return list(
+        connection.execute(
+            sa.text(
+                """SELECT source, reason, count(*) AS rows FROM quarantine, unnest(reasons) AS reason
+                WHERE state = 'open' GROUP BY source, reason ORDER BY source, rows DESC"""
+            )
+        )
+    )

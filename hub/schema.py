@@ -1,0 +1,302 @@
+"""Tables of the store. ``hub/migrations`` brings a database to this state.
+
+Row digests and row keys are MD5 values kept as ``uuid`` (16 bytes): they tell rows apart, they protect nothing.
+Identifiers are looked up by keyed hash (:mod:`hub.home`); the values themselves stand only in ``document.holders``.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+Timestamp = DateTime(timezone=True)
+NOW = text("clock_timestamp()")
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="What belongs to this database for its life, such as the fingerprint of the pseudonym key.",
+)
+
+source = Table(
+    "source",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("entity", Text, nullable=False),
+    Column("region", String(6), nullable=False),
+    Column("authority", SmallInteger, nullable=False),
+    Column("extent", Text, nullable=False),
+    Column("promise_seconds", BigInteger, nullable=False),
+    Column("contract", Text, comment="digest of the contract under which the cursor was made"),
+    Column("cursor", JSONB),
+    Column("as_of", Timestamp, comment="the latest as_of merged"),
+    Column("last_success_at", Timestamp, comment="end of the last run that succeeded, empty ones included"),
+    Column("merges", BigInteger, nullable=False, server_default="0", comment="moves with every merge"),
+    comment="One row per source that ever ran: what the next run starts from, and how fresh it is.",
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("source", Text, ForeignKey("source.name"), nullable=False),
+    Column("run_id", Text, comment="Airflow run, when there is one"),
+    Column("state", Text, nullable=False, comment="open, gated, halted, approved, merged, failed, superseded"),
+    Column("extent", Text, nullable=False),
+    Column("contract", Text, nullable=False),
+    Column("merges_seen", BigInteger, nullable=False, comment="source.merges when the diff was taken"),
+    Column("as_of", Timestamp),
+    Column("cursor", JSONB, comment="moves into source.cursor with the merge"),
+    Column("fetched", BigInteger, nullable=False, server_default="0"),
+    Column("unchanged", BigInteger, nullable=False, server_default="0"),
+    Column("accepted", BigInteger, nullable=False, server_default="0"),
+    Column("quarantined", BigInteger, nullable=False, server_default="0"),
+    Column("rejected", BigInteger, nullable=False, server_default="0"),
+    Column("withdrawn", BigInteger, nullable=False, server_default="0"),
+    Column("flags", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("reasons", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("seconds", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("kind", Text, nullable=False, server_default="run", comment="run or release"),
+    Column("findings", JSONB, nullable=False, server_default=text("'[]'::jsonb"), comment="of the batch checks"),
+    Column("approved_by", Text),
+    Column("started_at", Timestamp, nullable=False, server_default=NOW),
+    Column("finished_at", Timestamp),
+    Index(None, "source", "started_at"),
+    UniqueConstraint("source", "run_id"),
+)
+
+landed_file = Table(
+    "landed_file",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("digest", Text, nullable=False, comment="SHA-256 of the bytes, the name in the landing zone"),
+    Column("name", Text, nullable=False, comment="as the source called it"),
+    Column("size", BigInteger, nullable=False),
+    Column("landed_at", Timestamp, nullable=False, server_default=NOW),
+    UniqueConstraint("source", "digest", "name"),
+)
+
+stage_row = Table(
+    "stage_row",
+    metadata,
+    Column("batch", Text, nullable=False),
+    Column("ordinal", BigInteger, nullable=False, comment="place in the batch, over all its files"),
+    Column("chunk", Integer, nullable=False),
+    Column("row_key", Uuid, nullable=False),
+    Column("digest", Uuid, nullable=False),
+    Column("seen_at", Timestamp, comment="the row's as_of column, where readable"),
+    Column("fate", Text, comment="null: compared with the ledger; repeated, older, conflicting"),
+    Index(None, "batch", "chunk"),
+    prefixes=["UNLOGGED"],
+    comment="Rows of open batches between diff and merge; can be made again from the landing zone.",
+)
+
+row_ledger = Table(
+    "row_ledger",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("row_key", Uuid, primary_key=True),
+    Column("digest", Uuid, nullable=False, comment="of the latest version seen"),
+    Column("contract", Text, nullable=False),
+    Column("verdict", Text, nullable=False, comment="accepted, quarantined, rejected, withdrawn"),
+    Column("updated_at", Timestamp, nullable=False, comment="at the source; the batch's as_of when a row says nothing"),
+    Column("as_of", Timestamp, nullable=False, comment="latest as_of of a batch that held this version"),
+    Column("batch", Text, nullable=False),
+    Column("file", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    comment="What is known of every row of a source. Moves only in the transaction that merges.",
+)
+
+observation = Table(
+    "observation",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("row_key", Uuid, primary_key=True),
+    Column("holding", LargeBinary(16), nullable=False, index=True),
+    Column("digest", Uuid, nullable=False, comment="of the accepted raw row behind it"),
+    Column("updated_at", Timestamp, nullable=False),
+    Column("authority", SmallInteger, nullable=False),
+    Column("batch", Text, nullable=False),
+    Column("file", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("document", JSONB, nullable=False, comment="envelope, holders and attributes as the source says them"),
+    comment="The latest accepted statement of each row: who says what about which certificate.",
+)
+
+holding = Table(
+    "holding",
+    metadata,
+    Column("key", LargeBinary(16), primary_key=True, comment="keyed hash of material type and natural key"),
+    Column("material", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("row_key", Uuid, nullable=False),
+    Column("digest", Uuid, nullable=False),
+    Column("updated_at", Timestamp, nullable=False),
+    Column("authority", SmallInteger, nullable=False),
+    Column("observations", Integer, nullable=False),
+    Column("conflicting", Boolean, nullable=False, comment="observations disagree on the document"),
+    Column("status", Text, nullable=False),
+    Column("issued_on", Date),
+    Column("valid_from", Date),
+    Column("valid_to", Date),
+    Column("region", String(6)),
+    Column("document", JSONB, nullable=False),
+    Column("recorded_at", Timestamp, nullable=False),
+    Index(None, "material"),
+    comment="One row per real certificate: the observation in force.",
+)
+
+holding_holder = Table(
+    "holding_holder",
+    metadata,
+    Column("identifier", LargeBinary(16), primary_key=True, comment="keyed hash of scheme:value"),
+    Column("holding", LargeBinary(16), primary_key=True),
+    Column("role", Text, primary_key=True),
+    Index(None, "holding"),
+)
+
+holding_version = Table(
+    "holding_version",
+    metadata,
+    Column("holding", LargeBinary(16), primary_key=True),
+    Column("recorded_from", Timestamp, primary_key=True),
+    Column("recorded_to", Timestamp, comment="null: in force"),
+    Column("material", Text, nullable=False),
+    Column("digest", Uuid, comment="null: withdrawn"),
+    Column("source", Text),
+    Column("batch", Text, nullable=False),
+    Column("file", BigInteger),
+    Column("row", BigInteger),
+    Column("document", JSONB),
+    Index("holding_version_open_idx", "holding", unique=True, postgresql_where=text("recorded_to IS NULL")),
+    comment="Every version in force, with recorded time; valid time is in the document.",
+)
+
+feed = Table(
+    "feed",
+    metadata,
+    Column("position", BigInteger, primary_key=True),
+    Column("holding", LargeBinary(16), nullable=False),
+    Column("material", Text, nullable=False),
+    Column("change", Text, nullable=False, comment="added, changed, withdrawn"),
+    Column("digest", Uuid),
+    Column("batch", Text, nullable=False),
+    Column("recorded_at", Timestamp, nullable=False),
+)
+
+feed_head = Table(
+    "feed_head",
+    metadata,
+    Column("one", Boolean, primary_key=True, server_default="true"),
+    Column("position", BigInteger, nullable=False),
+    comment="The last position given out: locked at the end of a merge until it commits, so that readers miss nothing.",
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("batch", Text, nullable=False),
+    Column("row_key", Uuid, nullable=False, comment="as in the ledger; of a conflicting row one per version"),
+    Column("original_key", Uuid, nullable=False, comment="of the row as the source keys it"),
+    Column("digest", Uuid, nullable=False),
+    Column("verdict", Text, nullable=False, comment="quarantined or rejected"),
+    Column("state", Text, nullable=False, comment="open, released, rejected, superseded"),
+    Column("reasons", ARRAY(Text), nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("file", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=NOW),
+    Column("decided_at", Timestamp),
+    Column("decided_by", Text),
+    Index("quarantine_source_state_idx", "source", "state"),
+    Index("quarantine_row_key_idx", "source", "row_key"),
+    Index("quarantine_original_key_idx", "source", "original_key", postgresql_where=text("state = 'open'")),
+    UniqueConstraint("source", "batch", "file", "row"),
+)
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False, comment="release, reject, approve"),
+    Column("source", Text, nullable=False),
+    Column("batch", Text),
+    Column("row_key", Uuid),
+    Column("digest", Uuid, comment="a release holds for exactly this version of the row"),
+    Column("actor", Text, nullable=False),
+    Column("note", Text),
+    Column("landed", Text, nullable=False, comment="digest of the decision in the landing zone"),
+    Column("decided_at", Timestamp, nullable=False, server_default=NOW),
+    Index(None, "source", "row_key"),
+)
+
+agreement = Table(
+    "agreement",
+    metadata,
+    Column("client", Text, primary_key=True),
+    Column("secret_hash", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("items", ARRAY(Text), nullable=False),
+    Column("purposes", ARRAY(Text), nullable=False),
+    Column("valid_from", Timestamp, nullable=False),
+    Column("valid_to", Timestamp),
+    Column("created_at", Timestamp, nullable=False, server_default=NOW),
+    comment="What an intake system may ask; nothing is allowed that is not written here.",
+)
+
+answer = Table(
+    "answer",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("asked_at", Timestamp, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("case", Text),
+    Column("item", Text, nullable=False),
+    Column("inputs_digest", LargeBinary(32), nullable=False),
+    Column("body", JSONB, nullable=False, comment="the answer as given"),
+    Column("trace", JSONB, nullable=False, comment="rule by rule why; holding keys, no identifiers"),
+    Index(None, "asked_at"),
+)
+
+FUNCTIONS = (
+    """
+CREATE OR REPLACE FUNCTION keyed_hash(value text, inner_key bytea, outer_key bytea) RETURNS bytea
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN substr(sha256(outer_key || sha256(inner_key || convert_to(value, 'UTF8'))), 1, 16)
+""",
+)

@@ -1,0 +1,249 @@
+"""From landed files to the rows that need mapping: digests, repeats, and the diff against the row ledger.
+
+A row that the ledger knows under the same key, digest and contract costs a read, a hash and a comparison. Everything
+here is set-based: DuckDB hashes, PostgreSQL compares.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from connectors.landing import LandedFile, Landing
+from connectors.reading import Block, blocks
+from connectors.source import Source
+from hub import copying
+from hub.workspace import Workspace
+from mappings import dates
+
+CHUNK_ROWS = 65_536
+MALFORMED = "malformed"  # prefix of row keys of lines that have no columns
+FAR_FUTURE = dt.timedelta(days=1)
+
+
+@dataclass
+class Staged:
+    """What one batch holds before the diff. ``columns``: the raw columns seen, with the rows that had any."""
+
+    fetched: int = 0
+    chunks: int = 0
+    malformed: int = 0
+    as_of: dt.datetime | None = None
+    columns: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Rows by fate. ``chunks``: those with rows to map."""
+
+    unchanged: int  # repeated and older ones included
+    repeated: int
+    conflicting: int
+    older: int
+    chunks: list[int]
+
+
+def stage(
+    connection: sa.Connection, source: Source, batch: str, files: Iterable[tuple[int, LandedFile]], landing: Landing
+) -> Staged:
+    """Read landed files into raw chunk files and ``stage_row``. Anything staged for ``batch`` before is replaced.
+
+    ``files``: (id of ``landed_file``, landed file). Row order within and across files does not matter later.
+    """
+    workspace = Workspace(batch)
+    workspace.clear()
+    connection.execute(sa.text("DELETE FROM stage_row WHERE batch = :batch"), {"batch": batch})
+    staged = Staged()
+    with copying.into(connection, "stage_row", ("batch", "ordinal", "chunk", "row_key", "digest", "seen_at")) as copy:
+        for file_id, landed in files:
+            for block in blocks(source, landed, landing, block_rows=CHUNK_ROWS):
+                _add(source, batch, file_id, block, staged, workspace, copy)
+    connection.execute(sa.text("ANALYZE stage_row"))
+    return staged
+
+
+def _add(
+    source: Source, batch: str, file_id: int, block: Block, staged: Staged, workspace: Workspace, copy: copying.Writer
+) -> None:
+    for name in block.table.column_names:
+        if name != "_row":
+            staged.columns[name] = staged.columns.get(name, 0) + block.table.num_rows
+    keyed, latest = _keyed(source, block.table, staged.fetched)
+    bad = _malformed(block.malformed, staged.fetched + block.table.num_rows)
+    chunk = pa.scalar(staged.chunks, pa.int32())
+    for table, kind in ((keyed, "raw"), (bad, "malformed")):
+        if table.num_rows:
+            table = table.append_column("_file", pa.repeat(pa.scalar(file_id, pa.int64()), table.num_rows))
+            workspace.write("raw" if kind == "raw" else "malformed", staged.chunks, table)
+            copy.write(
+                pa.table(
+                    {
+                        "batch": pa.repeat(batch, table.num_rows),
+                        "ordinal": table["_ordinal"],
+                        "chunk": pa.repeat(chunk, table.num_rows),
+                        "row_key": table["_row_key"],
+                        "digest": table["_digest"],
+                        "seen_at": table["_seen_at"],
+                    }
+                )
+            )
+    staged.fetched += keyed.num_rows + bad.num_rows
+    staged.malformed += bad.num_rows
+    staged.chunks += 1
+    if latest is not None:
+        staged.as_of = max(latest, staged.as_of) if staged.as_of else latest
+
+
+def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.datetime | None]:
+    """Raw columns plus ``_ordinal``, ``_row_key``, ``_digest``, ``_seen_at``; and the latest readable ``as_of``."""
+    raw = sorted(name for name in table.column_names if name != "_row")
+    out = table.append_column("_ordinal", pa.array(np.arange(first, first + table.num_rows, dtype=np.int64)))
+    digest = hash_columns([table[name] for name in raw], names=raw)
+    keys = [_folded(table[name]) for name in source.row_key if name in raw]
+    readable = len(keys) == len(source.row_key) and keys
+    key = hash_columns(keys) if readable else digest
+    if readable:
+        empty = np.zeros(table.num_rows, dtype=bool)
+        for column in keys:
+            empty |= pc.equal(pc.fill_null(column, ""), "").to_numpy(zero_copy_only=False)
+        if empty.any():  # a row without its key is told apart by all it says
+            key = pc.if_else(pa.array(empty), digest, key)
+    out = out.append_column("_row_key", key).append_column("_digest", digest)
+    seen, latest = _seen_at(source, table)
+    return out.append_column("_seen_at", seen), latest
+
+
+def _seen_at(source: Source, table: pa.Table) -> tuple[pa.Array, dt.datetime | None]:
+    column = source.as_of.column
+    if column is None or column not in table.column_names or not table.num_rows:
+        constant = source.as_of.date
+        stamp = dt.datetime(constant.year, constant.month, constant.day, tzinfo=dt.UTC) if constant else None
+        return pa.nulls(table.num_rows, pa.timestamp("us", "UTC")), stamp if table.num_rows else None
+    values = table[column].combine_chunks() if isinstance(table[column], pa.ChunkedArray) else table[column]
+    stamps, _ = dates.timestamp(values)
+    limit = pa.scalar(dt.datetime.now(dt.UTC) + FAR_FUTURE, stamps.type)
+    stamps = pc.if_else(pc.less_equal(stamps, limit), stamps, pa.scalar(None, stamps.type))
+    return stamps, pc.max(stamps).as_py()
+
+
+def _malformed(table: pa.Table, first: int) -> pa.Table:
+    """Lines that are no rows: their key and digest are those of their bytes."""
+    text = pa.table({"raw": table["raw"]})
+    digest = _query("SELECT md5($prefix || hex(raw)) AS d FROM t", t=text, prefix=MALFORMED)["d"]
+    return pa.table(
+        {
+            "_row": table["_row"],
+            "_ordinal": pa.array(np.arange(first, first + table.num_rows, dtype=np.int64)),
+            "_row_key": digest,
+            "_digest": digest,
+            "_seen_at": pa.nulls(table.num_rows, pa.timestamp("us", "UTC")),
+            "raw": table["raw"],
+            "reason": table["reason"],
+        }
+    )
+
+
+def hash_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None) -> pa.ChunkedArray:
+    """MD5 (32 hex digits) of each row over string columns; null and empty differ, and so do column boundaries."""
+    table = pa.table({f"c{place}": column for place, column in enumerate(columns)})
+    parts = ", ".join(f"coalesce(c{place}, chr(1))" for place in range(len(columns)))
+    header = "\x1f".join(names or [])
+    return _query(f"SELECT md5(concat_ws(chr(31), $header, {parts})) AS d FROM t", t=table, header=header)["d"]
+
+
+def _query(sql: str, t: pa.Table, **parameters: object) -> pa.Table:
+    with duckdb.connect(config={"threads": 1}) as engine:
+        engine.register("t", t)
+        return engine.execute(sql, parameters).to_arrow_table()
+
+
+def _folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Spelling of a key that does not make another row: width, case and surrounding space."""
+    return pc.utf8_upper(pc.utf8_trim_whitespace(pc.utf8_normalize(column, form="NFKC")))
+
+
+def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:
+    """Stage rows out of quarantine as chunk 0 of ``batch``. ``rows``: raw columns with ``_row``, ``_file``, ``_row_key``
+    and ``_digest`` (32 hex digits)."""
+    rows = rows.append_column("_ordinal", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
+    rows = rows.append_column("_seen_at", pa.nulls(rows.num_rows, pa.timestamp("us", "UTC")))
+    workspace = Workspace(batch)
+    workspace.clear()
+    workspace.write("raw", 0, rows)
+    with copying.into(connection, "stage_row", ("batch", "ordinal", "chunk", "row_key", "digest")) as copy:
+        chunk = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
+        names = ["batch", "ordinal", "chunk", "row_key", "digest"]
+        copy.write(
+            pa.table([pa.repeat(batch, rows.num_rows), rows["_ordinal"], chunk, rows["_row_key"], rows["_digest"]], names)
+        )
+
+
+def diff(connection: sa.Connection, source: Source, batch: str, contract: str) -> Diff:
+    """Give repeated and conflicting rows their fate, and find the chunks in which rows remain to be mapped.
+
+    Conflicting repeats (one key, several versions) keep a ledger entry per version: their key becomes a hash of key
+    and digest, so that the same batch again finds them unchanged and no version hides another.
+    """
+    bind = {"batch": batch, "source": source.name, "contract": contract}
+    connection.execute(sa.text(_REPEATS), bind)
+    repeated = connection.execute(sa.text(_MARK_REPEATED), bind).rowcount
+    older = connection.execute(sa.text(_MARK_OLDER), bind).rowcount if source.duplicates == "latest" else 0
+    conflicting = connection.execute(sa.text(_MARK_CONFLICTING), bind).rowcount if source.duplicates != "latest" else 0
+    connection.execute(sa.text("DROP TABLE repeat_key"))
+    found = copying.out_of(connection, _TO_MAP, pa.schema({"chunk": pa.int64(), "rows": pa.int64()}), bind)
+    total = connection.scalar(sa.text("SELECT count(*) FROM stage_row WHERE batch = :batch"), bind) or 0
+    to_map = pc.sum(found["rows"]).as_py() or 0
+    return Diff(total - to_map, repeated, conflicting, older, sorted(found["chunk"].to_numpy().tolist()))
+
+
+def ordinals(connection: sa.Connection, source: str, batch: str, chunk: int, contract: str) -> pa.Table:
+    """The rows of one chunk that need mapping: ``ordinal`` (sorted), ``row_key``, ``conflicting``."""
+    bind = {"batch": batch, "source": source, "contract": contract, "chunk": chunk}
+    schema = pa.schema({"ordinal": pa.int64(), "row_key": pa.string(), "conflicting": pa.bool_()})
+    return copying.out_of(connection, _ORDINALS, schema, bind)
+
+
+_REPEATS = """
+CREATE TEMP TABLE repeat_key ON COMMIT DROP AS
+SELECT row_key FROM stage_row WHERE batch = :batch GROUP BY row_key HAVING count(*) > 1
+"""
+_MARK_REPEATED = """
+UPDATE stage_row SET fate = 'repeated'
+FROM (
+  SELECT ordinal AS place, row_number() OVER (PARTITION BY row_key, digest ORDER BY ordinal) AS turn
+  FROM stage_row JOIN repeat_key USING (row_key) WHERE batch = :batch
+) AS ranked
+WHERE batch = :batch AND ordinal = place AND turn > 1
+"""
+_MARK_OLDER = """
+UPDATE stage_row SET fate = 'older'
+FROM (
+  SELECT ordinal AS place, row_number() OVER (PARTITION BY row_key ORDER BY seen_at DESC NULLS LAST, digest DESC) AS turn
+  FROM stage_row JOIN repeat_key USING (row_key) WHERE batch = :batch AND fate IS NULL
+) AS ranked
+WHERE batch = :batch AND ordinal = place AND turn > 1
+"""
+_MARK_CONFLICTING = """
+UPDATE stage_row SET fate = 'conflicting', row_key = md5(stage_row.row_key::text || digest::text)::uuid
+FROM (
+  SELECT row_key FROM stage_row JOIN repeat_key USING (row_key) WHERE batch = :batch AND fate IS NULL
+  GROUP BY row_key HAVING count(*) > 1
+) AS several
+WHERE batch = :batch AND stage_row.row_key = several.row_key AND fate IS NULL
+"""
+_UNKNOWN = """
+FROM stage_row AS s LEFT JOIN row_ledger AS l
+  ON l.source = {source} AND l.row_key = s.row_key AND l.digest = s.digest AND l.contract = {contract}
+WHERE s.batch = {batch} AND l.row_key IS NULL AND (s.fate IS NULL OR s.fate = 'conflicting')
+"""
+_TO_MAP = f"SELECT s.chunk, count(*) AS rows {_UNKNOWN} GROUP BY s.chunk ORDER BY s.chunk"
+_ORDINALS = f"""
+SELECT s.ordinal, s.row_key, s.fate IS NOT NULL {_UNKNOWN} AND s.chunk = {{chunk}} ORDER BY s.ordinal
+"""

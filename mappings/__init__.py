@@ -1,0 +1,1 @@
+"""Raw records to exchange model: the model as data, code lists, transforms, identifiers."""

@@ -1,0 +1,111 @@
+"""Dates and times in any spelling: ``2020-6-18``, ``20200316``, ``2019-9-18 0:00``, ``2019年9月18日``, ``9999-9-9``.
+
+Everything runs over the distinct values of a column.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mappings import cleaning
+
+NO_END_YEAR = 9999
+_NO_END = ("长期", "长期有效", "永久", "永久有效", "无固定期限", "无期限", "无限期")
+
+# 20200316, 20200316123456 and 20200316 12:34 are given separators first.
+_RUN_TOGETHER = r"^([0-9]{4})([0-9]{2})([0-9]{2})(?:([0-9]{2})([0-9]{2})([0-9]{2}))?((?:[ T].*)?)$"
+_SPELLING = (
+    r"^(?P<year>[0-9]{4})\s*[-/.年]\s*(?P<month>[0-9]{1,2})\s*[-/.月]\s*(?P<day>[0-9]{1,2})日?"
+    r"(?:[\sT]*(?P<hour>[0-9]{1,2})\s*[:时点]\s*(?P<minute>[0-9]{1,2})\s*分?"
+    r"(?::?(?P<second>[0-9]{1,2})(?:[.,](?P<fraction>[0-9]{1,9}))?秒?)?\s*(?P<zone>[Zz]|[+-][0-9]{2}:?(?:[0-9]{2})?)?)?$"
+)
+_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 29], dtype=np.int64)
+
+
+def date(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Date32Array, pa.StringArray]:
+    """The day of each value, as date32 (n,), and problem codes (n,), null where all is well.
+
+    ``date-unreadable``: no date, or an impossible one; the value is null. ``long-term``: 长期 or the year 9999, which as
+    the end of a validity means that there is none; the value is null. What says "nothing" is null without a problem. A
+    time of day is left out, and the date taken as written, whatever its zone.
+    """
+    if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
+        days = values.cast(pa.date32(), safe=False)
+        ends = pc.fill_null(pc.equal(pc.year(days), NO_END_YEAR), False)
+        return pc.if_else(ends, None, days), pc.if_else(ends, "long-term", pa.scalar(None, pa.string()))
+    encoded = cleaning.strings(values).dictionary_encode()
+    found, text, problems = _distinct(encoded.dictionary)
+    days = pa.array(_epoch_days(found).astype(np.int32), mask=~_good(problems, text)).cast(pa.date32())
+    return days.take(encoded.indices), problems.take(encoded.indices)
+
+
+def timestamp(
+    values: pa.Array | pa.ChunkedArray, tz: str = "Asia/Shanghai"
+) -> tuple[pa.TimestampArray, pa.StringArray]:
+    """The moment of each value, as timestamp[us, UTC] (n,), and problem codes as :func:`date`.
+
+    A value without zone is local time of ``tz``; a date alone is its first moment. An impossible time of day is
+    ``date-unreadable`` too.
+    """
+    encoded = cleaning.strings(values).dictionary_encode()
+    found, text, problems = _distinct(encoded.dictionary)
+    hour, minute, second = (_number(found, part) for part in ("hour", "minute", "second"))
+    away, zoned = _zone(found)
+    possible = (hour < 24) & (minute < 60) & (second < 60) & (np.abs(away) <= 14 * 60)
+    good = _good(problems, text) & possible
+    problems = pc.if_else(pa.array(_good(problems, text) & ~possible), "date-unreadable", problems)
+    fraction = pc.utf8_rpad(pc.fill_null(pc.struct_field(found, "fraction"), ""), 9, "0")
+    micros = pc.cast(fraction, pa.int64()).to_numpy() // 1000
+    seconds = ((_epoch_days(found) * 24 + hour) * 60 + minute - np.where(zoned, away, 0)) * 60 + second
+    written = pa.array(seconds * 1_000_000 + micros, mask=~good).cast(pa.timestamp("us"))
+    # Where summer time repeats or leaves out an hour (China, 1986 to 1991), the earlier and the later moment is taken.
+    local = pc.assume_timezone(written, tz, ambiguous="earliest", nonexistent="latest")
+    utc = pa.timestamp("us", "UTC")
+    moments = pc.if_else(pa.array(zoned), pc.assume_timezone(written, "UTC").cast(utc), local.cast(utc))
+    return moments.take(encoded.indices), problems.take(encoded.indices)
+
+
+def _distinct(values: pa.StringArray) -> tuple[pa.StructArray, pa.StringArray, pa.StringArray]:
+    """Parts of the spelling, the text (null where it says nothing), and problem codes."""
+    text = cleaning.trimmed(values)
+    apart = pc.replace_substring_regex(text, _RUN_TOGETHER, r"\1-\2-\3 \4:\5:\6\7")
+    apart = pc.replace_substring_regex(apart, r" ::", "")
+    found = pc.extract_regex(apart, _SPELLING)
+    month, day = _number(found, "month"), _number(found, "day")
+    year = _number(found, "year")
+    leap = (month == 2) & (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    days = _DAYS[np.where(leap, 13, np.where(month > 12, 0, month))]
+    real = pa.array((year > 0) & (day >= 1) & (day <= days))
+    endless = pc.or_(pa.array(year == NO_END_YEAR), pc.fill_null(pc.is_in(text, value_set=pa.array(_NO_END)), False))
+    problems = pc.if_else(endless, "long-term", pc.if_else(real, pa.scalar(None, pa.string()), "date-unreadable"))
+    return found, text, pc.if_else(text.is_valid(), problems, None)
+
+
+def _good(problems: pa.StringArray, text: pa.StringArray) -> NDArray[np.bool_]:
+    return pc.and_(text.is_valid(), problems.is_null()).to_numpy(zero_copy_only=False)
+
+
+def _number(found: pa.StructArray, part: str) -> NDArray[np.int64]:
+    """A part as numbers (n,); 0 where it is missing."""
+    digits = pc.fill_null(pc.struct_field(found, part), "")
+    return pc.if_else(pc.equal(digits, ""), "0", digits).cast(pa.int64()).to_numpy()
+
+
+def _epoch_days(found: pa.StructArray) -> NDArray[np.int64]:
+    """Days since 1970-01-01; meaningless where the parts are no date."""
+    year, month, day = _number(found, "year"), _number(found, "month"), _number(found, "day")
+    months = (year - 1970) * 12 + np.clip(month, 1, 12) - 1
+    return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + day - 1
+
+
+def _zone(found: pa.StructArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Minutes east of UTC (n,), and where a zone is written at all."""
+    zone = pc.fill_null(pc.struct_field(found, "zone"), "")
+    digits = pc.replace_substring_regex(zone, "[^0-9]", "")
+    digits = pc.utf8_rpad(pc.if_else(pc.equal(digits, ""), "0", digits), 4, "0").cast(pa.int64()).to_numpy()
+    minutes = digits // 100 * 60 + digits % 100
+    west = pc.starts_with(zone, "-").to_numpy(zero_copy_only=False)
+    return np.where(west, -minutes, minutes), pc.not_equal(zone, "").to_numpy(zero_copy_only=False)

@@ -1,0 +1,56 @@
+"""YAML documents read strictly: one mapping, no key twice, checked by a pydantic model, reasons named."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from connectors.errors import FatalError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of everything read from YAML: unknown keys are refused, values do not change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"key given twice: {', '.join(repeated)}")
+        return super().construct_mapping(node, deep)
+
+
+def reasons(error: ValidationError) -> str:
+    """Every reason with its place, in one line."""
+    parts = []
+    for item in error.errors(include_url=False, include_context=False):
+        place = ".".join(str(step) for step in item["loc"])
+        reason = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        parts.append(f"{place}: {reason}" if place else reason)
+    return "; ".join(parts)
+
+
+def load(path: Path, model: type[Model], code: str, **more: Any) -> Model:
+    """The document at ``path`` as ``model``, with the values of ``more`` added.
+
+    FatalError ``code`` (sentence with ``file`` and ``reason``) when it cannot be read or does not fit.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        if not isinstance(data, dict):
+            raise FatalError(code, file=str(path), reason="the file must be a mapping of keys to values")
+        return model.model_validate({**data, **more})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FatalError(code, file=str(path), reason=" ".join(str(error).split())) from error
+    except ValidationError as error:
+        raise FatalError(code, file=str(path), reason=reasons(error)) from error

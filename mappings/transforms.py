@@ -1,0 +1,285 @@
+"""Named column transforms: raw string columns in, columns of the exchange model out. Vectorised, no row loops.
+
+A transform never raises for a value. What it cannot read becomes null and a note: ``flag`` informs, ``error``
+quarantines the row, ``reject`` rejects it. Note codes name field and problem, never the value.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mappings import amounts, codes, dates, identifiers, regions
+from mappings.model import STATUSES, Material, ValueType, arrow_type
+
+# What sources write for "nothing": compared after trimming, so a field of blanks is nothing too.
+NULLS = ("", "N/A", "n/a", "-", "--", "\\n", "\\N", "NULL", "null")
+# Validity without an end, as identity cards and licences print it.
+UNLIMITED = ("长期", "长期有效", "永久", "永久有效")
+
+Mask = NDArray[np.bool_]
+Severity = Literal["flag", "error", "reject"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """``code`` holds for the rows of ``mask``."""
+
+    severity: Severity
+    code: str
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Call:
+    """One line of mapping.csv at work on one block. ``inputs``: trimmed strings, "nothing" already null."""
+
+    target: str
+    inputs: tuple[pa.Array, ...]
+    parameter: str | None
+    region: str  # the source's own
+    material: Material
+
+
+@dataclass
+class Result:
+    """The model columns a transform fills, each as long as the block, and what it had to say."""
+
+    columns: dict[str, pa.Array]
+    notes: list[Note] = field(default_factory=list)
+
+    def note(self, severity: Severity, code: str, mask: pa.Array | pa.ChunkedArray | Mask) -> None:
+        rows = mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+        if rows.any():
+            self.notes.append(Note(severity, code, rows.astype(bool, copy=False)))
+
+    def problems(self, severity: Severity, prefix: str, problem: pa.Array) -> None:
+        """One note for every distinct code in ``problem`` (strings, null = fine)."""
+        encoded = pc.dictionary_encode(problem.drop_null()) if problem.null_count else pc.dictionary_encode(problem)
+        for code in encoded.dictionary.to_pylist():  # a handful of distinct codes, not rows
+            self.note(severity, f"{prefix}{code}", pc.equal(problem, code))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """``kind``: the one type it yields, or None when its target is a holder (scheme and value)."""
+
+    apply: Callable[[Call], Result]
+    kind: ValueType | None
+    parameter: Literal["none", "optional", "code list", "scheme"] = "none"
+    inputs: int | None = 1  # None: any number
+
+
+def label(target: str) -> str:
+    """How notes name a field: ``attributes.registered_capital`` is ``registered-capital``."""
+    return target.rpartition(".")[2].replace("_", "-")
+
+
+def cleaned(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Trimmed strings with every spelling of "nothing" as null; one contiguous array."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # a table without rows keeps no chunk to combine
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    trimmed = pc.utf8_trim_whitespace(array.cast(pa.string()))
+    return pc.if_else(pc.is_in(trimmed, value_set=_nulls()), pa.scalar(None, pa.string()), trimmed)
+
+
+@functools.cache
+def _nulls() -> pa.Array:
+    return pa.array(NULLS)
+
+
+def _text(call: Call) -> Result:
+    """Text as it is; several columns are joined in their order, empty ones left out."""
+    if len(call.inputs) == 1:
+        return Result({call.target: call.inputs[0]})
+    joined = pc.binary_join_element_wise(*call.inputs, "", null_handling="skip")
+    return Result({call.target: pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)})
+
+
+def _words(call: Call) -> Result:
+    """Text that must be words: what holds a digit slipped in from another column."""
+    (values,) = call.inputs
+    wrong = pc.match_substring_regex(values, r"\d")
+    result = Result({call.target: pc.if_else(wrong, pa.scalar(None, pa.string()), values)})
+    result.note("flag", f"{label(call.target)}-unreadable", wrong)
+    return result
+
+
+def _first(call: Call) -> Result:
+    """The first column that has something."""
+    return Result({call.target: pc.coalesce(*call.inputs)})
+
+
+def _date(call: Call) -> Result:
+    (values,) = call.inputs
+    unlimited = pc.is_in(values, value_set=pa.array(UNLIMITED))
+    days, problem = dates.date(pc.if_else(unlimited, pa.scalar(None, pa.string()), values))
+    result = Result({call.target: days})
+    result.problems("flag", f"{label(call.target)}-", problem)
+    return result
+
+
+def _timestamp(call: Call) -> Result:
+    (values,) = call.inputs
+    moments, problem = dates.timestamp(values)
+    result = Result({call.target: moments})
+    result.problems("flag", f"{label(call.target)}-", problem)
+    return result
+
+
+def _amount(call: Call) -> Result:
+    (values,) = call.inputs
+    money, problem = amounts.amount(values)
+    result = Result({call.target: money})
+    result.problems("flag", f"{label(call.target)}-", problem)
+    return result
+
+
+def _number(pattern: str, kind: ValueType) -> Callable[[Call], Result]:
+    """Plain numbers; anything else is null and flagged. Bounded so that the cast cannot overflow."""
+
+    def apply(call: Call) -> Result:
+        (values,) = call.inputs
+        plain = pc.replace_substring(values, ",", "")
+        good = pc.match_substring_regex(plain, pattern)
+        numbers = pc.if_else(good, plain, pa.scalar(None, pa.string())).cast(arrow_type(kind))
+        result = Result({call.target: numbers})
+        result.note("flag", f"{label(call.target)}-unreadable", pc.invert(good))
+        return result
+
+    return apply
+
+
+def _looked_up(values: pa.Array, name: str) -> tuple[pa.Array, pa.Array]:
+    """Meaning by code list, and which values are in it not."""
+    known = codes.read(name)
+    place = pc.index_in(values, value_set=pa.array(list(known), pa.string()))
+    found = pa.array(list(known.values()), pa.string()).take(place)
+    return found, pc.and_(pc.is_valid(values), pc.is_null(place))
+
+
+def _code(call: Call) -> Result:
+    """A code in the words of the model; a code the list lacks is null and flagged."""
+    (values,) = call.inputs
+    found, unlisted = _looked_up(values, call.parameter or "")
+    result = Result({call.target: found})
+    result.note("flag", f"{label(call.target)}-unlisted", unlisted)
+    return result
+
+
+def _boolean(call: Call) -> Result:
+    (values,) = call.inputs
+    truth = pc.is_in(values, value_set=pa.array(["1", "是", "Y", "true"]))
+    falsehood = pc.is_in(values, value_set=pa.array(["0", "否", "N", "false"]))
+    known = pc.or_(truth, falsehood)
+    result = Result({call.target: pc.if_else(known, truth, pa.scalar(None, pa.bool_()))})
+    result.note("flag", f"{label(call.target)}-unreadable", pc.and_(pc.is_valid(values), pc.invert(known)))
+    return result
+
+
+def _status(call: Call) -> Result:
+    """A status we do not know decides whether a certificate counts: the row is quarantined, not guessed."""
+    (values,) = call.inputs
+    found, unlisted = _looked_up(values, call.parameter) if call.parameter else (values, _unknown_status(values))
+    result = Result({call.target: pc.if_else(unlisted, pa.scalar(None, pa.string()), found)})
+    result.note("error", "status:unlisted", unlisted)
+    return result
+
+
+def _unknown_status(values: pa.Array) -> pa.Array:
+    return pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, value_set=pa.array(STATUSES))))
+
+
+def _region(call: Call) -> Result:
+    """First six digits of a division code, or (``region:organisation``) of an organisation's identifier.
+
+    Kept whatever the list says of it: real registers carry development zones and codes of former counties. Where there
+    is none, the source's own region.
+    """
+    (values,) = call.inputs
+    plain = pc.utf8_upper(pc.utf8_normalize(values, form="NFKC"))
+    if call.parameter == "organisation":
+        found = _captured(plain, r"^[0-9A-Z]{2}(?P<code>\d{6})[0-9A-Z]{10}$")
+        found = pc.coalesce(found, _captured(plain, r"^(?P<code>\d{6})[0-9A-Z]{7,9}$"))
+        missing = np.zeros(len(values), dtype=bool)
+    else:
+        found = _captured(plain, r"^(?P<code>\d{6})(\d{3}|\d{6})?$")
+        missing = pc.and_(pc.is_valid(values), pc.is_null(found))
+    statuses, _ = regions.tables()
+    numbers = pc.fill_null(found.cast(pa.int32()), 0).to_numpy(zero_copy_only=False)
+    standing = statuses[numbers]
+    present = found.is_valid().to_numpy(zero_copy_only=False)
+    result = Result({call.target: pc.fill_null(found, call.region)})
+    for status in ("retired", "unlisted"):
+        result.note("flag", f"{label(call.target)}-{status}", present & (standing == regions.STATUSES.index(status)))
+    result.note("flag", f"{label(call.target)}-unreadable", missing)
+    return result
+
+
+def _captured(values: pa.Array, pattern: str) -> pa.Array:
+    return pc.struct_field(pc.extract_regex(values, pattern=pattern), "code")
+
+
+def _identified(call: Call, judged: pa.Table) -> Result:
+    """Scheme and value of a holder. ``judged``: scheme, normalised, verdict, reason (codes joined with ``;``)."""
+    scheme, value, verdict, reason = (
+        judged.column(name).combine_chunks() for name in ("scheme", "normalised", "verdict", "reason")
+    )
+    role = call.material.holders[call.target.removeprefix("holder.")]
+    (given,) = call.inputs
+    result = Result({f"{call.target}.scheme": scheme, f"{call.target}.value": value})
+    present = given.is_valid()
+    invalid = pc.and_(present, pc.equal(verdict, "invalid"))
+    foreign = pc.and_(
+        pc.and_(present, pc.invert(invalid)), pc.invert(pc.is_in(scheme, value_set=pa.array(role.schemes)))
+    )
+    if not role.optional:
+        result.note("error", f"{call.target}:missing", pc.invert(present))
+    result.note("error", f"{call.target}:scheme-not-accepted", foreign)
+    for text in pc.unique(reason.drop_null()).to_pylist():  # distinct reasons, not rows
+        rows = pc.equal(reason, text)
+        for code in text.split(";"):
+            result.note("flag", f"{call.target}:{code}", pc.and_(rows, pc.equal(verdict, "flagged")))
+            bad = pc.and_(rows, invalid)
+            result.note("reject" if code == "unrecoverable" else "error", f"{call.target}:{code}", bad)
+    # An absent identifier is no scheme either, whatever scheme was asked for.
+    nothing = pa.scalar(None, pa.string())
+    result.columns = {name: pc.if_else(present, array, nothing) for name, array in result.columns.items()}
+    return result
+
+
+def _person(call: Call) -> Result:
+    (values,) = call.inputs
+    return _identified(call, identifiers.check(values, call.parameter or "cn.ric"))
+
+
+def _organisation(call: Call) -> Result:
+    (values,) = call.inputs
+    judged = identifiers.check(values, call.parameter) if call.parameter else identifiers.check_organisation(values)
+    return _identified(call, judged)
+
+
+REGISTRY: dict[str, Transform] = {
+    "text": Transform(_text, "string", inputs=None),
+    "words": Transform(_words, "string"),
+    "first": Transform(_first, "string", inputs=None),
+    "code": Transform(_code, "string", parameter="code list"),
+    "status": Transform(_status, "string", parameter="optional"),
+    "region": Transform(_region, "string", parameter="optional"),
+    "date": Transform(_date, "date"),
+    "timestamp": Transform(_timestamp, "timestamp"),
+    "amount": Transform(_amount, "money"),
+    "integer": Transform(_number(r"^-?\d{1,18}$", "integer"), "integer"),
+    "decimal": Transform(_number(r"^-?\d{1,15}(\.\d{1,4})?$", "decimal"), "decimal"),
+    "boolean": Transform(_boolean, "boolean"),
+    "person": Transform(_person, None, parameter="scheme"),
+    "organisation": Transform(_organisation, None, parameter="scheme"),
+}

@@ -1,0 +1,1 @@
+"""Gates: checks per entity and source, verdicts, conservation of rows."""
