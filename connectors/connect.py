@@ -24,7 +24,7 @@ def fetch(
     *,
     cursor: Cursor | None,
     landing: Landing,
-    input: str | os.PathLike[str] | None = None,  # noqa: A002 - the name of the command's option
+    input: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Fetched:
     """Lands what is new at the source since ``cursor`` (None: everything).

@@ -17,8 +17,7 @@ from sqlalchemy import make_url
 
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
-from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, failed
-from connectors.files import columns_expected
+from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, columns_expected, failed
 from connectors.landing import Landing
 from connectors.source import DatabaseOptions, Source
 
@@ -88,9 +87,7 @@ def _select(source: Source, since: dt.datetime | None) -> sql.Composable:
     if mark and since:
         query += sql.SQL(" WHERE {mark} >= {since} OR {mark} IS NULL").format(mark=mark, since=sql.Literal(since))
     order = [mark] if mark else []
-    return query + sql.SQL(" ORDER BY {}").format(
-        sql.SQL(", ").join([*order, *map(sql.Identifier, source.row_key)])
-    )
+    return query + sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join([*order, *map(sql.Identifier, source.row_key)]))
 
 
 @contextmanager
@@ -130,7 +127,8 @@ def _connected(connection: Connection, options: DatabaseOptions) -> Iterator[psy
 def _clock(session: psycopg.Connection[Any]) -> dt.datetime:
     row = session.execute("SELECT transaction_timestamp()").fetchone()
     assert row is not None
-    return dt.datetime.astimezone(row[0], dt.UTC)
+    moment: dt.datetime = row[0]
+    return moment.astimezone(dt.UTC)
 
 
 def _counted(copy: psycopg.Copy, progress: Progress | None) -> Iterator[bytes]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.errors import YiciError
+from connectors.errors import FatalError, YiciError
 from connectors.landing import LandedFile
+from connectors.source import Source
 
 Cursor = dict[str, Any]
 Progress = Callable[[int, int | None], None]
@@ -39,3 +40,16 @@ class Diagnosis:
 
 def failed(step: str, error: YiciError) -> Diagnosis:
     return Diagnosis(step, False, error.message(), error.advice())
+
+
+def columns_expected(source: Source, found: list[str]) -> Diagnosis:
+    """The check's last step: the columns found are those of the agreement."""
+    expected = source.options.columns
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if expected and name not in expected]
+    if missing or unknown:
+        error = FatalError(
+            "columns-differ", source=source.name, missing=", ".join(missing) or "-", unknown=", ".join(unknown) or "-"
+        )
+        return failed("columns", error)
+    return Diagnosis("columns", True, ", ".join(found))

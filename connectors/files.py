@@ -6,10 +6,10 @@ still being written is left for the next run.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from connectors import csvfile
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
-from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, failed
+from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, columns_expected, failed
 from connectors.landing import LandedFile, Landing
 from connectors.source import FilesOptions, Source
 
@@ -97,19 +97,6 @@ def check(source: Source, connection: Connection) -> list[Diagnosis]:
     return [*steps, columns_expected(source, block.table.column_names[:-1])]
 
 
-def columns_expected(source: Source, found: list[str]) -> Diagnosis:
-    """The check's last step: the columns found are those of the agreement."""
-    expected = source.options.columns
-    missing = [name for name in expected if name not in found]
-    unknown = [name for name in found if expected and name not in expected]
-    if missing or unknown:
-        error = FatalError(
-            "columns-differ", source=source.name, missing=", ".join(missing) or "-", unknown=", ".join(unknown) or "-"
-        )
-        return failed("columns", error)
-    return Diagnosis("columns", True, ", ".join(found))
-
-
 def _options(source: Source) -> FilesOptions:
     assert isinstance(source.options, FilesOptions)
     return source.options
@@ -157,7 +144,7 @@ def _matches(name: str, pattern: str) -> bool:
 def _stamp(fs: Any, path: str) -> Stamp:
     """Size and modification stamp: nanoseconds on local disks, whatever the store calls it elsewhere."""
     if isinstance(fs, LocalFileSystem):
-        status = os.stat(path)
+        status = Path(path).stat()
         return [status.st_size, status.st_mtime_ns]
     fs.invalidate_cache()
     entry = fs.info(path)
@@ -180,7 +167,7 @@ def _age(fs: Any, stamp: Stamp) -> float:
     """Seconds since the last change; none where clocks may differ (remote) or run ahead."""
     if not isinstance(fs, LocalFileSystem):
         return 0.0
-    return max(0.0, time.time() - stamp[1] / 1e9)
+    return max(0.0, time.time() - float(stamp[1]) / 1e9)
 
 
 def _land(fs: Any, path: str, landing: Landing) -> LandedFile:

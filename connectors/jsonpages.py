@@ -21,7 +21,9 @@ _envelope = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _texts = msgspec.json.Decoder(list[dict[str, str | None]])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _record = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_text = msgspec.json.Decoder(str)
+_text_only = msgspec.json.Decoder(str)
+
+Lost = list[tuple[int, bytes, str]]
 
 
 def block(page: bytes, name: str, records: str, columns: Sequence[str]) -> Block:
@@ -33,7 +35,8 @@ def block(page: bytes, name: str, records: str, columns: Sequence[str]) -> Block
         body = _envelope.decode(page)[records]
         try:
             rows: list[dict[str, str | None]] = _texts.decode(body)
-            numbers, lost = list(range(1, len(rows) + 1)), []
+            numbers = list(range(1, len(rows) + 1))
+            lost: Lost = []
         except msgspec.ValidationError:  # something in it is not a string: keep its JSON text
             rows, numbers, lost = _mixed(_raws.decode(body))
     except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError):
@@ -50,11 +53,9 @@ def block(page: bytes, name: str, records: str, columns: Sequence[str]) -> Block
     return Block(table, malformed_table(list(places), list(raw), list(reasons)))
 
 
-Lost = list[tuple[int, bytes, str]]
-
-
 def _mixed(raws: Sequence[msgspec.Raw]) -> tuple[list[dict[str, str | None]], list[int], Lost]:
-    rows, numbers, lost = [], [], []
+    rows, numbers = [], []
+    lost: Lost = []
     for number, raw in enumerate(raws, start=1):
         try:
             rows.append({key: _value(value) for key, value in _record.decode(raw).items()})
@@ -68,7 +69,7 @@ def _value(raw: msgspec.Raw) -> str | None:
     text = bytes(raw)
     if text == b"null":
         return None
-    return _text.decode(text) if text.startswith(b'"') else text.decode()
+    return _text_only.decode(text) if text.startswith(b'"') else text.decode()
 
 
 def _without_nul(table: pa.Table, lost: Lost) -> tuple[pa.Table, Lost]:

@@ -191,7 +191,7 @@ class Landing:
 
     def _replace(self, temporary: str, path: str) -> None:
         if self._local:
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         else:
             self._fs.mv(temporary, path)
 

@@ -5,6 +5,7 @@ Light on purpose (standard library, PyYAML, pydantic): the Airflow DAG folder im
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import os
 from collections.abc import Hashable, Iterator
@@ -32,6 +33,23 @@ def _positive(value: dt.timedelta) -> dt.timedelta:
     if value <= dt.timedelta(0):
         raise ValueError("must be longer than zero")
     return value
+
+
+def _byte(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("must be one ASCII character")
+    return value
+
+
+def _encoding(value: str) -> str:
+    """One where a line break, a comma and a quote are those bytes and nothing else is."""
+    try:
+        name = codecs.lookup(value).name
+    except LookupError:
+        raise ValueError(f"{value} is not an encoding") from None
+    if "\n,\"".encode(name) != b"\n,\"":
+        raise ValueError(f"{value} is not supported: only encodings that contain ASCII are")
+    return name
 
 
 def _cron(value: str) -> str:
@@ -95,7 +113,8 @@ class RestOptions(Options):
 
     connector: Literal["rest"] = "rest"
     path: Annotated[str, StringConstraints(pattern=r"^/")]
-    token_path: Annotated[str, StringConstraints(pattern=r"^/")] = "/oauth/token"
+    token_path: Annotated[str, StringConstraints(pattern=r"^/")] = "/oauth/token"  # noqa: S105 - an address
+    client_authentication: Literal["basic", "form"] = "basic"
     scope: str | None = None
     records: str = "records"
     total: str = "total"
@@ -111,6 +130,7 @@ class RestOptions(Options):
     request_seconds: Annotated[float, Field(gt=0)] = 120
     requests_per_second: Annotated[float, Field(gt=0)] = 20
     attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    backoff_seconds: Annotated[float, Field(ge=0)] = 0.5
     retry_after_seconds: Annotated[float, Field(gt=0)] = 60
     page_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
 
@@ -132,8 +152,11 @@ class FilesOptions(Options):
 
     connector: Literal["files"] = "files"
     pattern: str = "*.csv"
-    encodings: Annotated[Columns, Field(min_length=1)] = ("utf-8", "gb18030")
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    encodings: Annotated[tuple[Annotated[str, AfterValidator(_encoding)], ...], Field(min_length=1)] = (
+        "utf-8",
+        "gb18030",
+    )
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1), AfterValidator(_byte)] = ","
     multiline: bool = False
     settle_seconds: Annotated[float, Field(ge=0)] = 5
 
@@ -246,10 +269,8 @@ def read(folder: Path) -> Source:
 def _reasons(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False, include_context=False):
-        if item["type"] == "extra_forbidden":
-            reason = "unknown key"
-        else:
-            reason = item["msg"].removeprefix("Value error, ")
+        unknown = item["type"] == "extra_forbidden"
+        reason = "unknown key" if unknown else item["msg"].removeprefix("Value error, ")
         place = ".".join(str(step) for step in item["loc"])
         parts.append(f"{place}: {reason}" if place else reason)
     return "; ".join(parts)

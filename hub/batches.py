@@ -37,7 +37,9 @@ def begin(connection: sa.Connection, source: Source, contract: str, run_id: str 
             "promise": int(source.promise.total_seconds()),
         },
     )
-    merges = connection.scalar(sa.text("SELECT merges FROM source WHERE name = :name FOR UPDATE"), {"name": source.name})
+    merges = connection.scalar(
+        sa.text("SELECT merges FROM source WHERE name = :name FOR UPDATE"), {"name": source.name}
+    )
     again = None
     if run_id is not None:
         again = connection.execute(
@@ -54,7 +56,9 @@ def begin(connection: sa.Connection, source: Source, contract: str, run_id: str 
         {"source": source.name, "batch": batch, "unfinished": list(UNFINISHED)},
     )
     connection.execute(
-        sa.text("DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state <> 'halted')"),
+        sa.text(
+            "DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state <> 'halted')"
+        ),
         {"source": source.name},
     )
     connection.execute(
@@ -88,7 +92,9 @@ def supersede_halted(connection: sa.Connection, source: str) -> None:
         sa.text("UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted'"), bind
     )
     connection.execute(
-        sa.text("DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state = 'superseded')"),
+        sa.text(
+            "DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state = 'superseded')"
+        ),
         bind,
     )
 
@@ -167,7 +173,9 @@ def summary(batch: sa.Row) -> dict[str, Any]:
     }
 
 
-def listed(connection: sa.Connection, source: str | None = None, state: str | None = None, limit: int = 50) -> list[sa.Row]:
+def listed(
+    connection: sa.Connection, source: str | None = None, state: str | None = None, limit: int = 50
+) -> list[sa.Row]:
     """Batches, newest first."""
     query = sa.select(schema.batch).order_by(schema.batch.c.started_at.desc()).limit(limit)
     if source:

@@ -6,6 +6,7 @@ started, its database made and migrated.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from hashlib import sha256
@@ -24,7 +25,7 @@ def url() -> URL:
     here = home.current()
     named = make_url(here.database_url or embedded.url(here))
     if named.get_backend_name() != "postgresql":
-        raise FatalError("database-kind", kind=named.get_backend_name())
+        raise FatalError("store-kind", kind=named.get_backend_name())
     return named.set(drivername="postgresql+psycopg")
 
 
@@ -74,19 +75,20 @@ def _connected(engine_: Engine) -> sa.Connection:
     try:
         return engine_.connect()
     except sa.exc.OperationalError as error:
-        raise FatalError("database-unreachable", host=engine_.url.host or "socket", name=engine_.url.database) from error
+        raise FatalError("store-unreachable", host=engine_.url.host or "socket", name=engine_.url.database) from error
 
 
 def _create_database(target: URL) -> None:
     admin = sa.create_engine(target.set(database="postgres"), isolation_level="AUTOCOMMIT", hide_parameters=True)
     try:
         with _connected(admin) as connection:
-            known = connection.scalar(sa.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": target.database})
+            known = connection.scalar(
+                sa.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": target.database}
+            )
             if not known:
-                try:
+                # Another process may make it at the same moment.
+                with contextlib.suppress(sa.exc.ProgrammingError, sa.exc.IntegrityError):
                     connection.execute(sa.text(f'CREATE DATABASE "{target.database}"'))
-                except (sa.exc.ProgrammingError, sa.exc.IntegrityError):
-                    pass  # another process made it just now
     finally:
         admin.dispose()
 
@@ -95,9 +97,9 @@ def _check(engine_: Engine) -> None:
     with _connected(engine_) as connection:
         version = connection.connection.driver_connection.info.server_version // 10000  # type: ignore[union-attr]
         if version < OLDEST_POSTGRES:
-            raise FatalError("database-old", version=version, oldest=OLDEST_POSTGRES)
+            raise FatalError("store-old", version=version, oldest=OLDEST_POSTGRES)
         if not sa.inspect(connection).has_table("alembic_version"):
-            raise FatalError("database-empty", name=engine_.url.database)
+            raise FatalError("store-empty", name=engine_.url.database)
         _keep_fingerprint(connection, home.current())
         connection.commit()
 
@@ -110,7 +112,10 @@ def _keep_fingerprint(connection: sa.Connection, here: home.Home) -> None:
         sa.text("INSERT INTO setting (name, value) VALUES ('pseudonym-key', :value) ON CONFLICT (name) DO NOTHING"),
         {"value": fingerprint},
     )
-    if connection.scalar(sa.select(schema.setting.c.value).where(schema.setting.c.name == "pseudonym-key")) != fingerprint:
+    if (
+        connection.scalar(sa.select(schema.setting.c.value).where(schema.setting.c.name == "pseudonym-key"))
+        != fingerprint
+    ):
         raise FatalError("key-differs", folder=here.keys)
 
 

@@ -29,9 +29,14 @@ def record_rows(
     """A decision about quarantined rows: it holds for exactly these versions of them (key and digest)."""
     bind = {"kind": kind, "source": source, "entries": entries, "actor": actor, "note": note}
     versions = connection.execute(
-        sa.text("SELECT original_key::text AS row_key, digest::text AS digest FROM quarantine WHERE id = ANY(:entries)"), bind
+        sa.text(
+            "SELECT original_key::text AS row_key, digest::text AS digest FROM quarantine WHERE id = ANY(:entries)"
+        ),
+        bind,
     ).mappings()
-    landed = _land({"kind": kind, "source": source, "rows": [dict(row) for row in versions], "actor": actor, "note": note})
+    landed = _land(
+        {"kind": kind, "source": source, "rows": [dict(row) for row in versions], "actor": actor, "note": note}
+    )
     connection.execute(
         sa.text(
             """INSERT INTO decision (kind, source, batch, row_key, digest, actor, note, landed)

@@ -93,6 +93,15 @@ def release(home: Home, owner: int | None = None) -> None:
             os.close(descriptor)
 
 
+def lock_descriptor(home: Home) -> int:
+    """A file descriptor that keeps the server running while any process has it open: hand it to a service with
+    ``pass_fds``, then close it. It is a lock of its own, so that :func:`release` here sees the service's."""
+    hold(home)
+    descriptor = os.open(home.path / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
 def stop(home: Home) -> None:
     """Stop the server, whoever uses it. Nothing happens when it does not run."""
     if pid := _postmaster(home):
@@ -221,7 +230,9 @@ def _initialise(home: Home, as_user: str | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key in ("PATH", "TZ", "LD_LIBRARY_PATH")} | {"LC_ALL": "C"}
+    return {key: value for key, value in os.environ.items() if key in ("PATH", "TZ", "LD_LIBRARY_PATH")} | {
+        "LC_ALL": "C"
+    }
 
 
 def _system_user(home: Home) -> str | None:

@@ -73,18 +73,18 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
     run(_OBSERVATIONS)
     run(_AS_OF_LEDGER)
     changed = _holdings(connection, run)
-    verdicts = dict(
-        connection.execute(
-            sa.text("SELECT verdict, count(*) FROM incoming WHERE fate IS DISTINCT FROM 'older' GROUP BY verdict")
-        )
-        .tuples()
-        .all()
-    )
+    counted = sa.text("SELECT verdict, count(*) AS rows FROM incoming WHERE fate IS DISTINCT FROM 'older' GROUP BY 1")
+    verdicts = {row.verdict: row.rows for row in connection.execute(counted)}
     run(_SOURCE)
     run("DELETE FROM stage_row WHERE batch = :batch")
     run("DROP TABLE incoming, touched")
     return Merged(
-        verdicts.get("accepted", 0), verdicts.get("quarantined", 0), verdicts.get("rejected", 0), older, withdrawn, changed
+        verdicts.get("accepted", 0),
+        verdicts.get("quarantined", 0),
+        verdicts.get("rejected", 0),
+        older,
+        withdrawn,
+        changed,
     )
 
 

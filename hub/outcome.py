@@ -55,14 +55,14 @@ def of_rows(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Arr
         engine.execute("SET TimeZone = 'UTC'")
         engine.register("gated", _with_raw(raw, gated))
         engine.register("released", pa.table({"digest": released}))
-        return engine.execute(_OUTCOME.format(envelope=envelope, holders=holders)).to_arrow_table().cast(SCHEMA)
+        return engine.sql(_OUTCOME.format(envelope=envelope, holders=holders)).to_arrow_table().cast(SCHEMA)
 
 
 def of_malformed(table: pa.Table) -> pa.Table:
     """Outcome of lines that are no rows: rejected, with their bytes. ``table``: a chunk of malformed lines."""
     with duckdb.connect(config={"threads": 1}) as engine:
         engine.register("lines", table)
-        found = engine.execute(
+        found = engine.sql(
             """SELECT _ordinal AS ordinal, _row_key AS row_key, _row_key AS original_key, _digest AS digest,
                _file AS file, _row AS row, 'rejected' AS verdict, reason AS reasons, '' AS flags, hex(raw) AS raw
                FROM lines ORDER BY _ordinal"""
@@ -90,7 +90,7 @@ def _with_raw(raw: pa.Table, gated: pa.Table) -> pa.Table:
     pairs = ", ".join(f"{_literal(name)}: {_quoted(name)}" for name in names)
     with duckdb.connect(config={"threads": 1}) as engine:
         engine.register("raw", raw)
-        texts = engine.execute(f"SELECT to_json({{{pairs}}})::VARCHAR AS t FROM raw").to_arrow_table()
+        texts = engine.sql(f"SELECT to_json({{{pairs}}})::VARCHAR AS t FROM raw").to_arrow_table()
     return gated.append_column("_raw", texts["t"])
 
 

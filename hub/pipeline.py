@@ -18,11 +18,13 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from connectors import source as sources
-from connectors.errors import BatchHalted, FatalError, RetriableError, YiciError
+from connectors.errors import BatchHalted, FatalError, RetriableError, UsageError, YiciError
 from connectors.landing import LandedFile, Landing
 from connectors.source import Source
 from hub import batches, database, home
 from hub.workspace import Workspace
+
+CHINA = dt.timezone(dt.timedelta(hours=8))
 
 
 class Progress(Protocol):
@@ -42,11 +44,7 @@ def run(
 
     One run of a source at a time: RetriableError ``source-busy`` otherwise. BatchHalted when a gate stops it.
     """
-    with database.engine().connect() as guard:
-        free = guard.scalar(sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 7))"), {"name": source})
-        guard.commit()
-        if not free:
-            raise RetriableError("source-busy", source=source)
+    with _alone(source):
         fetched = fetch(source, input=input, as_of=as_of, progress=progress)
         for done, chunk in enumerate(fetched["chunks"]):
             progress("map and gate", done, len(fetched["chunks"]))
@@ -76,7 +74,7 @@ def fetch(
     from mappings import engine as mapping_engine
 
     described = sources.load(source)
-    contract = mapping_engine.contract_digest(described)
+    contract, stated = mapping_engine.contract_digest(described), _stated(as_of)
     landing = Landing(home.current().landing_url)
     with database.engine().begin() as connection:
         batch = batches.begin(connection, described, contract, run_id)
@@ -92,7 +90,7 @@ def fetch(
             progress("fetch", 0, 0)
             fetched = connect.fetch(described, cursor=cursor, landing=landing, input=input, progress=None)
             landing.write_manifest(
-                source, batch.id, fetched.files, fetched_at=dt.datetime.now(dt.UTC), request={"input": bool(input)}
+                source, batch.id, fetched.files, fetched_at=dt.datetime.now(dt.UTC), request=fetched.request
             )
         with _timed(batch.id, "diff"), database.engine().begin() as connection:
             progress("read and compare", 0, len(fetched.files))
@@ -106,8 +104,8 @@ def fetch(
                 batch.id,
                 fetched=staged.fetched,
                 unchanged=diff.unchanged,
-                as_of=_stated(as_of) or staged.as_of,
-                cursor=None if input else fetched.cursor,
+                as_of=stated or staged.as_of,
+                cursor=fetched.cursor,
                 reasons={code: count for code, count in reasons.items() if count},
                 findings=[{"code": "conflicting", "severity": "info", "values": {"rows": diff.conflicting}}]
                 if diff.conflicting
@@ -125,9 +123,13 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
         batches.require(row, "open", "gated")
-        needed = staging.ordinals(connection, row.source, batch, chunk, row.contract)
+        # What a person releases is mapped again although the ledger knows it.
+        known_under = row.contract if row.kind == "run" else ""
+        needed = staging.ordinals(connection, row.source, batch, chunk, known_under)
         released = connection.scalars(
-            sa.text("SELECT digest::text FROM decision WHERE kind = 'release' AND source = :source AND digest IS NOT NULL"),
+            sa.text(
+                "SELECT digest::text FROM decision WHERE kind = 'release' AND source = :source AND digest IS NOT NULL"
+            ),
             {"source": row.source},
         ).all()
     workspace = Workspace(batch)
@@ -163,7 +165,9 @@ def gate_batch(batch: str) -> dict[str, Any]:
         usual = batches.usual_sizes(connection, row.source)
     with _recorded(batch), _timed(batch, "gate the batch"):
         verdicts: Counter[str] = Counter()
-        reasons: Counter[str] = Counter({code: row.reasons[code] for code in ("repeated", "older") if code in row.reasons})
+        reasons: Counter[str] = Counter(
+            {code: row.reasons[code] for code in ("repeated", "older") if code in row.reasons}
+        )
         flags: Counter[str] = Counter()
         for table in Workspace(batch).each("mapped", ["verdict", "reasons", "flags"]):
             verdicts.update(outcome.counts(table, "verdict"))
@@ -313,12 +317,11 @@ def _map_rows(described: Source, rows: Any, released: Any) -> Any:
     """Map and check rows of a chunk; the gate is imported only here, it is slow to load."""
     from hub import outcome
     from mappings import engine as mapping_engine
-    from mappings import mapping, model
     from quality import gate, suite
 
-    material = model.load(described.entity)
+    material = mapping_engine.material_of(described)
     raw = rows.drop_columns([name for name in outcome.SYSTEM if name in rows.column_names and name != "_ordinal"])
-    mapped = mapping_engine.map_table(described, mapping.load(described), material, raw)
+    mapped = mapping_engine.map_table(described, mapping_engine.mapping_of(described), material, raw)
     gated = gate.check(mapped, suite.load(described))
     for name in outcome.SYSTEM:
         if name in rows.column_names and name not in gated.column_names:
@@ -365,18 +368,39 @@ def _register(connection: sa.Connection, source: str, files: list[LandedFile]) -
 
 def _check_columns(described: Source, batch: str, staged: Any) -> None:
     """Schema drift halts before mapping: with a column missing nothing can be judged."""
-    from mappings import mapping
+    from mappings import engine as mapping_engine
     from quality import batch as batch_checks
 
+    mapping = mapping_engine.mapping_of(described)
     if not staged.columns:
         return
-    for finding in batch_checks.columns(mapping.load(described).raw_columns, list(staged.columns)):
+    for finding in batch_checks.columns(mapping.columns(), list(staged.columns)):
         if finding.severity == "fail":
             raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
 
 
 def _stated(as_of: str | None) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(as_of).replace(tzinfo=dt.UTC) if as_of else None
+    """A time without zone is meant in China Standard Time, as everywhere in the sources."""
+    if not as_of:
+        return None
+    try:
+        stated = dt.datetime.fromisoformat(as_of)
+    except ValueError as error:
+        raise UsageError("as-of-unreadable") from error
+    return stated if stated.tzinfo else stated.replace(tzinfo=CHINA)
+
+
+@contextmanager
+def _alone(source: str) -> Iterator[None]:
+    """No other whole run of the source meanwhile: a session lock, which ends with the process at the latest."""
+    key = {"name": source}
+    with database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
+        if not guard.scalar(sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 7))"), key):
+            raise RetriableError("source-busy", source=source)
+        try:
+            yield
+        finally:
+            guard.execute(sa.text("SELECT pg_advisory_unlock(hashtextextended(:name, 7))"), key)
 
 
 @contextmanager
@@ -405,5 +429,3 @@ def _recorded(batch: str) -> Iterator[None]:
                         connection, batch, state=state, findings=[*known, finding], finished_at=sa.func.now()
                     )
         raise
-
-

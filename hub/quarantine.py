@@ -75,7 +75,13 @@ def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
     listing = "{" + ",".join(map(str, entries)) + "}"
     query = """SELECT convert_from(raw, 'UTF8'), file, "row", replace(original_key::text, '-', ''),
       replace(digest::text, '-', '') FROM quarantine WHERE id = ANY({entries}::bigint[]) ORDER BY id"""
-    fields = {"raw": pa.string(), "_file": pa.int64(), "_row": pa.int64(), "_row_key": pa.string(), "_digest": pa.string()}
+    fields = {
+        "raw": pa.string(),
+        "_file": pa.int64(),
+        "_row": pa.int64(),
+        "_row_key": pa.string(),
+        "_digest": pa.string(),
+    }
     found = copying.out_of(connection, query, pa.schema(fields), {"entries": listing})
     lines = io.BytesIO("\n".join(found["raw"].to_pylist()).encode())  # a person's choice of rows, not a batch
     raw = pa_json.read_json(lines, parse_options=pa_json.ParseOptions(newlines_in_values=False))
@@ -88,7 +94,9 @@ def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
 def as_of(connection: sa.Connection, entries: list[int]) -> Any:
     """The as_of of the batches that the entries came with, the latest."""
     return connection.scalar(
-        sa.text("SELECT max(b.as_of) FROM quarantine AS q JOIN batch AS b ON b.id = q.batch WHERE q.id = ANY(:entries)"),
+        sa.text(
+            "SELECT max(b.as_of) FROM quarantine AS q JOIN batch AS b ON b.id = q.batch WHERE q.id = ANY(:entries)"
+        ),
         {"entries": entries},
     )
 

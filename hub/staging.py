@@ -161,7 +161,7 @@ def hash_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None)
 def _query(sql: str, t: pa.Table, **parameters: object) -> pa.Table:
     with duckdb.connect(config={"threads": 1}) as engine:
         engine.register("t", t)
-        return engine.execute(sql, parameters).to_arrow_table()
+        return engine.sql(sql, params=parameters or None).to_arrow_table()
 
 
 def _folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -181,7 +181,9 @@ def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:
         chunk = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
         names = ["batch", "ordinal", "chunk", "row_key", "digest"]
         copy.write(
-            pa.table([pa.repeat(batch, rows.num_rows), rows["_ordinal"], chunk, rows["_row_key"], rows["_digest"]], names)
+            pa.table(
+                [pa.repeat(batch, rows.num_rows), rows["_ordinal"], chunk, rows["_row_key"], rows["_digest"]], names
+            )
         )
 
 

@@ -26,10 +26,16 @@ _DROPPED = np.zeros(256, dtype=bool)
 _DROPPED[list(schemes.DROPPED.encode())] = True
 
 
+def whole(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The chunks of an array as one."""
+    if not isinstance(values, pa.ChunkedArray):
+        return values
+    return pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+
+
 def strings(values: pa.Array | pa.ChunkedArray) -> pa.StringArray:
     """Any array of text as one ``string`` array; raises ``TypeError`` for what is no text."""
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    values = whole(values)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_null(values.type) or pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):

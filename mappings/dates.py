@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mappings import cleaning
 
 NO_END_YEAR = 9999
+FIRST_YEAR = 1000  # 0001-01-01 and the like are what software writes for want of a date
 _NO_END = ("长期", "长期有效", "永久", "永久有效", "无固定期限", "无期限", "无限期")
 
 # 20200316, 20200316123456 and 20200316 12:34 are given separators first.
@@ -32,10 +33,8 @@ def date(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Date32Array, pa.StringA
     the end of a validity means that there is none; the value is null. What says "nothing" is null without a problem. A
     time of day is left out, and the date taken as written, whatever its zone.
     """
-    if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
-        days = values.cast(pa.date32(), safe=False)
-        ends = pc.fill_null(pc.equal(pc.year(days), NO_END_YEAR), False)
-        return pc.if_else(ends, None, days), pc.if_else(ends, "long-term", pa.scalar(None, pa.string()))
+    if _is_temporal(values):
+        return _no_end(values, cleaning.whole(values).cast(pa.date32(), safe=False))
     encoded = cleaning.strings(values).dictionary_encode()
     found, text, problems = _distinct(encoded.dictionary)
     days = pa.array(_epoch_days(found).astype(np.int32), mask=~_good(problems, text)).cast(pa.date32())
@@ -50,6 +49,11 @@ def timestamp(
     A value without zone is local time of ``tz``; a date alone is its first moment. An impossible time of day is
     ``date-unreadable`` too.
     """
+    if _is_temporal(values):
+        written = cleaning.whole(values).cast(pa.timestamp("us", getattr(values.type, "tz", None)))
+        if written.type.tz is None:
+            written = pc.assume_timezone(written, tz, ambiguous="earliest", nonexistent="latest")
+        return _no_end(values, written.cast(pa.timestamp("us", "UTC")))
     encoded = cleaning.strings(values).dictionary_encode()
     found, text, problems = _distinct(encoded.dictionary)
     hour, minute, second = (_number(found, part) for part in ("hour", "minute", "second"))
@@ -68,6 +72,16 @@ def timestamp(
     return moments.take(encoded.indices), problems.take(encoded.indices)
 
 
+def _is_temporal(values: pa.Array | pa.ChunkedArray) -> bool:
+    return pa.types.is_date(values.type) or pa.types.is_timestamp(values.type)
+
+
+def _no_end(values: pa.Array | pa.ChunkedArray, found: pa.Array) -> tuple[pa.Array, pa.StringArray]:
+    """What a source gave as dates can only say that there is no end."""
+    ends = pc.fill_null(pc.equal(pc.year(cleaning.whole(values)), NO_END_YEAR), False)
+    return pc.if_else(ends, None, found), pc.if_else(ends, "long-term", pa.scalar(None, pa.string()))
+
+
 def _distinct(values: pa.StringArray) -> tuple[pa.StructArray, pa.StringArray, pa.StringArray]:
     """Parts of the spelling, the text (null where it says nothing), and problem codes."""
     text = cleaning.trimmed(values)
@@ -78,7 +92,7 @@ def _distinct(values: pa.StringArray) -> tuple[pa.StructArray, pa.StringArray, p
     year = _number(found, "year")
     leap = (month == 2) & (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     days = _DAYS[np.where(leap, 13, np.where(month > 12, 0, month))]
-    real = pa.array((year > 0) & (day >= 1) & (day <= days))
+    real = pa.array((year >= FIRST_YEAR) & (day >= 1) & (day <= days))
     endless = pc.or_(pa.array(year == NO_END_YEAR), pc.fill_null(pc.is_in(text, value_set=pa.array(_NO_END)), False))
     problems = pc.if_else(endless, "long-term", pc.if_else(real, pa.scalar(None, pa.string()), "date-unreadable"))
     return found, text, pc.if_else(text.is_valid(), problems, None)

@@ -58,7 +58,7 @@ def _of(matrix: Bytes, scheme: int) -> Bytes:
 
 
 def _digits(matrix: Bytes) -> Mask:
-    return (matrix - np.uint8(48) <= 9).all(axis=0)
+    return np.logical_and.reduce(matrix - np.uint8(48) <= 9, axis=0)
 
 
 def _number(matrix: Bytes) -> NDArray[np.int32]:
@@ -175,7 +175,7 @@ def _foreign(matrix: Bytes, latest: int) -> Judged:
 def _passport(matrix: Bytes, latest: int) -> Judged:
     if not 5 <= len(matrix) <= 15:
         return _all(matrix, PASSPORT, "length")
-    digit = _DIGITS[matrix].any(axis=0)
+    digit = np.logical_or.reduce(_DIGITS[matrix], axis=0)
     bits = _only(_when(np.full(len(digit), len(matrix) > 9), "form-unusual"), digit, "form")
     return _of(matrix, PASSPORT), bits
 

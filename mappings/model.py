@@ -216,7 +216,7 @@ def _json_type(kind: ValueType) -> dict[str, Any]:
         "money": {
             "type": "object",
             "properties": {"amount": number, "currency": {"type": "string", "pattern": "^[A-Z]{3}$"}},
-            "required": ["amount", "currency"],
+            "required": ["amount"],  # a register may name no currency: flagged and kept
             "additionalProperties": False,
         },
     }

@@ -41,10 +41,10 @@ class Entry:
 def entries() -> dict[str, tuple[Entry, ...]]:
     """All entries by code, oldest first."""
     known: dict[str, tuple[Entry, ...]] = {}
-    with (files("mappings") / "codelists" / "regions.csv").open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            entry = _entry(row)
-            known[entry.code] = (*known.get(entry.code, ()), entry)
+    text = (files("mappings") / "codelists" / "regions.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        entry = _entry(row)
+        known[entry.code] = (*known.get(entry.code, ()), entry)
     return known
 
 

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mappings import amounts, codes, dates, identifiers, regions
+from mappings import amounts, cleaning, codes, dates, identifiers, regions
 from mappings.model import STATUSES, Material, ValueType, arrow_type
 
 # What sources write for "nothing": compared after trimming, so a field of blanks is nothing too.
 NULLS = ("", "N/A", "n/a", "-", "--", "\\n", "\\N", "NULL", "null")
-# Validity without an end, as identity cards and licences print it.
-UNLIMITED = ("长期", "长期有效", "永久", "永久有效")
+# The end of a validity: an unreadable one must not pass for "no end", nor is "no end" a problem there.
+END = "valid_to"
 
 Mask = NDArray[np.bool_]
 Severity = Literal["flag", "error", "reject"]
@@ -60,11 +60,10 @@ class Result:
         if rows.any():
             self.notes.append(Note(severity, code, rows.astype(bool, copy=False)))
 
-    def problems(self, severity: Severity, prefix: str, problem: pa.Array) -> None:
-        """One note for every distinct code in ``problem`` (strings, null = fine)."""
-        encoded = pc.dictionary_encode(problem.drop_null()) if problem.null_count else pc.dictionary_encode(problem)
-        for code in encoded.dictionary.to_pylist():  # a handful of distinct codes, not rows
-            self.note(severity, f"{prefix}{code}", pc.equal(problem, code))
+    def problems(self, prefix: str, problem: pa.Array, topic: str) -> None:
+        """A flag for every distinct code in ``problem`` (strings, null = fine); ``topic`` gives way to ``prefix``."""
+        for code in pc.unique(problem.drop_null()).to_pylist():  # a handful of distinct codes, not rows
+            self.note("flag", prefix + code.removeprefix(topic), pc.equal(problem, code))
 
 
 @dataclass(frozen=True)
@@ -118,12 +117,21 @@ def _first(call: Call) -> Result:
     return Result({call.target: pc.coalesce(*call.inputs)})
 
 
+def _number_text(call: Call) -> Result:
+    """A number printed on a certificate, folded as identifiers are: half width, upper case, nothing in between."""
+    (values,) = call.inputs
+    folded, _ = cleaning.compact(pc.fill_null(values, ""))
+    return Result({call.target: pc.if_else(pc.equal(folded, ""), pa.scalar(None, pa.string()), folded)})
+
+
 def _date(call: Call) -> Result:
     (values,) = call.inputs
-    unlimited = pc.is_in(values, value_set=pa.array(UNLIMITED))
-    days, problem = dates.date(pc.if_else(unlimited, pa.scalar(None, pa.string()), values))
+    days, problem = dates.date(values)
     result = Result({call.target: days})
-    result.problems("flag", f"{label(call.target)}-", problem)
+    if call.target == END:
+        result.note("error", f"{END}:unreadable", pc.equal(problem, "date-unreadable"))
+    else:
+        result.problems(f"{label(call.target)}-", problem, topic="date-")
     return result
 
 
@@ -131,7 +139,7 @@ def _timestamp(call: Call) -> Result:
     (values,) = call.inputs
     moments, problem = dates.timestamp(values)
     result = Result({call.target: moments})
-    result.problems("flag", f"{label(call.target)}-", problem)
+    result.problems(f"{label(call.target)}-", problem, topic="date-")
     return result
 
 
@@ -139,7 +147,7 @@ def _amount(call: Call) -> Result:
     (values,) = call.inputs
     money, problem = amounts.amount(values)
     result = Result({call.target: money})
-    result.problems("flag", f"{label(call.target)}-", problem)
+    result.problems(f"{label(call.target)}-", problem, topic="amount-")
     return result
 
 
@@ -211,7 +219,7 @@ def _region(call: Call) -> Result:
         found = pc.coalesce(found, _captured(plain, r"^(?P<code>\d{6})[0-9A-Z]{7,9}$"))
         missing = np.zeros(len(values), dtype=bool)
     else:
-        found = _captured(plain, r"^(?P<code>\d{6})(\d{3}|\d{6})?$")
+        found = _captured(plain, r"^(?P<code>\d{6})(?:\d{3}|\d{6})?$")
         missing = pc.and_(pc.is_valid(values), pc.is_null(found))
     statuses, _ = regions.tables()
     numbers = pc.fill_null(found.cast(pa.int32()), 0).to_numpy(zero_copy_only=False)
@@ -228,8 +236,11 @@ def _captured(values: pa.Array, pattern: str) -> pa.Array:
     return pc.struct_field(pc.extract_regex(values, pattern=pattern), "code")
 
 
-def _identified(call: Call, judged: pa.Table) -> Result:
-    """Scheme and value of a holder. ``judged``: scheme, normalised, verdict, reason (codes joined with ``;``)."""
+def _identified(call: Call, judged: pa.Table, silent: str = "") -> Result:
+    """Scheme and value of a holder. ``judged``: scheme, normalised, verdict, reason (codes joined with ``;``).
+
+    Flags that begin with ``silent`` are left out.
+    """
     scheme, value, verdict, reason = (
         judged.column(name).combine_chunks() for name in ("scheme", "normalised", "verdict", "reason")
     )
@@ -247,7 +258,8 @@ def _identified(call: Call, judged: pa.Table) -> Result:
     for text in pc.unique(reason.drop_null()).to_pylist():  # distinct reasons, not rows
         rows = pc.equal(reason, text)
         for code in text.split(";"):
-            result.note("flag", f"{call.target}:{code}", pc.and_(rows, pc.equal(verdict, "flagged")))
+            if not (silent and code.startswith(silent)):
+                result.note("flag", f"{call.target}:{code}", pc.and_(rows, pc.equal(verdict, "flagged")))
             bad = pc.and_(rows, invalid)
             result.note("reject" if code == "unrecoverable" else "error", f"{call.target}:{code}", bad)
     # An absent identifier is no scheme either, whatever scheme was asked for.
@@ -264,11 +276,13 @@ def _person(call: Call) -> Result:
 def _organisation(call: Call) -> Result:
     (values,) = call.inputs
     judged = identifiers.check(values, call.parameter) if call.parameter else identifiers.check_organisation(values)
-    return _identified(call, judged)
+    # What the list says of an organisation's region is told once, by the transform `region`.
+    return _identified(call, judged, silent="region-")
 
 
 REGISTRY: dict[str, Transform] = {
     "text": Transform(_text, "string", inputs=None),
+    "number": Transform(_number_text, "string"),
     "words": Transform(_words, "string"),
     "first": Transform(_first, "string", inputs=None),
     "code": Transform(_code, "string", parameter="code list"),

@@ -41,7 +41,7 @@ def test_an_external_database_is_not_migrated_silently(postgres_url: str, monkey
     monkeypatch.setenv("YICI_DATABASE_URL", postgres_url)
     with pytest.raises(FatalError) as refused:
         database.engine()
-    assert refused.value.code == "database-empty"
+    assert refused.value.code == "store-empty"
 
 
 def test_an_unreachable_database_is_named_without_its_password(monkeypatch, tmp_path) -> None:
@@ -49,5 +49,5 @@ def test_an_unreachable_database_is_named_without_its_password(monkeypatch, tmp_
     monkeypatch.setenv("YICI_DATABASE_URL", "postgresql://yici:hush@127.0.0.1:9/yici")
     with pytest.raises(FatalError) as refused:
         database.engine()
-    assert refused.value.code == "database-unreachable"
+    assert refused.value.code == "store-unreachable"
     assert "hush" not in str(refused.value)

@@ -1,0 +1,45 @@
+"""What commands print: one JSON value on standard output with ``--json``, tables for people otherwise."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+
+def console() -> Console:
+    """Standard output for people."""
+    return Console(highlight=False)
+
+
+def messages() -> Console:
+    """Everything that is not the result goes to standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def json(value: Any) -> None:
+    """Exactly one JSON value on standard output."""
+    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """A table whose last columns wrap; numbers to the right."""
+    shown = Table(title=title, title_justify="left", header_style="bold")
+    rows = [[("" if cell is None else cell) for cell in row] for row in rows]
+    for place, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[place], int | float) for row in rows)
+        shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(str(cell) for cell in row))
+    console().print(shown)
+
+
+def actor() -> str:
+    """Who decides: ``YICI_ACTOR``, else the user of this machine."""
+    return os.environ.get("YICI_ACTOR") or getpass.getuser()

@@ -1,0 +1,60 @@
+"""Conditions over scenario facts: true, false, or open because facts are missing.
+
+An open condition is decided by trying every combination of what the missing facts could be: if all come to one result,
+the missing facts do not matter, and only facts that can change the result are worth a question.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mappings.items import Condition, Fact, FactValue
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``value`` is None while open; ``deciding``: the missing facts that can change the result, as declared."""
+
+    value: bool | None
+    deciding: tuple[str, ...] = ()
+
+
+def evaluate(condition: Condition | None, facts: Mapping[str, FactValue], declared: Mapping[str, Fact]) -> Outcome:
+    """What ``condition`` comes to under the known ``facts``. No condition is always true."""
+    if condition is None:
+        return Outcome(True)
+    tried = condition.combinations(dict(declared))
+    missing = [name for name in declared if name in tried and name not in facts]
+    results = {
+        values: _holds(condition, {**facts, **dict(zip(missing, values, strict=True))})
+        for values in itertools.product(*(tried[name] for name in missing))
+    }
+    if len(set(results.values())) == 1:
+        return Outcome(next(iter(results.values())))
+    return Outcome(None, tuple(name for place, name in enumerate(missing) if _matters(results, place)))
+
+
+def _matters(results: Mapping[tuple[FactValue, ...], bool], place: int) -> bool:
+    """Whether two combinations that differ only at ``place`` come to different results."""
+    seen: dict[tuple[FactValue, ...], bool] = {}
+    for values, result in results.items():
+        if seen.setdefault(values[:place] + values[place + 1 :], result) != result:
+            return True
+    return False
+
+
+def _holds(condition: Condition, facts: Mapping[str, FactValue]) -> bool:
+    if condition.all is not None:
+        return all(_holds(part, facts) for part in condition.all)
+    if condition.any is not None:
+        return any(_holds(part, facts) for part in condition.any)
+    if condition.not_ is not None:
+        return not _holds(condition.not_, facts)
+    assert condition.fact is not None
+    value, named = facts[condition.fact], condition.value
+    if condition.is_ is not None:
+        return value == named
+    # Integers by size, dates by their ISO text: the item's validation allows no other pair.
+    return value >= named if condition.at_least is not None else value <= named  # type: ignore[operator]

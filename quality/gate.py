@@ -1,0 +1,193 @@
+"""The gate: a suite of Great Expectations over one mapped chunk, and from it one verdict a row.
+
+Two passes: the first asks every check only whether it holds, the second asks those that do not hold which rows fail.
+Great Expectations costs seconds to import, so only :func:`check` does it. No value leaves this module: not in a result,
+a log or an error.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from connectors.errors import FatalError
+from mappings.engine import listed
+from mappings.transforms import Note
+from quality.suite import TODAY, Check, Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ACCEPTED, QUARANTINED, REJECTED = VERDICTS = ("accepted", "quarantined", "rejected")
+BRIEF: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
+ROWS: dict[str, Any] = {
+    "result_format": "COMPLETE",
+    "partial_unexpected_count": 0,
+    "return_unexpected_index_query": False,
+}
+
+
+def check(table: pa.Table, suite: Suite, *, today: dt.date | None = None) -> pa.Table:
+    """``table`` (as :func:`mappings.engine.map_table` returns it) with its verdicts, rows in the same order.
+
+    Adds ``_verdict`` (string: accepted, quarantined, rejected) and ``_reasons`` (list<string>: rejects and errors of
+    the mapping, then reasons of failed ``fail`` checks); ``_flags`` also gets the reasons of failed ``warn`` checks. A
+    check does not count on a row where the mapping already found an error in a column it looks at: one fault, one
+    reason. ``today`` stands in for the day of the run. FatalError ``gate-check-broken`` when a check cannot run.
+    """
+    notes = _notes(table, suite, today or dt.date.today())
+    errors, rejects = _filled(table.column("_errors")), _filled(table.column("_rejects"))
+    failed = [note for note in notes if note.severity == "error"]
+    warned = [note for note in notes if note.severity == "flag"]
+    bad = np.logical_or.reduce([errors, *(note.mask for note in failed)])
+    verdict = pc.if_else(pa.array(rejects), REJECTED, pc.if_else(pa.array(bad), QUARANTINED, ACCEPTED))
+    rows = table.num_rows
+    reasons = _joined(table.column("_rejects"), table.column("_errors"), listed(failed, rows))
+    flags = _joined(table.column("_flags"), listed(warned, rows))
+    table = table.set_column(table.column_names.index("_flags"), "_flags", flags)
+    return table.append_column("_verdict", verdict.cast(pa.string())).append_column("_reasons", reasons)
+
+
+def _notes(table: pa.Table, suite: Suite, today: dt.date) -> list[Note]:
+    """What the checks found, in their order."""
+    if not table.num_rows or not suite.checks:
+        return []
+    failing = _failing(_frame(table, suite.columns()), suite.checks, today)
+    faults = _faults(table)
+    notes = []
+    for place in sorted(failing):
+        one = suite.checks[place]
+        mask = np.zeros(table.num_rows, dtype=bool)
+        mask[failing[place]] = True
+        for field, faulty in faults.items():
+            if any(column == field or column.startswith(f"{field}.") for column in one.columns()):
+                mask &= ~faulty
+            elif "natural_key" in one.columns():  # built from other columns: a fault in one of them explains its absence
+                mask &= ~faulty
+        if mask.any():
+            notes.append(Note("error" if one.severity == "fail" else "flag", one.reason, mask))
+    return notes
+
+
+def _frame(table: pa.Table, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Only the columns the checks need; money as its parts, decimals as floats, which is enough to compare."""
+    arrays: dict[str, pa.ChunkedArray] = {}
+    for name in columns:
+        base, _, part = name.rpartition(".")
+        if name in table.column_names:
+            arrays[name] = table.column(name)
+        else:
+            arrays[name] = pc.struct_field(table.column(base), part)
+        if pa.types.is_decimal(arrays[name].type):
+            arrays[name] = arrays[name].cast(pa.float64())
+    return pa.table(arrays).to_pandas(date_as_object=False, ignore_metadata=True)
+
+
+def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> dict[int, NDArray[np.int64]]:
+    """Place of each failing check with the row numbers that fail."""
+    # Read once, when the package is imported: without it every run would report home.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    with _silence():
+        import great_expectations as gx
+        from great_expectations import expectations
+
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+        asset = context.data_sources.add_pandas("chunk").add_dataframe_asset("chunk")
+        batch = asset.add_batch_definition_whole_dataframe("chunk").get_batch({"dataframe": frame})
+
+        def run(places: list[int], result_format: dict[str, Any]) -> Iterator[tuple[int, Any]]:
+            # meta tells the results apart: two checks may be equal but for severity and reason
+            built = [_expectation(expectations, checks[place], place, today) for place in places]
+            suite = gx.ExpectationSuite(name="chunk", expectations=built)
+            for result in batch.validate(suite, result_format=result_format).results:
+                place = result.expectation_config.meta["place"]
+                if _raised(result.exception_info):
+                    raise FatalError("gate-check-broken", reason=checks[place].reason, expect=checks[place].name)
+                yield place, result
+
+        broken = [place for place, result in run(list(range(len(checks))), BRIEF) if not result.success]
+        if not broken:
+            return {}
+        return {
+            place: np.asarray(result.result["unexpected_index_list"], dtype=np.int64)
+            for place, result in run(broken, ROWS)
+        }
+
+
+def _expectation(classes: Any, one: Check, place: int, today: dt.date) -> Any:
+    # GX wants the class; its name is the snake-case name in camel case
+    kind = getattr(classes, "".join(word.capitalize() for word in one.name.split("_")))
+    arguments = {name: _moment(value, today) for name, value in one.arguments.items()}
+    if one.column is not None:
+        return kind(column=one.column, meta={"place": place}, **arguments)
+    return kind(column_A=one.column_a, column_B=one.column_b, meta={"place": place}, **arguments)
+
+
+def _moment(value: Any, today: dt.date) -> Any:
+    """Dates become date-times, as the frame has them."""
+    day = today if value == TODAY else value
+    if isinstance(day, dt.date) and not isinstance(day, dt.datetime):
+        return dt.datetime.combine(day, dt.time())
+    return day
+
+
+def _raised(info: dict[str, Any]) -> bool:
+    """GX reports one exception, or one for each metric."""
+    if "raised_exception" in info:
+        return bool(info["raised_exception"])
+    return any(part.get("raised_exception") for part in info.values() if isinstance(part, dict))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """GX writes raw values into warnings and error logs."""
+    logger = logging.getLogger("great_expectations")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _filled(lists: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Rows whose list is not empty."""
+    return pc.greater(pc.fill_null(pc.list_value_length(lists), 0), 0).to_numpy()
+
+
+def _faults(table: pa.Table) -> dict[str, NDArray[np.bool_]]:
+    """For every field the mapping named in an error or reject (``field:problem``), the rows it did so for."""
+    faults: dict[str, NDArray[np.bool_]] = {}
+    for column in ("_errors", "_rejects"):
+        lists = table.column(column).combine_chunks()
+        lists = lists if isinstance(lists, pa.Array) else pa.concat_arrays(lists.chunks)
+        codes, rows = pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy()
+        for code in pc.unique(codes).to_pylist():  # a handful of distinct codes, not rows
+            mask = faults.setdefault(code.partition(":")[0], np.zeros(table.num_rows, dtype=bool))
+            mask[rows[pc.equal(codes, code).to_numpy(zero_copy_only=False)]] = True
+    return faults
+
+
+def _joined(*columns: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Lists put end to end, row by row."""
+    arrays = [pa.concat_arrays(c.chunks) if isinstance(c, pa.ChunkedArray) else c for c in columns if len(c)]
+    if not arrays:
+        return pa.array([], pa.list_(pa.string()))
+    rows = np.concatenate([pc.list_parent_indices(array).to_numpy() for array in arrays])
+    values = pa.concat_arrays([pc.list_flatten(array) for array in arrays])
+    order = np.argsort(rows, kind="stable")  # stable: earlier columns first
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(arrays[0]))))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(order)))

@@ -1,0 +1,376 @@
+"""The whole pipeline on a real database: conservation, repeats, order, halts, decisions of people."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from connectors import source as sources
+from connectors.errors import BatchHalted, FatalError, RetriableError
+from hub import batches, database, pipeline, quarantine
+from tests import licences
+
+SH = "sh-amr-enterprises"
+
+
+@pytest.fixture(autouse=True)
+def _store(store: sa.Engine) -> None:
+    """Every test has an empty store of its own."""
+
+
+@pytest.fixture
+def deliver(tmp_path: Path):
+    """Run a source over records written as a file."""
+    numbers = iter(range(1000))
+
+    def run(records: list[dict[str, str]], source: str = SH, **options: Any) -> dict[str, Any]:
+        path = licences.write(tmp_path / f"delivery-{next(numbers)}.csv", records)
+        summary = pipeline.run(source, input=path, **options)
+        assert_conserved(summary)
+        return summary
+
+    return run
+
+
+@pytest.fixture
+def variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A copy of the Shanghai folder under another name with some lines of source.yml replaced."""
+
+    def make(name: str, **replaced: str) -> str:
+        root = tmp_path / "sources"
+        folder = root / name
+        shutil.copytree(sources.load(SH).folder, folder)
+        path = folder / "source.yml"
+        text = path.read_text(encoding="utf-8").replace(f"name: {SH}", f"name: {name}")
+        for before, after in replaced.items():
+            lines = [line for line in text.splitlines() if line.startswith(f"{before}:")]
+            assert lines, f"source.yml has no line {before}:"
+            text = text.replace(lines[0], f"{before}: {after}")
+        path.write_text(text, encoding="utf-8")
+        monkeypatch.setenv("YICI_SOURCES", str(root))
+        return name
+
+    return make
+
+
+def assert_conserved(summary: dict[str, Any]) -> None:
+    parts = ("unchanged", "accepted", "quarantined", "rejected")
+    assert summary["fetched"] == sum(summary[name] for name in parts)
+
+
+def count(table: str, where: str = "true") -> int:
+    with database.engine().connect() as connection:
+        return int(connection.scalar(sa.text(f"SELECT count(*) FROM {table} WHERE {where}")) or 0)
+
+
+def names() -> dict[str, str]:
+    """Holder name in force by credit code."""
+    with database.engine().connect() as connection:
+        query = (
+            """SELECT document #>> '{holders,0,value}' AS code, document #>> '{holders,0,name}' AS name FROM holding"""
+        )
+        return {row.code: row.name for row in connection.execute(sa.text(query))}
+
+
+def state() -> Counter[str]:
+    """All that must not depend on the order of arrival."""
+    query = """
+        SELECT 'holding' || key::text || digest || document::text || observations FROM holding
+        UNION ALL SELECT 'observation' || source || row_key || digest || updated_at FROM observation
+        UNION ALL SELECT 'ledger' || source || row_key || digest || verdict || updated_at FROM row_ledger
+        UNION ALL SELECT 'holder' || identifier::text || holding::text || role FROM holding_holder
+        UNION ALL SELECT 'open' || source || row_key || digest FROM quarantine WHERE state = 'open'
+    """
+    with database.engine().connect() as connection:
+        return Counter(connection.scalars(sa.text(query)))
+
+
+def test_every_row_ends_somewhere_and_the_file_again_changes_nothing(deliver) -> None:
+    records = [
+        *licences.rows(6),
+        licences.row(7, code=licences.credit_code(7)[:-1] + "?"),
+        licences.row(8, code="3.10E+17"),
+        licences.row(9, capital="#万人民币"),
+    ]
+    first = deliver(records)
+    assert (first["fetched"], first["accepted"], first["quarantined"], first["rejected"]) == (9, 7, 1, 1)
+    before = state()
+    again = deliver(licences.shuffled(records))
+    assert (again["unchanged"], again["accepted"]) == (9, 0)
+    assert state() == before
+    assert count("feed") == 7 and count("quarantine", "state = 'open'") == 1
+
+
+def test_a_changed_row_makes_a_version_and_a_feed_entry(deliver) -> None:
+    deliver(licences.rows(4))
+    changed = [*licences.rows(3), licences.row(3, name="改名后有限公司", date="2019-09-01")]
+    summary = deliver(changed)
+    assert (summary["unchanged"], summary["accepted"]) == (3, 1)
+    assert names()[licences.credit_code(3)] == "改名后有限公司"
+    assert count("holding_version") == 5 and count("holding_version", "recorded_to IS NULL") == 4
+    assert count("feed", "change = 'changed'") == 1
+
+
+def test_feed_positions_have_no_gaps(deliver) -> None:
+    deliver(licences.rows(5))
+    deliver(licences.rows(5, start=3))
+    with database.engine().connect() as connection:
+        positions = list(connection.scalars(sa.text("SELECT position FROM feed ORDER BY position")))
+    assert positions == list(range(1, 9))
+
+
+def test_good_bad_good_ends_good(deliver) -> None:
+    good = licences.rows(3)
+    bad = [*good[:2], licences.row(2, name="")]
+    deliver(good)
+    held = names()
+    assert deliver(bad)["quarantined"] == 1
+    assert names() == held, "a bad version does not take away the good one"
+    deliver(good)
+    assert names() == held and count("quarantine", "state = 'open'") == 0
+
+
+def test_the_order_of_partial_batches_does_not_matter(deliver, postgres_url: str, tmp_path: Path) -> None:
+    older = [*licences.rows(4), licences.row(20, date="2019-03-03")]
+    newer = [licences.row(1, name="新名有限公司", date="2019-12-01"), licences.row(2, name="", date="2019-12-01")]
+    deliver(older)
+    deliver(newer)
+    one = state()
+    with database.engine().begin() as connection:
+        tables = "row_ledger, observation, holding, holding_holder, holding_version, feed, quarantine, batch, source"
+        connection.execute(sa.text(f"TRUNCATE {tables} CASCADE"))
+    deliver(newer)
+    deliver(older)
+    deliver(newer)
+    assert state() == one
+    assert names()[licences.credit_code(1)] == "新名有限公司"
+
+
+def test_repeats_inside_a_batch_are_unchanged_and_conflicts_are_quarantined(deliver) -> None:
+    records = [*licences.rows(3), licences.row(0), licences.row(1, name="另一名称有限公司")]
+    summary = deliver(records)
+    assert summary["reasons"] == {"repeated": 1, "conflicting-duplicate": 2}
+    assert (summary["accepted"], summary["unchanged"], summary["quarantined"]) == (2, 1, 2)
+    assert licences.credit_code(1) not in names()
+    again = deliver(records)
+    assert again["unchanged"] == 5 and count("quarantine", "state = 'open'") == 2
+    solved = deliver(licences.rows(3))
+    assert solved["accepted"] == 1 and count("quarantine", "state = 'open'") == 0
+
+
+def test_conflicts_halt_where_the_source_says_so(deliver, variant) -> None:
+    name = variant("xx-halting", duplicates="halt")
+    with pytest.raises(BatchHalted) as halted:
+        deliver([*licences.rows(2), licences.row(1, name="另一名称有限公司")], source=name)
+    assert halted.value.exit_code == 3 and count("holding") == 0 and count("row_ledger") == 0
+
+
+def test_the_latest_of_conflicting_rows_wins_where_the_source_says_so(deliver, variant) -> None:
+    name = variant("xx-latest", duplicates="latest")
+    records = [licences.row(1, name="旧名", date="2019-01-01"), licences.row(1, name="新名", date="2019-02-01")]
+    summary = deliver(records, source=name)
+    assert (summary["accepted"], summary["reasons"]) == (1, {"older": 1})
+    assert names() == {licences.credit_code(1): "新名"}
+
+
+def test_a_key_in_another_spelling_is_the_same_row(deliver) -> None:
+    deliver([licences.row(5)])
+    other = licences.row(5, code=licences.credit_code(5).lower(), date="2019-12-12")
+    assert deliver([other])["accepted"] == 1
+    assert count("observation") == 1 and count("holding") == 1
+
+
+def test_malformed_lines_are_rejected_with_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    lines = licences.text(licences.rows(3)).splitlines()
+    lines.insert(2, "只有,两列")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    summary = pipeline.run(SH, input=path)
+    assert (summary["fetched"], summary["accepted"], summary["rejected"]) == (4, 3, 1)
+    with database.engine().connect() as connection:
+        entry = quarantine.listed(connection, state=None)[0]
+        shown = quarantine.show(connection, entry.id)
+    assert (shown["file"], shown["row"], shown["verdict"]) == ("some.csv", 3, "rejected")
+    assert shown["raw"].strip() == "只有,两列"
+    assert pipeline.run(SH, input=path)["unchanged"] == 4
+
+
+def test_rows_keep_file_and_row_number(deliver) -> None:
+    deliver(licences.rows(4))
+    with database.engine().connect() as connection:
+        query = """SELECT o."row" FROM observation AS o JOIN holding AS h ON h.key = o.holding
+            WHERE h.document #>> '{holders,0,value}' = :code"""
+        assert connection.scalar(sa.text(query), {"code": licences.credit_code(0)}) == 2
+
+
+def test_a_renamed_column_halts_and_leaves_the_store(deliver, tmp_path: Path) -> None:
+    deliver(licences.rows(3))
+    before = state()
+    path = tmp_path / "renamed.csv"
+    path.write_text(licences.text(licences.rows(5)).replace("注册日期", "成立日期"), encoding="utf-8")
+    with pytest.raises(BatchHalted, match="成立日期"):
+        pipeline.run(SH, input=path)
+    assert state() == before
+
+
+def test_a_truncated_file_fails_and_leaves_the_store(deliver, tmp_path: Path) -> None:
+    deliver(licences.rows(3))
+    before = state()
+    path = tmp_path / "cut.csv"
+    path.write_bytes(licences.text(licences.rows(50)).encode()[:-40])
+    with pytest.raises(FatalError, match=r"cut\.csv"):
+        pipeline.run(SH, input=path)
+    assert state() == before
+    assert deliver(licences.rows(4))["accepted"] == 1
+
+
+def test_ten_times_the_usual_size_halts_until_approved(deliver) -> None:
+    deliver(licences.rows(150))
+    with pytest.raises(BatchHalted) as halted:
+        deliver(licences.rows(1600))
+    batch = str(halted.value.values["batch"])
+    assert count("holding") == 150 and pipeline.summary(batch)["state"] == "halted"
+    approved = pipeline.approve(batch, actor="tester", note="yearly delivery")
+    assert approved["state"] == "merged" and approved["accepted"] == 1450 and count("holding") == 1600
+    assert count("decision", "kind = 'approve' AND actor = 'tester'") == 1
+
+
+def test_a_halted_batch_cannot_be_approved_after_a_newer_one_was_merged(deliver) -> None:
+    deliver(licences.rows(150))
+    with pytest.raises(BatchHalted) as halted:
+        deliver(licences.rows(1600))
+    deliver(licences.rows(151))
+    with pytest.raises(FatalError) as refused:
+        pipeline.approve(str(halted.value.values["batch"]), actor="tester")
+    assert refused.value.code == "batch-state"
+    assert count("stage_row") == 0
+
+
+def test_an_empty_partial_batch_is_a_success_with_zeros(deliver) -> None:
+    summary = deliver([])
+    assert summary["state"] == "merged" and summary["fetched"] == 0
+
+
+def test_a_snapshot_withdraws_what_it_lacks_and_never_when_empty(deliver, variant) -> None:
+    name = variant("xx-snapshot", extent="snapshot")
+    deliver([*licences.rows(20), licences.row(30, date="2019-05-05")], source=name)
+    newer = [*licences.rows(19), licences.row(31, date="2019-06-06")]
+    summary = deliver(newer, source=name)
+    assert summary["withdrawn"] == 2
+    assert set(names()) == {*(licences.credit_code(number) for number in range(19)), licences.credit_code(31)}
+    assert count("feed", "change = 'withdrawn'") == 2
+    before = state()
+    with pytest.raises(BatchHalted):
+        deliver([], source=name)
+    assert state() == before
+    back = deliver([*newer, licences.row(19, date="2019-07-07")], source=name)
+    assert back["accepted"] == 1 and licences.credit_code(19) in names()
+
+
+def test_an_older_snapshot_that_arrives_late_withdraws_nothing(deliver, variant) -> None:
+    name = variant("xx-snapshot", extent="snapshot")
+    deliver([*licences.rows(5), licences.row(30, date="2019-06-06")], source=name)
+    held = names()
+    assert deliver(licences.rows(2), source=name)["withdrawn"] == 0
+    assert names() == held
+
+
+def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
+    wrong = licences.credit_code(3)
+    wrong = wrong[:-1] + ("0" if wrong[-1] != "0" else "1")
+    deliver([*licences.rows(2), licences.row(3, code=wrong)])
+    with database.engine().connect() as connection:
+        entry = quarantine.listed(connection)[0].id
+    summary = pipeline.release([entry], actor="tester", note="seen on paper")[0]
+    assert (summary["fetched"], summary["accepted"]) == (1, 1)
+    assert wrong in names() and count("quarantine", "state = 'open'") == 0
+    again = deliver([*licences.rows(2), licences.row(3, code=wrong)])
+    assert again["unchanged"] == 3
+    worse = deliver([licences.row(3, code=wrong, capital="-1", name="")])
+    assert worse["quarantined"] == 1, "the release was for another version"
+    with pytest.raises(FatalError) as refused:
+        pipeline.release([entry], actor="tester")
+    assert refused.value.code == "quarantine-decided"
+
+
+def test_releasing_one_of_two_conflicting_rows_settles_both(deliver) -> None:
+    deliver([licences.row(1), licences.row(1, name="另一名称有限公司")])
+    with database.engine().connect() as connection:
+        entries = {quarantine.show(connection, row.id)["row"]: row.id for row in quarantine.listed(connection)}
+    pipeline.release([entries[3]], actor="tester")
+    assert names() == {licences.credit_code(1): "另一名称有限公司"}
+    assert count("quarantine", "state = 'open'") == 0
+
+
+def test_rejecting_a_row_closes_it(deliver) -> None:
+    deliver([*licences.rows(2), licences.row(3, name="")])
+    with database.engine().connect() as connection:
+        entry = quarantine.listed(connection)[0].id
+    assert pipeline.reject([entry], actor="tester") == 1
+    assert deliver([licences.row(3, name="")])["unchanged"] == 1
+    assert count("quarantine", "state = 'open'") == 0 and count("decision", "kind = 'reject'") == 1
+
+
+def test_a_retried_task_continues_its_batch(tmp_path: Path) -> None:
+    path = licences.write(tmp_path / "some.csv", licences.rows(5))
+    first = pipeline.fetch(SH, run_id="run-1", input=path)
+    again = pipeline.fetch(SH, run_id="run-1", input=path)
+    assert again["batch"] == first["batch"]
+    for chunk in again["chunks"] * 2:
+        pipeline.map_and_gate(again["batch"], chunk)
+    for stage in (pipeline.gate_batch, pipeline.gate_batch, pipeline.merge, pipeline.merge, pipeline.publish):
+        stage(again["batch"])
+    summary = pipeline.publish(again["batch"])
+    assert summary["accepted"] == 5 and count("holding_version") == 5 and count("feed") == 5
+    assert pipeline.fetch(SH, run_id="run-1", input=path) == {"batch": first["batch"], "chunks": []}
+
+
+def test_a_batch_that_another_overtook_is_not_merged(tmp_path: Path, deliver) -> None:
+    path = licences.write(tmp_path / "some.csv", licences.rows(5))
+    slow = pipeline.fetch(SH, run_id="slow", input=path)
+    deliver(licences.rows(6))
+    with pytest.raises((FatalError, RetriableError)):
+        for chunk in slow["chunks"]:
+            pipeline.map_and_gate(slow["batch"], chunk)
+        pipeline.gate_batch(slow["batch"])
+        pipeline.merge(slow["batch"])
+    assert count("holding") == 6 and count("feed") == 6
+
+
+def test_one_run_of_a_source_at_a_time(deliver) -> None:
+    with pipeline._alone(SH), pytest.raises(RetriableError) as refused:
+        deliver(licences.rows(2))
+    assert refused.value.code == "source-busy"
+
+
+def test_a_changed_contract_maps_unchanged_rows_again(deliver, variant) -> None:
+    name = variant("xx-changing")
+    records = [*licences.rows(3), licences.row(4, name="")]
+    deliver(records, source=name)
+    checks = sources.load(name).checks_path
+    checks.write_text(checks.read_text(encoding="utf-8") + "\n# another contract\n", encoding="utf-8")
+    summary = deliver(records, source=name)
+    assert (summary["accepted"], summary["quarantined"], summary["unchanged"]) == (3, 1, 0)
+    assert count("quarantine", "state = 'open'") == 1 and count("feed") == 3
+
+
+def test_working_files_and_staged_rows_are_gone_after_a_run(deliver) -> None:
+    from hub import home
+
+    deliver(licences.rows(3))
+    assert count("stage_row") == 0 and list(home.current().work.iterdir()) == []
+
+
+def test_a_batch_keeps_why_it_failed(tmp_path: Path) -> None:
+    path = tmp_path / "page.csv"
+    path.write_text("<!DOCTYPE html><html><body>502</body></html>", encoding="utf-8")
+    with pytest.raises(FatalError):
+        pipeline.run(SH, input=path)
+    with database.engine().connect() as connection:
+        batch = batches.listed(connection)[0]
+    assert batch.state == "failed" and batch.findings[0]["code"] == "file-is-html"
