@@ -64,7 +64,7 @@ def _lines(opener: Opener, name: str, form: Form, encoding: Encoding) -> Iterato
                 continue
         block = _parsed(text, columns, form, row, skip)
         last = row + count - 1
-        if not text.raw.endswith(b"\n") and (encoding.cut or (pc.max(block.malformed[ROW]).as_py() == last)):
+        if not text.raw.endswith(b"\n") and pc.max(block.malformed[ROW]).as_py() == last:
             raise FatalError("file-truncated", file=name, row=last)
         row += count
         yield block
@@ -82,7 +82,9 @@ def _header(text: TextBlock, name: str, form: Form) -> tuple[int, list[str] | No
             names = next(csv.reader([content], delimiter=form.delimiter, strict=True))
         except csv.Error:
             raise FatalError("file-header", file=name, row=index + form.header_row) from None
-        if "\r" in content or "\x00" in content:
+        if "\x00" in content:
+            raise FatalError("file-encoding", file=name, encodings=", ".join(form.encodings), lines=1)
+        if "\r" in content:
             raise FatalError("file-header", file=name, row=index + form.header_row)
         names = [part.strip("\ufeff \t") for part in names]
         if repeated := sorted({part for part in names if names.count(part) > 1} | ({ROW} & set(names))):

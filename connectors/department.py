@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote_plus
 
 import httpx
 import msgspec
@@ -106,7 +107,8 @@ class Department:
             "POST",
             self.connection.extra.get("token_url") or self.base + self.options.token_path,
             data=form,
-            **({"auth": (name, secret)} if basic else {}),
+            # RFC 6749, 2.3.1: both are form-encoded before they are joined
+            **({"auth": (quote_plus(name), quote_plus(secret))} if basic else {}),
         )
         if status in (400, 401, 403):
             raise self._fatal("rest-login", connection=self.connection.name)

@@ -47,7 +47,7 @@ def _encoding(value: str) -> str:
         name = codecs.lookup(value).name
     except LookupError:
         raise ValueError(f"{value} is not an encoding") from None
-    if "\n,\"".encode(name) != b"\n,\"":
+    if '\n,"'.encode(name) != b'\n,"':
         raise ValueError(f"{value} is not supported: only encodings that contain ASCII are")
     return name
 

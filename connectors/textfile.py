@@ -179,7 +179,8 @@ def text_blocks(opener: Opener, name: str, encoding: Encoding) -> Iterator[TextB
     """The file's lines in UTF-8; a line that cannot be decoded is blanked in ``data`` and named in ``bad``."""
     with opener() as stream:
         for raw in line_blocks(stream, name):
-            bad = [] if encoding.clean else _broken_lines(raw, encoding.name)
+            sound = encoding.clean and not (encoding.cut and not raw.endswith(b"\n"))
+            bad = [] if sound else _broken_lines(raw, encoding.name)
             if bad:
                 lines = raw.split(b"\n")
                 for index in bad:

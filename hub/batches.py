@@ -15,7 +15,7 @@ from hub import schema
 
 UNFINISHED = ("open", "gated", "approved")
 COUNTS = ("fetched", "unchanged", "accepted", "quarantined", "rejected")
-APPROVABLE = {"schema-drift": False, "conservation": False}
+UNAPPROVABLE = {"batch-columns-missing", "batch-columns-unknown", "batch-rows-not-conserved"}
 
 
 def begin(connection: sa.Connection, source: Source, contract: str, run_id: str | None, kind: str = "run") -> sa.Row:
@@ -187,7 +187,7 @@ def listed(
 
 def approvable(batch: sa.Row) -> bool:
     """A halt over a number can be approved by a person; one over rows that cannot be mapped cannot."""
-    return all(APPROVABLE.get(finding["code"], True) for finding in batch.findings if finding["severity"] == "fail")
+    return not any(finding["code"] in UNAPPROVABLE for finding in batch.findings)
 
 
 def files(connection: sa.Connection, batch: str) -> list[sa.Row]:

@@ -1,8 +1,9 @@
 """The merge: one transaction that moves ledger, quarantine, observations, holdings, versions, feed and cursor.
 
-A row's version counts by (time at the source, verdict, digest): an older version that arrives late changes nothing, so
-the order of arrival does not matter. The observation in force for a holding is the greatest by (authority of the
-source, time at the source, digest). All set-based; sources of one material type take turns, others run side by side.
+Of the accepted versions of a row the greatest by (time at the source, digest) is its observation; of the observations of
+a holding the greatest by (authority of the source, time at the source, digest) is in force. So the order of arrival
+does not matter for what is held. The ledger and the quarantine follow the last delivery among versions of one time: what
+is open there is what is wrong in it. All set-based; sources of one material type take turns, others run side by side.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from hub import copying, outcome
 from hub.home import KeyedHash
 from hub.workspace import Workspace
 
-VERDICT_RANK = "CASE {} WHEN 'accepted' THEN 2 WHEN 'quarantined' THEN 1 ELSE 0 END"
-
 
 @dataclass(frozen=True)
 class Merged:
@@ -27,6 +26,7 @@ class Merged:
     quarantined: int
     rejected: int
     older: int
+    tied: int  # accepted, but another version of the same time is in force
     withdrawn: int
     holdings_changed: int
 
@@ -45,7 +45,7 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
         "authority": authority,
         "inner": hashing.inner,
         "outer": hashing.outer,
-        "snapshot": batch.extent == "snapshot",
+        "forced": batch.kind == "release",
     }
 
     def run(statement: str) -> int:
@@ -71,6 +71,7 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
     run(_AS_OF_OBSERVATIONS)
     withdrawn = _withdraw(run) if batch.extent == "snapshot" else 0
     run(_OBSERVATIONS)
+    tied = run(_IN_FORCE_NOTED)
     run(_AS_OF_LEDGER)
     changed = _holdings(connection, run)
     counted = sa.text("SELECT verdict, count(*) AS rows FROM incoming WHERE fate IS DISTINCT FROM 'older' GROUP BY 1")
@@ -83,6 +84,7 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
         verdicts.get("quarantined", 0),
         verdicts.get("rejected", 0),
         older,
+        tied,
         withdrawn,
         changed,
     )
@@ -141,12 +143,10 @@ UPDATE incoming SET
   holding = CASE WHEN verdict = 'accepted'
     THEN keyed_hash(:material || chr(31) || natural_key, :inner, :outer) END
 """
-_OLDER = f"""
+_OLDER = """
 UPDATE incoming AS i SET fate = 'older' FROM row_ledger AS l
 WHERE l.source = :source AND l.row_key = i.row_key AND l.digest <> i.digest
-  AND (l.updated_at, {VERDICT_RANK.format("l.verdict")}, l.digest)
-    > (i.updated_at, {VERDICT_RANK.format("i.verdict")}, i.digest)
-  AND l.verdict <> 'withdrawn'
+  AND l.updated_at > i.updated_at AND l.verdict <> 'withdrawn'
 """
 # An accepted version older than a bad one, but newer than the last accepted one, still says what is held.
 _COVERED = """
@@ -175,7 +175,7 @@ SELECT :source, row_key, digest, :contract, verdict, updated_at, coalesce(:as_of
 FROM incoming WHERE fate IS NULL ORDER BY row_key
 ON CONFLICT (source, row_key) DO UPDATE SET
   digest = excluded.digest, contract = excluded.contract, verdict = excluded.verdict,
-  updated_at = excluded.updated_at, as_of = greatest(row_ledger.as_of, excluded.as_of), batch = excluded.batch,
+  in_force = true, updated_at = excluded.updated_at, as_of = greatest(row_ledger.as_of, excluded.as_of), batch = excluded.batch,
   file = excluded.file, "row" = excluded."row"
 """
 # Rows that came again unchanged in a later batch are as new as that batch, where rows carry no time of their own.
@@ -226,6 +226,14 @@ ON CONFLICT (source, row_key) DO UPDATE SET
   holding = excluded.holding, digest = excluded.digest, updated_at = excluded.updated_at,
   authority = excluded.authority, batch = excluded.batch, file = excluded.file, "row" = excluded."row",
   document = excluded.document
+WHERE :forced OR observation.digest = excluded.digest
+  OR (excluded.updated_at, excluded.digest) > (observation.updated_at, observation.digest)
+"""
+# Of two versions of one time the observation keeps one; the ledger notes that the last delivered is the other.
+_IN_FORCE_NOTED = """
+UPDATE row_ledger AS l SET in_force = false FROM incoming AS i
+WHERE l.source = :source AND l.row_key = i.row_key AND i.fate IS NULL AND i.verdict = 'accepted'
+  AND EXISTS (SELECT FROM observation AS o WHERE o.source = :source AND o.row_key = l.row_key AND o.digest <> l.digest)
 """
 _IN_FORCE = """
 CREATE TEMP TABLE in_force ON COMMIT DROP AS
@@ -275,7 +283,7 @@ ON CONFLICT DO NOTHING
 """
 _VERSIONS_CLOSED = """
 UPDATE holding_version AS v SET recorded_to = now() FROM changed AS c
-WHERE v.holding = c.holding AND v.recorded_to IS NULL AND c.known
+WHERE v.holding = c.holding AND v.recorded_to IS NULL
 """
 _VERSIONS = """
 INSERT INTO holding_version (holding, recorded_from, material, digest, source, batch, file, "row", document)

@@ -68,7 +68,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
     url = database_url(home)
     here = folder(home)
     password(home)
-    settings = {
+    settings: dict[str, dict[str, object]] = {
         "core": {
             "dags_folder": str(dags_folder()),
             "executor": "LocalExecutor",

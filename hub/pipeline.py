@@ -71,10 +71,10 @@ def fetch(
     """
     from connectors import connect
     from hub import staging
-    from mappings import engine as mapping_engine
+    from quality import suite
 
     described = sources.load(source)
-    contract, stated = mapping_engine.contract_digest(described), _stated(as_of)
+    contract, stated = suite.contract_digest(described), _stated(as_of)
     landing = Landing(home.current().landing_url)
     with database.engine().begin() as connection:
         batch = batches.begin(connection, described, contract, run_id)
@@ -97,7 +97,7 @@ def fetch(
             files = _register(connection, source, fetched.files)
             staged = staging.stage(connection, described, batch.id, files, landing)
             _check_columns(described, batch.id, staged)
-            diff = staging.diff(connection, described, batch.id, contract)
+            diff = staging.diff(connection, described, batch.id, contract, stated or staged.as_of)
             reasons = {"repeated": diff.repeated, "older": diff.older}
             batches.update(
                 connection,
@@ -125,7 +125,7 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
         batches.require(row, "open", "gated")
         # What a person releases is mapped again although the ledger knows it.
         known_under = row.contract if row.kind == "run" else ""
-        needed = staging.ordinals(connection, row.source, batch, chunk, known_under)
+        needed = staging.ordinals(connection, row.source, batch, chunk, known_under, row.as_of)
         released = connection.scalars(
             sa.text(
                 "SELECT digest::text FROM decision WHERE kind = 'release' AND source = :source AND digest IS NOT NULL"
@@ -154,7 +154,6 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
 def gate_batch(batch: str) -> dict[str, Any]:
     """Check the batch as a whole. Raises BatchHalted (exit code 3) with nothing merged; the batch stays to be approved."""
     from hub import outcome
-    from quality import batch as batch_checks
 
     with database.engine().begin() as connection:
         row = batches.get(connection, batch)
@@ -177,8 +176,8 @@ def gate_batch(batch: str) -> dict[str, Any]:
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
-        findings = batch_checks.findings(described, counts, usual=usual, conflicting=conflicting)
-        failed = [finding for finding in findings if finding.severity == "fail"]
+        findings = _judge(described, counts, usual, conflicting)
+        failed = [finding for finding in findings if finding.severity == "halt"]
         with database.engine().begin() as connection:
             batches.update(
                 connection,
@@ -226,6 +225,7 @@ def merge(batch: str) -> dict[str, Any]:
             unchanged=row.unchanged + merged.older,
             withdrawn=merged.withdrawn,
             reasons=dict(reasons),
+            flags=row.flags | ({"tied": merged.tied} if merged.tied else {}),
             finished_at=sa.func.clock_timestamp(),
         )
         batches.supersede_halted(connection, row.source)
@@ -273,14 +273,14 @@ def release(entries: list[int], *, actor: str, note: str = "") -> list[dict[str,
     A row that cannot be mapped at all (no usable identifier) cannot be released: FatalError ``release-unmappable``.
     """
     from hub import decisions, quarantine, staging
-    from mappings import engine as mapping_engine
+    from quality import suite
 
     summaries = []
     with database.engine().connect() as connection:
         groups = quarantine.by_source(connection, entries)
     for source, ids in groups.items():
         described = sources.load(source)
-        contract = mapping_engine.contract_digest(described)
+        contract = suite.contract_digest(described)
         with database.engine().begin() as connection:
             rows = quarantine.raw_rows(connection, ids)
             batch = batches.begin(connection, described, contract, None, kind="release")
@@ -375,8 +375,23 @@ def _check_columns(described: Source, batch: str, staged: Any) -> None:
     if not staged.columns:
         return
     for finding in batch_checks.columns(mapping.columns(), list(staged.columns)):
-        if finding.severity == "fail":
+        if finding.severity == "halt":
             raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
+
+
+def _judge(described: Source, counts: dict[str, int], usual: list[int], conflicting: int) -> list[Any]:
+    """Findings of all checks of the batch as a whole."""
+    from quality import batch as checks
+    from quality import suite
+
+    bounds = suite.load(described).batch
+    bad = counts["quarantined"] + counts["rejected"]
+    return [
+        *checks.conservation(counts),
+        *checks.volume(described.volume, counts["fetched"], usual, described.extent),
+        *checks.duplicates(described.duplicates, conflicting),
+        *checks.bad_share(counts["accepted"] + bad, bad, bounds.max_bad_share, bounds.min_rows),
+    ]
 
 
 def _stated(as_of: str | None) -> dt.datetime | None:
@@ -420,7 +435,7 @@ def _recorded(batch: str) -> Iterator[None]:
     except YiciError as error:
         state = "halted" if isinstance(error, BatchHalted) else "failed"
         if not isinstance(error, RetriableError):
-            finding = {"code": error.code, "severity": "fail", "values": {k: str(v) for k, v in error.values.items()}}
+            finding = {"code": error.code, "severity": "halt", "values": {k: str(v) for k, v in error.values.items()}}
             with database.engine().begin() as connection:
                 row = batches.get(connection, batch)
                 if row.state not in ("merged", "superseded"):

@@ -187,13 +187,15 @@ def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:
         )
 
 
-def diff(connection: sa.Connection, source: Source, batch: str, contract: str) -> Diff:
+def diff(
+    connection: sa.Connection, source: Source, batch: str, contract: str, as_of: dt.datetime | None
+) -> Diff:
     """Give repeated and conflicting rows their fate, and find the chunks in which rows remain to be mapped.
 
     Conflicting repeats (one key, several versions) keep a ledger entry per version: their key becomes a hash of key
     and digest, so that the same batch again finds them unchanged and no version hides another.
     """
-    bind = {"batch": batch, "source": source.name, "contract": contract}
+    bind = {"batch": batch, "source": source.name, "contract": contract, "as_of": as_of}
     connection.execute(sa.text(_REPEATS), bind)
     repeated = connection.execute(sa.text(_MARK_REPEATED), bind).rowcount
     older = connection.execute(sa.text(_MARK_OLDER), bind).rowcount if source.duplicates == "latest" else 0
@@ -205,9 +207,11 @@ def diff(connection: sa.Connection, source: Source, batch: str, contract: str) -
     return Diff(total - to_map, repeated, conflicting, older, sorted(found["chunk"].to_numpy().tolist()))
 
 
-def ordinals(connection: sa.Connection, source: str, batch: str, chunk: int, contract: str) -> pa.Table:
+def ordinals(
+    connection: sa.Connection, source: str, batch: str, chunk: int, contract: str, as_of: dt.datetime | None
+) -> pa.Table:
     """The rows of one chunk that need mapping: ``ordinal`` (sorted), ``row_key``, ``conflicting``."""
-    bind = {"batch": batch, "source": source, "contract": contract, "chunk": chunk}
+    bind = {"batch": batch, "source": source, "contract": contract, "chunk": chunk, "as_of": as_of}
     schema = pa.schema({"ordinal": pa.int64(), "row_key": pa.string(), "conflicting": pa.bool_()})
     return copying.out_of(connection, _ORDINALS, schema, bind)
 
@@ -243,6 +247,7 @@ WHERE batch = :batch AND stage_row.row_key = several.row_key AND fate IS NULL
 _UNKNOWN = """
 FROM stage_row AS s LEFT JOIN row_ledger AS l
   ON l.source = {source} AND l.row_key = s.row_key AND l.digest = s.digest AND l.contract = {contract}
+  AND (l.in_force OR l.verdict <> 'accepted' OR {as_of}::timestamptz IS NULL OR l.as_of >= {as_of})
 WHERE s.batch = {batch} AND l.row_key IS NULL AND (s.fate IS NULL OR s.fate = 'conflicting')
 """
 _TO_MAP = f"SELECT s.chunk, count(*) AS rows {_UNKNOWN} GROUP BY s.chunk ORDER BY s.chunk"

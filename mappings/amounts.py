@@ -17,7 +17,22 @@ MONEY = pa.struct([("amount", pa.decimal128(20, 4)), ("currency", pa.string())])
 
 # ISO 4217 code -> words that sources use, upper-case, multiplier and brackets left out.
 CURRENCIES: dict[str, tuple[str, ...]] = {
-    "CNY": ("元", "圆", "人民币", "人民币元", "元人民币", "人民币圆", "RMB", "RMB元", "元RMB", "CNY", "CNY元", "¥", "￥", "¥元"),
+    "CNY": (
+        "元",
+        "圆",
+        "人民币",
+        "人民币元",
+        "元人民币",
+        "人民币圆",
+        "RMB",
+        "RMB元",
+        "元RMB",
+        "CNY",
+        "CNY元",
+        "¥",
+        "￥",
+        "¥元",
+    ),
     "USD": ("美元", "美金", "美圆", "USD", "US$", "$", "USD美元", "美元USD"),
     "EUR": ("欧元", "欧", "EUR", "€"),
     "JPY": ("日元", "日圆", "日币", "JPY"),

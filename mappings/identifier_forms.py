@@ -228,7 +228,9 @@ def _organisation_code(matrix: Bytes, latest: int) -> Judged:
     if len(matrix) != 9:
         return _all(matrix, ORGCODE, "length")
     form = _DIGITS[matrix[8]] | (matrix[8] == ord("X"))
-    return _of(matrix, ORGCODE), _only(_when(_organisation_check(matrix[:8]) != matrix[8], "check-digit"), form, "alphabet")
+    return _of(matrix, ORGCODE), _only(
+        _when(_organisation_check(matrix[:8]) != matrix[8], "check-digit"), form, "alphabet"
+    )
 
 
 def _organisation_check(body: Bytes) -> Bytes:

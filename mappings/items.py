@@ -17,7 +17,8 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, StringConstraints,
 
 from connectors.errors import FatalError
 from mappings import model
-from mappings.documents import Strict, load as load_document
+from mappings.documents import Strict
+from mappings.documents import load as load_document
 from mappings.model import Code, Filled, Identifier, Text
 
 FOLDER = model.FOLDER / "items"

@@ -24,6 +24,7 @@ STATUSES: tuple[Status, ...] = ("unlisted", "retired", "listed")
 LIST_BEGINS = 1981  # an entry that starts here may be older
 DELTA = ("31", "32", "33", "34")  # Shanghai, Jiangsu, Zhejiang, Anhui
 
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One code under one name. ``to_year`` is None while in force; ``from_year`` is 0 when older than the list."""
@@ -84,7 +85,8 @@ def first_year(code: str) -> int:
 def in_force(code: str, year: int) -> bool:
     """Whether the code was in force at some time of ``year``."""
     return any(
-        entry.from_year <= year and (entry.to_year is None or year <= entry.to_year) for entry in entries().get(code, ())
+        entry.from_year <= year and (entry.to_year is None or year <= entry.to_year)
+        for entry in entries().get(code, ())
     )
 
 

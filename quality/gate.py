@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from connectors.errors import FatalError
 from mappings.engine import listed
-from mappings.transforms import Note
-from quality.suite import TODAY, Check, Suite
+from mappings.transforms import Note, label
+from quality.suite import NOT_NULL, TODAY, Check, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +42,8 @@ def check(table: pa.Table, suite: Suite, *, today: dt.date | None = None) -> pa.
 
     Adds ``_verdict`` (string: accepted, quarantined, rejected) and ``_reasons`` (list<string>: rejects and errors of
     the mapping, then reasons of failed ``fail`` checks); ``_flags`` also gets the reasons of failed ``warn`` checks. A
-    check does not count on a row where the mapping already found an error in a column it looks at: one fault, one
-    reason. ``today`` stands in for the day of the run. FatalError ``gate-check-broken`` when a check cannot run.
+    check does not count on a row where the mapping already found an error in a column it looks at, nor a missing value
+    where the mapping said why it is missing: one fault, one reason. ``today`` stands in for the day of the run. FatalError ``gate-check-broken`` when a check cannot run.
     """
     notes = _notes(table, suite, today or dt.date.today())
     errors, rejects = _filled(table.column("_errors")), _filled(table.column("_rejects"))
@@ -63,17 +63,20 @@ def _notes(table: pa.Table, suite: Suite, today: dt.date) -> list[Note]:
     if not table.num_rows or not suite.checks:
         return []
     failing = _failing(_frame(table, suite.columns()), suite.checks, today)
-    faults = _faults(table)
+    faults, flagged = _faults(table), _rows_by_code(table.column("_flags"))
     notes = []
     for place in sorted(failing):
         one = suite.checks[place]
         mask = np.zeros(table.num_rows, dtype=bool)
         mask[failing[place]] = True
+        looked_at = suite.sources(one)
         for field, faulty in faults.items():
-            if any(column == field or column.startswith(f"{field}.") for column in one.columns()):
+            if any(column == field or column.startswith(f"{field}.") for column in looked_at):
                 mask &= ~faulty
-            elif "natural_key" in one.columns():  # built from other columns: a fault in one of them explains its absence
-                mask &= ~faulty
+        if one.name == NOT_NULL and one.column:
+            for code, explained in flagged.items():
+                if code.startswith(f"{label(one.column)}-"):
+                    mask[explained] = False
         if mask.any():
             notes.append(Note("error" if one.severity == "fail" else "flag", one.reason, mask))
     return notes
@@ -100,9 +103,10 @@ def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> 
     with _silence():
         import great_expectations as gx
         from great_expectations import expectations
+        from great_expectations.data_context.types.base import ProgressBarsConfig
 
         context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+        context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
         asset = context.data_sources.add_pandas("chunk").add_dataframe_asset("chunk")
         batch = asset.add_batch_definition_whole_dataframe("chunk").get_batch({"dataframe": frame})
 
@@ -111,6 +115,7 @@ def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> 
             built = [_expectation(expectations, checks[place], place, today) for place in places]
             suite = gx.ExpectationSuite(name="chunk", expectations=built)
             for result in batch.validate(suite, result_format=result_format).results:
+                assert result.expectation_config is not None
                 place = result.expectation_config.meta["place"]
                 if _raised(result.exception_info):
                     raise FatalError("gate-check-broken", reason=checks[place].reason, expect=checks[place].name)
@@ -172,13 +177,18 @@ def _faults(table: pa.Table) -> dict[str, NDArray[np.bool_]]:
     """For every field the mapping named in an error or reject (``field:problem``), the rows it did so for."""
     faults: dict[str, NDArray[np.bool_]] = {}
     for column in ("_errors", "_rejects"):
-        lists = table.column(column).combine_chunks()
-        lists = lists if isinstance(lists, pa.Array) else pa.concat_arrays(lists.chunks)
-        codes, rows = pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy()
-        for code in pc.unique(codes).to_pylist():  # a handful of distinct codes, not rows
+        for code, rows in _rows_by_code(table.column(column)).items():
             mask = faults.setdefault(code.partition(":")[0], np.zeros(table.num_rows, dtype=bool))
-            mask[rows[pc.equal(codes, code).to_numpy(zero_copy_only=False)]] = True
+            mask[rows] = True
     return faults
+
+
+def _rows_by_code(column: pa.ChunkedArray) -> dict[str, NDArray[np.int64]]:
+    """The row numbers of each code in a column of lists."""
+    lists = pa.concat_arrays(column.chunks)
+    codes, rows = pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy()
+    # a handful of distinct codes, not rows
+    return {code: rows[pc.equal(codes, code).to_numpy(zero_copy_only=False)] for code in pc.unique(codes).to_pylist()}
 
 
 def _joined(*columns: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,8 +27,9 @@ from mappings.model import STATUSES, Material
 SUITES = Path(__file__).parent / "suites"
 
 # Row-wise expectations of Great Expectations with the arguments they take here.
+NOT_NULL = "expect_column_values_to_not_be_null"
 EXPECTATIONS: dict[str, frozenset[str]] = {
-    "expect_column_values_to_not_be_null": frozenset(),
+    NOT_NULL: frozenset(),
     "expect_column_values_to_be_null": frozenset(),
     "expect_column_values_to_be_in_set": frozenset({"value_set"}),
     "expect_column_values_to_not_be_in_set": frozenset({"value_set"}),
@@ -113,10 +115,16 @@ class Suite:
     entity: str
     checks: tuple[Check, ...]
     batch: BatchChecks
+    natural_key: tuple[str, ...] = ()
 
     def columns(self) -> tuple[str, ...]:
         """Every column some check looks at, each once."""
         return tuple(dict.fromkeys(column for check in self.checks for column in check.columns()))
+
+    def sources(self, check: Check) -> tuple[str, ...]:
+        """The columns of the model a check depends on: of the natural key, those it is made of."""
+        columns = check.columns()
+        return self.natural_key if "natural_key" in columns else columns
 
     def digest(self) -> str:
         """SHA-256 over the checks of rows; batch bounds decide nothing about a row."""
@@ -139,9 +147,10 @@ def of(material: Material, more: Path | None = None) -> Suite:
             if unknown := [column for column in check.columns() if column not in known]:
                 reason = f"checks.{place}: {material.code} has no column {', '.join(unknown)}"
                 raise FatalError("suite-invalid", file=str(path), reason=reason)
-    checks = (*_derived(material), *(check for _, document in documents for check in document.checks))
+    written = [check for _, document in documents for check in document.checks]
+    checks = (*_derived(material, written), *written)
     batch = documents[-1][1].batch if documents else BatchChecks()
-    return Suite(material.code, checks, batch)
+    return Suite(material.code, checks, batch, material.natural_key)
 
 
 def checkable(material: Material) -> tuple[str, ...]:
@@ -158,8 +167,8 @@ def contract_digest(source: Source) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def _derived(material: Material) -> tuple[Check, ...]:
-    """What the model alone demands of every row."""
+def _derived(material: Material, written: Sequence[Check]) -> tuple[Check, ...]:
+    """What the model alone demands of every row, beyond the checks that are ``written`` down."""
 
     def check(expect: str, column: str, reason: str, **arguments: Any) -> Check:
         return Check.model_validate(
@@ -167,10 +176,12 @@ def _derived(material: Material) -> tuple[Check, ...]:
         )
 
     checks = [
-        check("expect_column_values_to_not_be_null", "natural_key", "natural-key-missing"),
-        check("expect_column_values_to_not_be_null", "status", "status-missing"),
+        check(NOT_NULL, "status", "status-missing"),
         check("expect_column_values_to_be_in_set", "status", "status-unknown", value_set=list(STATUSES)),
     ]
+    filled = {one.column for one in written if one.name == NOT_NULL and one.severity == "fail"}
+    if not filled.issuperset(material.natural_key):
+        checks.append(check(NOT_NULL, "natural_key", "natural-key-missing"))
     for name, role in material.holders.items():
         scheme = f"holder.{name}.scheme"
         reason = f"{name.replace('_', '-')}-scheme"

@@ -77,7 +77,8 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         tracemalloc.start()
         with identifiers._lines(listed) as lines:
             rows = sum(
-                table.num_rows for table in identifiers._judged(line for line, _ in zip(lines, range(count), strict=False))
+                table.num_rows
+                for table in identifiers._judged(line for line, _ in zip(lines, range(count), strict=False))
             )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

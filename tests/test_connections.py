@@ -39,7 +39,9 @@ def write(home: Path, content: object, mode: int = 0o600) -> None:
         ('{"url": "https://you:t@h", "extra": {"ca_file": "/c"}}', "https://h", "you", "t"),
     ],
 )
-def test_environment(monkeypatch: pytest.MonkeyPatch, text: str, url: str, user: str | None, secret: str | None) -> None:
+def test_environment(
+    monkeypatch: pytest.MonkeyPatch, text: str, url: str, user: str | None, secret: str | None
+) -> None:
     monkeypatch.setenv("YICI_CONN_SH_GA", text)
     found = connections.resolve("sh-ga")
     assert (found.name, found.url, found.username, found.password) == ("sh-ga", url, user, secret)

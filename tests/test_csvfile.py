@@ -25,7 +25,9 @@ def opener(data: bytes) -> Callable[[], IO[bytes]]:
     return lambda: io.BytesIO(data)
 
 
-def read(data: bytes, form: Form = BOTH, block_rows: int = 65536) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+def read(
+    data: bytes, form: Form = BOTH, block_rows: int = 65536
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     found = list(blocks(opener(data), "f.csv", form, block_rows))
     assert found
     good, bad = [], []

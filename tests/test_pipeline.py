@@ -135,6 +135,21 @@ def test_good_bad_good_ends_good(deliver) -> None:
     assert names() == held and count("quarantine", "state = 'open'") == 0
 
 
+def test_of_two_versions_of_one_time_the_order_does_not_matter_and_a_later_delivery_decides(deliver) -> None:
+    one, other = licences.rows(3), [*licences.rows(2), licences.row(2, name="另一名称有限公司")]
+    deliver(one)
+    first = deliver(other)
+    assert first["accepted"] == 1 and deliver(other)["unchanged"] == 3
+    held = names()
+    back = deliver(one)
+    assert back["accepted"] == 1 and names() == held
+    assert first["flags"].get("tied", 0) + back["flags"].get("tied", 0) == 1
+    deliver(one, as_of="2020-01-01")
+    assert names()[licences.credit_code(2)] == licences.row(2)["企业名称"]
+    deliver(other, as_of="2020-01-02")
+    assert names()[licences.credit_code(2)] == "另一名称有限公司"
+
+
 def test_the_order_of_partial_batches_does_not_matter(deliver, postgres_url: str, tmp_path: Path) -> None:
     older = [*licences.rows(4), licences.row(20, date="2019-03-03")]
     newer = [licences.row(1, name="新名有限公司", date="2019-12-01"), licences.row(2, name="", date="2019-12-01")]

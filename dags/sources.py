@@ -1,0 +1,84 @@
+"""One DAG per source folder: fetch → map and gate, chunk by chunk → gate the batch → merge → publish."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule, chain, dag, get_current_context, task
+
+from connectors import source as sources
+from hub import tasks
+
+RETRIES = {
+    "retries": 5,
+    "retry_delay": dt.timedelta(seconds=30),
+    "retry_exponential_backoff": 2,
+    "max_retry_delay": dt.timedelta(minutes=30),
+    "retry_policy": ExceptionRetryPolicy(
+        [RetryRule("connectors.errors.RetriableError", RetryAction.RETRY)], default=RetryAction.FAIL
+    ),
+}
+
+
+@task
+def fetch(source: str) -> list[dict[str, object]]:
+    """Land what is new; one reference per chunk with rows to map. The run's id makes a repeat continue its batch."""
+    context = get_current_context()
+    fetched = tasks.call("hub.pipeline", "fetch", context, source=source, run_id=context["run_id"])
+    context["ti"].xcom_push("batch", fetched["batch"])
+    return [{"batch": fetched["batch"], "chunk": chunk} for chunk in fetched["chunks"]]
+
+
+@task
+def map_and_gate(batch: str, chunk: int) -> dict[str, object]:
+    """Map one chunk into the exchange model and check its rows."""
+    return tasks.call("hub.pipeline", "map_and_gate", get_current_context(), batch=batch, chunk=chunk)
+
+
+@task(trigger_rule="none_failed")  # a batch without a changed row has no chunk: its mapping is skipped
+def gate_batch(batch: str) -> dict[str, object]:
+    """Check the batch as a whole; a failing check halts it here, before anything is merged."""
+    return tasks.call("hub.pipeline", "gate_batch", get_current_context(), batch=batch)
+
+
+@task
+def merge(batch: str) -> dict[str, object]:
+    """One transaction: ledger, quarantine, holdings, feed, cursor."""
+    return tasks.call("hub.pipeline", "merge", get_current_context(), batch=batch)
+
+
+@task
+def publish(batch: str) -> dict[str, object]:
+    """Close the batch; what is scheduled on the holdings runs next."""
+    return tasks.call("hub.pipeline", "publish", get_current_context(), batch=batch)
+
+
+def build(source: sources.Source) -> None:
+    """The DAG of one source, named like its folder."""
+
+    @dag(
+        dag_id=source.name,
+        dag_display_name=f"{source.name} {source.title.zh}",
+        description=source.title.en,
+        doc_md=f"{source.owner.zh} · {source.legal_basis.zh}\n\n{source.owner.en} · {source.legal_basis.en}",
+        schedule=source.schedule,
+        start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=True,
+        default_args=RETRIES,
+        tags=["source", source.entity, source.connector, source.region],
+    )
+    def pipeline_of_source() -> None:
+        fetched = fetch(source.name)
+        batch = fetched["batch"]
+        mapped = map_and_gate.expand_kwargs(fetched)
+        held = Asset(f"yici://holdings/{source.entity}", group="yici")
+        published = publish.override(outlets=[held, Asset(f"yici://sources/{source.name}", group="yici")])(batch)
+        chain(mapped, gate_batch(batch), merge(batch), published)
+
+    pipeline_of_source()
+
+
+for described in sources.all_sources():
+    build(described)

@@ -1,0 +1,124 @@
+"""Which service items there are: those with published requirements (YAML) and those the pipeline loaded by name only."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from connectors.errors import UsageError
+from mappings import items, model
+from mappings.items import Item
+
+LISTED = "service-item"
+
+
+@functools.cache
+def published() -> Mapping[str, Item]:
+    """Items with requirements, by code. FatalError ``item-invalid`` names the file that cannot be used."""
+    return {item.code: item for item in items.all_items()}
+
+
+@functools.cache
+def volatile() -> frozenset[str]:
+    """Codes of materials whose presence is not to be trusted from a late source."""
+    return frozenset(material.code for material in model.all_materials() if material.volatile)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An item the pipeline loaded: it exists, nothing is published about what it needs."""
+
+    code: str
+    name: str
+    region: str | None
+
+
+def shown(code: str) -> str:
+    """``code`` for an error message, unless it could be an identifier typed in the wrong place."""
+    plain = re.fullmatch(r"[0-9A-Za-z_-]{1,80}", code) and not re.search(r"\d{13}|[0-9A-Z]{15}", code.upper())
+    return code if plain else "…"
+
+
+def find(connection: sa.Connection, code: str, on: dt.date) -> Item:
+    """The item ``code`` with its requirements in force ``on`` that day.
+
+    UsageError ``item-unknown``, ``item-without-requirements`` or ``item-not-in-force``.
+    """
+    item = published().get(code)
+    if item is None:
+        if known := listed(connection, code):
+            raise UsageError("item-without-requirements", item=known.code)
+        raise UsageError("item-unknown", item=shown(code))
+    if not item.in_force.covers(on):
+        raise UsageError("item-not-in-force", item=code, day=on.isoformat())
+    return item
+
+
+def listed(connection: sa.Connection, code: str) -> Listed | None:
+    """The item ``code`` among those the pipeline loaded, or None."""
+    row = connection.execute(sa.text(_LISTED), {"material": LISTED, "code": code.replace("\0", "")}).first()
+    return Listed(row.code, row.name or "", row.region) if row else None
+
+
+_LISTED = """
+SELECT document ->> 'certificate_number' AS code, document ->> 'name' AS name, region FROM holding
+WHERE material = :material AND document ->> 'certificate_number' = :code ORDER BY updated_at DESC LIMIT 1
+"""
+
+
+def described(item: Item, lang: str) -> dict[str, Any]:
+    """An item as the catalogue shows it, in one language."""
+    return {
+        **summary(item, lang),
+        "basic_code": item.basic_code,
+        "invented": item.invented,
+        "type": item.type,
+        "level": item.level,
+        "version": item.version,
+        "in_force": {
+            "from": item.in_force.from_.isoformat(),
+            "to": item.in_force.to.isoformat() if item.in_force.to else None,
+        },
+        "legal_basis": getattr(item.legal_basis, lang),
+        "roles": {role: getattr(party.name, lang) for role, party in item.roles.items()},
+        "facts": {
+            name: {
+                "type": fact.type,
+                "question": getattr(fact.question, lang),
+                **({"values": list(fact.values)} if fact.values else {}),
+            }
+            for name, fact in item.facts.items()
+        },
+        "requirements": [
+            {
+                "requirement": requirement.code,
+                "name": getattr(requirement.name, lang),
+                "legal_basis": getattr(requirement.legal_basis, lang) if requirement.legal_basis else None,
+                "facts": list(requirement.when.facts()) if requirement.when else [],
+                "options": [
+                    [{"material": use.material, "holder": use.holder} for use in option.materials]
+                    for option in requirement.options
+                ],
+            }
+            for requirement in item.requirements
+        ],
+    }
+
+
+def summary(item: Item, lang: str) -> dict[str, Any]:
+    return {
+        "item": item.code,
+        "item_name": getattr(item.name, lang),
+        "region": item.region,
+        "requirements_published": True,
+    }
+
+
+def listed_summary(item: Listed) -> dict[str, Any]:
+    return {"item": item.code, "item_name": item.name, "region": item.region, "requirements_published": False}

@@ -1,0 +1,72 @@
+"""``yici up``, ``yici down``, ``yici serve``: the hub's background services, and the API in the foreground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def up(
+        json: Annotated[bool, typer.Option("--json", help="Print the addresses as one JSON value.")] = False,
+    ) -> None:
+        """Start the database, the API and Airflow in the background. 启动数据库、接口与 Airflow。
+
+        What runs already is left alone; a port in use is replaced by the next free one. `yici down` stops everything.
+
+        Example: [bold]yici up[/]
+        """
+        from hub import home, services, stack
+        from hub.cli import output
+
+        here = home.current()
+        fresh = not services.running(here)
+        with services.interruptible(), services.exclusive(here):
+            try:
+                with output.messages().status("starting 启动中") as status:
+                    started = stack.start(here, status.update)
+                    started.wait(status.update)
+            except BaseException as error:
+                if fresh or isinstance(error, KeyboardInterrupt):
+                    with services.undisturbed():
+                        services.stop_all(here)
+                raise
+        file = here.path / "credentials.json"
+        if json:
+            output.json({"api": started.api.address, "airflow": started.airflow.address, "credentials_file": str(file)})
+        else:
+            output.table(
+                ("service 服务", "address 地址"), [("API", started.api.address), ("Airflow", started.airflow.address)]
+            )
+            output.messages().print(f"passwords 密码: {file} · stop 停止: yici down", soft_wrap=True)
+
+    @app.command()
+    def down() -> None:
+        """Stop all services of this home; nothing stays behind, also after a crash. 停止本节点的全部服务。
+
+        Example: [bold]yici down[/]
+        """
+        from hub import home, services
+        from hub.cli import output
+
+        here = home.current()
+        with output.messages().status("stopping 停止中"):
+            ended = services.stop_all(here)
+        output.messages().print(
+            f"stopped 已停止 ({ended} processes 进程)" if ended else "nothing was running 没有运行中的服务"
+        )
+
+    @app.command()
+    def serve(
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8470,
+    ) -> None:
+        """Run the lookup API in the foreground. 在前台运行查询接口。
+
+        Example: [bold]yici serve --port 8470[/]
+        """
+        from hub.api import serve as api
+
+        api.serve(host, port)

@@ -1,0 +1,117 @@
+"""Problem details (RFC 9457): for every stable code its status and whose fault it is.
+
+``title`` and the sentences of a code stand in ``hub/messages``; ``detail`` never repeats what the caller sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from connectors import messages
+from connectors.errors import YiciError
+from connectors.messages import Language
+
+MEDIA_TYPE = "application/problem+json"
+Fault = Literal["caller", "hub", "partner"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Status of a problem and whose fault it is."""
+
+    status: int
+    fault: Fault = "caller"
+
+
+KINDS: Mapping[str, Kind] = {
+    "body-malformed": Kind(400),
+    "grant-unsupported": Kind(400),
+    "client-refused": Kind(401),
+    "token-missing": Kind(401),
+    "token-invalid": Kind(401),
+    "agreement-ended": Kind(403),
+    "item-not-agreed": Kind(403),
+    "purpose-not-agreed": Kind(403),
+    "item-unknown": Kind(404),
+    "page-unknown": Kind(404),
+    "method-not-allowed": Kind(405),
+    "body-slow": Kind(408),
+    "body-too-large": Kind(413),
+    "media-type-unsupported": Kind(415),
+    "as-of-future": Kind(422),
+    "body-invalid": Kind(422),
+    "case-names-somebody": Kind(422),
+    "fact-type": Kind(422),
+    "fact-unknown": Kind(422),
+    "identifier-invalid": Kind(422),
+    "identifier-unfit": Kind(422),
+    "item-not-in-force": Kind(422),
+    "item-without-requirements": Kind(422, "hub"),
+    "purpose-missing": Kind(422),
+    "role-unknown": Kind(422),
+    "too-many-attempts": Kind(429),
+    "internal": Kind(500, "hub"),
+    "store-not-migrated": Kind(503, "hub"),
+    "store-unavailable": Kind(503, "hub"),
+}
+# Errors of the store name hosts and folders; the caller only learns that the hub cannot answer now.
+STORE = ("database-", "embedded-", "key-")
+
+
+def code_of(error: YiciError) -> str:
+    """The code under which ``error`` is shown to a caller; what is not meant for callers becomes a general one."""
+    if error.code in KINDS:
+        return error.code
+    if error.code == "database-empty":
+        return "store-not-migrated"
+    return "store-unavailable" if error.code.startswith(STORE) else "internal"
+
+
+def document(code: str, lang: Language, values: Mapping[str, object] | None = None, **more: Any) -> dict[str, Any]:
+    """The problem document of ``code``; ``more`` are further members."""
+    kind = KINDS[code]
+    detail = [messages.text(code, lang, **(values or {})), messages.advice(code, lang, **(values or {}))]
+    return {
+        "type": f"urn:yici:problem:{code}",
+        "title": messages.sentences()[code]["title"][lang],
+        "status": kind.status,
+        "detail": " ".join(part for part in detail if part),
+        "code": code,
+        "fault": kind.fault,
+        **more,
+    }
+
+
+def of(error: YiciError, lang: Language) -> dict[str, Any]:
+    """The problem document of ``error``."""
+    code = code_of(error)
+    return document(code, lang, error.values if code == error.code else None)
+
+
+SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "Problem details (RFC 9457) with a stable code and whose fault it is.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": sorted(KINDS)},
+        "fault": {"type": "string", "enum": ["caller", "hub", "partner"]},
+        "error": {"type": "string", "description": "OAuth 2.0 error code (RFC 6749), token endpoint only."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"place": {"type": "string"}, "reason": {"type": "string"}},
+                "required": ["place", "reason"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail", "code", "fault"],
+    "additionalProperties": False,
+}

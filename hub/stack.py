@@ -1,0 +1,118 @@
+"""The whole hub as background services: the store, the API, and Airflow's four parts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectors.errors import FatalError
+from hub import database, orchestrator, services
+from hub.home import Home
+from hub.services import Running
+
+API_PORT = 8470
+AIRFLOW_PORT = 8480
+API = "api"
+API_SERVER = "airflow-api-server"
+# The scheduler runs through hub.orchestrator, which warms it for the tasks it forks.
+AIRFLOW = {
+    API_SERVER: ("airflow", "api-server"),
+    "airflow-scheduler": ("hub.orchestrator", "scheduler", "--skip-serve-logs"),
+    "airflow-dag-processor": ("airflow", "dag-processor"),
+    "airflow-triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
+}
+HEALTH = {"scheduler": "airflow-scheduler", "dag_processor": "airflow-dag-processor", "triggerer": "airflow-triggerer"}
+
+
+def quiet(message: str) -> None:
+    """Nothing is shown."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What :func:`start` set going. Addresses are base URLs without a path."""
+
+    home: Home
+    api: Running
+    airflow: Running
+    parts: dict[str, Running]
+
+    def wait(self, say: Callable[[str], None] = quiet) -> None:
+        """Until everything answers. FatalError names the part that does not, and its log."""
+        services.wait(self.api, lambda: services.answers(f"{self.api.address}/readyz"))
+        say(f"API {self.api.address}")
+        services.wait(self.airflow, lambda: services.answers(f"{self.airflow.address}/api/v2/version"))
+        for component, name in HEALTH.items():
+            services.wait(self.parts[name], lambda component=component: self._healthy(component))  # type: ignore[misc]
+        say(f"Airflow {self.airflow.address}")
+
+    def ended(self) -> list[Running]:
+        """Parts that have ended although nobody stopped them."""
+        return [part for part in (self.api, *self.parts.values()) if part.process() is None]
+
+    def _healthy(self, component: str) -> bool:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"{self.airflow.address}/api/v2/monitor/health", timeout=10) as response:
+                return bool(json.load(response)[component]["status"] == "healthy")
+        except (OSError, ValueError, KeyError):
+            return False
+
+
+def start(home: Home, say: Callable[[str], None] = quiet) -> Stack:
+    """Start what is not up yet and return at once; :meth:`Stack.wait` waits. Call it under :func:`services.exclusive`."""
+    if importlib.util.find_spec("airflow") is None:
+        raise FatalError("airflow-missing")
+    known = services.running(home)
+    dags = orchestrator.dags_folder()
+    database.engine()
+    say("database")
+    api_port = _port(known.get(API)) or services.free_port(API_PORT)
+    airflow_port = _port(known.get(API_SERVER)) or services.free_port(AIRFLOW_PORT, taken=[api_port])
+    api = services.start(
+        home,
+        API,
+        [sys.executable, "-m", "hub", "serve", "--host", services.HOST, "--port", str(api_port)],
+        port=api_port,
+    )
+    variables = {"YICI_DAGS": str(dags), **orchestrator.environment(home, airflow_port)}
+    if not set(AIRFLOW) <= known.keys():
+        orchestrator.prepare(home, services.environment(home, variables))
+    parts = {}
+    for name, (module, *arguments) in AIRFLOW.items():
+        port = airflow_port if name == API_SERVER else None
+        command = [sys.executable, "-m", module, *arguments]
+        parts[name] = services.start(home, name, command, port=port, variables=variables)
+    credentials(home, airflow={"username": orchestrator.USERNAME, "password": orchestrator.password(home)})
+    return Stack(home, api, parts[API_SERVER], parts)
+
+
+def credentials(home: Home, **parts: dict[str, str]) -> Path:
+    """Write ``parts`` into ``credentials.json`` (0600), beside what it holds already; the path is returned."""
+    path = home.path / "credentials.json"
+    draft = path.with_name(f".credentials.{os.getpid()}.{secrets.token_hex(4)}")
+    known = read_credentials(home)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump({**known, **parts}, file, indent=2)
+    draft.replace(path)
+    return path
+
+
+def read_credentials(home: Home) -> dict[str, Any]:
+    try:
+        return dict(json.loads((home.path / "credentials.json").read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _port(service: Running | None) -> int | None:
+    return service.port if service else None

@@ -1,0 +1,41 @@
+"""A pipeline stage as an Airflow task: references in, references out, errors as sentences.
+
+Repeating is for :class:`~connectors.errors.RetriableError` alone. Whatever else goes wrong fails the task at once, with the
+sentence and the advice a person needs; a batch that a gate stopped says ``halted`` and leaves the XCom ``halted`` behind.
+Nothing of the exceptions underneath is shown: a database's message may quote a row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import traceback
+from typing import Any
+
+from connectors.errors import BatchHalted, RetriableError, YiciError
+
+log = logging.getLogger(__name__)
+
+HALTED = "halted"
+
+
+def call(module: str, stage: str, context: Any, /, **references: Any) -> Any:
+    """Run ``module.stage(**references)`` in the task that ``context`` belongs to; imported only now, since the scheduler
+    and the parsing of DAG files need none of it."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    try:
+        return getattr(importlib.import_module(module), stage)(**references)
+    except BatchHalted as error:
+        halted = {"code": error.code, "message": error.message(), "advice": error.advice()}
+        context["ti"].xcom_push(HALTED, {**halted, "batch": str(error.values.get("batch", ""))})
+        raise AirflowFailException(f"{HALTED}: {error}") from None
+    except RetriableError as error:
+        log.warning("%s", error)
+        raise error.with_traceback(None) from None
+    except YiciError as error:
+        raise AirflowFailException(str(error)) from None
+    except Exception as error:
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("%s in\n%s", type(error).__name__, where)
+        raise AirflowFailException(f"{type(error).__name__}; the place is in the log above") from None
