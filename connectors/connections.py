@@ -48,7 +48,7 @@ def resolve(name: str) -> Connection:
     path = home_file()
     if (entry := _file_entries(path).get(name)) is not None:
         if isinstance(entry, str):
-            return _from_uri(name, entry)
+            return from_uri(name, entry)
         return _from_fields(name, entry, str(path))
     if "airflow.sdk" in sys.modules and (connection := _from_airflow(name)):
         return connection
@@ -73,7 +73,7 @@ def _file_entries(path: Path) -> dict[str, Any]:
 
 def _from_text(name: str, text: str, place: str) -> Connection:
     if not text.lstrip().startswith("{"):
-        return _from_uri(name, text.strip())
+        return from_uri(name, text.strip())
     try:
         fields = json.loads(text)
     except ValueError:
@@ -88,10 +88,10 @@ def _from_fields(name: str, fields: object, place: str) -> Connection:
     extra = fields.get("extra") or {}
     if not isinstance(extra, dict):
         raise FatalError("connection-invalid", connection=name, place=place)
-    return _from_uri(name, fields["url"], fields.get("username"), fields.get("password"), extra)
+    return from_uri(name, fields["url"], fields.get("username"), fields.get("password"), extra)
 
 
-def _from_uri(
+def from_uri(
     name: str,
     uri: str,
     username: str | None = None,
@@ -134,4 +134,4 @@ def _from_airflow(name: str) -> Connection | None:
         host = f"{host}:{found.port}"
     if found.schema:
         host = f"{host}/{found.schema}"
-    return _from_uri(name, host, found.login, found.password, found.extra_dejson)
+    return from_uri(name, host, found.login, found.password, found.extra_dejson)

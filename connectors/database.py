@@ -94,6 +94,12 @@ def _select(source: Source, since: dt.datetime | None) -> sql.Composable:
 def _connected(connection: Connection, options: DatabaseOptions) -> Iterator[psycopg.Connection[Any]]:
     url = make_url(connection.url)
     parameters: dict[str, Any] = {
+        "connect_timeout": options.connect_seconds,
+        "application_name": "yici",
+        # a server that died without a word must not hold the run for hours
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
         "host": url.host,
         "port": url.port,
         "dbname": url.database,
@@ -101,15 +107,7 @@ def _connected(connection: Connection, options: DatabaseOptions) -> Iterator[psy
         "password": connection.password,
         **url.query,
     }
-    session = psycopg.connect(
-        **{key: value for key, value in parameters.items() if value is not None},
-        connect_timeout=options.connect_seconds,
-        application_name="yici",
-        # a server that died without a word must not hold the run for hours
-        keepalives_idle=30,
-        keepalives_interval=10,
-        keepalives_count=3,
-    )
+    session = psycopg.connect(**{key: value for key, value in parameters.items() if value is not None})
     try:
         session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         session.read_only = True

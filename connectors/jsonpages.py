@@ -6,6 +6,7 @@ absent key are both null.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -32,7 +33,7 @@ def block(page: bytes, name: str, records: str, columns: Sequence[str]) -> Block
     FatalError ``page-not-records`` when the page is not a JSON object whose ``records`` is a list.
     """
     try:
-        body = _envelope.decode(page)[records]
+        body = _envelope.decode(page.removeprefix(codecs.BOM_UTF8))[records]
         try:
             rows: list[dict[str, str | None]] = _texts.decode(body)
             numbers = list(range(1, len(rows) + 1))

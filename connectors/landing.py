@@ -28,6 +28,7 @@ from fsspec.implementations.local import LocalFileSystem
 from connectors.errors import FatalError
 
 CHUNK = 1 << 20
+UNFINISHED = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Landing:
         except BaseException:
             self._discard(temporary)
             raise
+        self._sweep()
         return relative
 
     def read_manifest(self, source: str, batch: str) -> Manifest:
@@ -194,6 +196,14 @@ class Landing:
             Path(temporary).replace(path)
         else:
             self._fs.mv(temporary, path)
+
+    def _sweep(self) -> None:
+        """What killed runs left half-written is personal data too: gone after a day, when no run can still own it."""
+        oldest = dt.datetime.now(dt.UTC) - UNFINISHED
+        with contextlib.suppress(FileNotFoundError, NotImplementedError):
+            for path in self._fs.ls(self._absolute("incoming"), detail=False):
+                if self._fs.modified(path) < oldest:
+                    self._discard(path)
 
     def _discard(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -8,6 +8,7 @@ behind it moves up: the total shrinks, and the pages it may have moved out of ar
 from __future__ import annotations
 
 import asyncio
+import codecs
 import datetime as dt
 import hashlib
 import math
@@ -101,7 +102,7 @@ def _reader(source: Source, number: int, previous: Page | None) -> Callable[[byt
 
     def read(body: bytes) -> Page:
         try:
-            parts = _envelope.decode(body)
+            parts = _parts(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             code = "rest-html" if body.lstrip()[:1] == b"<" else "rest-not-json"
             raise Again(RetriableError(code, source=source.name, path=options.path)) from None
@@ -152,10 +153,14 @@ def check(source: Source, connection: Connection) -> list[Diagnosis]:
     return [*steps, columns_expected(source, found)] if found else steps
 
 
+def _parts(body: bytes) -> dict[str, msgspec.Raw]:
+    return _envelope.decode(body.removeprefix(codecs.BOM_UTF8))  # some servers send the mark although JSON has none
+
+
 def _found(source: Source, page: Page) -> list[str]:
     options = _options(source)
     try:
-        records = _keys.decode(_envelope.decode(page.body)[options.records])
+        records = _keys.decode(_parts(page.body)[options.records])
     except msgspec.DecodeError:
         raise FatalError("rest-form", source=source.name, path=options.path, keys=options.records) from None
     return list(dict.fromkeys(key for record in records for key in record))

@@ -18,6 +18,7 @@ from connectors.errors import FatalError
 
 BLOCK = 4 << 20
 LONGEST_LINE = 16 << 20
+ENOUGH = 10_000  # characters of several bytes, to tell whether they are UTF-8
 
 Opener = Callable[[], IO[bytes]]
 
@@ -139,6 +140,8 @@ def _mostly_utf8(opener: Opener, name: str) -> bool:
             broken = text.count("\ufffd")
             bad += broken
             good += len(text) - len(text.encode("ascii", "ignore")) - broken
+            if good + bad > ENOUGH:
+                break
     return good > 3 * bad
 
 

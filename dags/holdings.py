@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from airflow.sdk import Asset, AssetAny, dag, get_current_context, task
 
 from connectors import source as sources
@@ -16,7 +14,6 @@ ENTITIES = sorted({described.entity for described in sources.all_sources()})
     dag_id="holdings-report",
     description="Counts per material type and freshness per source, in reports/holdings.json of the home",
     schedule=AssetAny(*(Asset(f"yici://holdings/{entity}", group="yici") for entity in ENTITIES)),
-    start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=True,

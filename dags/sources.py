@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 
-from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule, chain, dag, get_current_context, task
+from airflow.sdk import (
+    Asset,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+    chain,
+    dag,
+    get_current_context,
+    task,
+)
 
 from connectors import source as sources
 from hub import tasks
@@ -53,6 +63,12 @@ def publish(batch: str) -> dict[str, object]:
     return tasks.call("hub.pipeline", "publish", get_current_context(), batch=batch)
 
 
+def _timetable(cron: str | None) -> CronTriggerTimetable | None:
+    """Unpausing waits for the next time of the schedule: no start date and no delay, where ``run_immediately=False`` would
+    still make up for a run missed within a tenth of the interval."""
+    return CronTriggerTimetable(cron, timezone="UTC", run_immediately=dt.timedelta(0)) if cron else None
+
+
 def build(source: sources.Source) -> None:
     """The DAG of one source, named like its folder."""
 
@@ -61,8 +77,7 @@ def build(source: sources.Source) -> None:
         dag_display_name=f"{source.name} {source.title.zh}",
         description=source.title.en,
         doc_md=f"{source.owner.zh} · {source.legal_basis.zh}\n\n{source.owner.en} · {source.legal_basis.en}",
-        schedule=source.schedule,
-        start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        schedule=_timetable(source.schedule),
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=True,

@@ -25,7 +25,8 @@ def written(numbers: Integers, alphabet: str, width: int) -> Bytes:
     """The same in the base of an alphabet of any length."""
     powers = len(alphabet) ** np.arange(width - 1, -1, -1, dtype=np.int64)
     letters = np.frombuffer(alphabet.encode("ascii"), dtype=np.uint8)
-    return letters[numbers.astype(np.int64)[:, None] // powers % len(alphabet)]
+    codes: Bytes = letters[numbers.astype(np.int64)[:, None] // powers % len(alphabet)]
+    return codes
 
 
 def strings(codes: Bytes) -> pa.StringArray:

@@ -55,7 +55,15 @@ REGISTERS = (
 CREDIT, FIFTEEN, THIRTEEN, COOPERATIVE, FOREIGN = range(5)
 OLD_SHARES = (0.80, 0.10, 0.06, 0.04)
 
-TYPES = ("N/A", "有限责任公司", "有限责任公司 外商投资企业", "有限责任公司 港、澳、台", "股份有限公司", "有限合伙", "分公司")
+TYPES = (
+    "N/A",
+    "有限责任公司",
+    "有限责任公司 外商投资企业",
+    "有限责任公司 港、澳、台",
+    "股份有限公司",
+    "有限合伙",
+    "分公司",
+)
 TYPE_SHARES = (0.45, 0.48, 0.02, 0.01, 0.02, 0.01, 0.01)
 
 _AMOUNTS = ("5", "10", "50", "65.5", "100", "200", "300", "500", "1,000", "1,200.5", "5,000")
@@ -86,9 +94,7 @@ class Companies:
     table: pa.Table
 
 
-def blocks(
-    register: Register, first: int, count: int, seed: int
-) -> Iterator[tuple[Companies, np.random.Generator]]:
+def blocks(register: Register, first: int, count: int, seed: int) -> Iterator[tuple[Companies, np.random.Generator]]:
     """``count`` companies of a register, numbered from ``first``."""
     place = REGISTERS.index(register)
     for number, start in enumerate(range(0, count, BLOCK)):
@@ -104,15 +110,17 @@ def _block(rng: np.random.Generator, register: Register, first: int, n: int, las
     registered = begin + rng.integers(0, day(f"{register.year}-12-29") - begin, n)
     kind = np.where(rng.random(n) < register.old, 1 + rng.choice(4, size=n, p=OLD_SHARES), CREDIT)
     capital = rng.integers(0, len(_CAPITALS), n)
-    table = pa.table({
-        "企业名称": names.companies(rng, city),
-        "统一社会信用代码": _numbers(number, kind, region, city, register.year),
-        "注册日期": dates(registered).cast(pa.string()),
-        "企业类型": pick(TYPES, rng.choice(len(TYPES), size=n, p=TYPE_SHARES)),
-        "注册资金": pick([text for text, _, _ in _CAPITALS], capital),
-        "所在省份": pick((register.province,), np.zeros(n, dtype=np.int64)),
-        "地区": city,
-    })
+    table = pa.table(
+        {
+            "企业名称": names.companies(rng, city),
+            "统一社会信用代码": _numbers(number, kind, region, city, register.year),
+            "注册日期": dates(registered).cast(pa.string()),
+            "企业类型": pick(TYPES, rng.choice(len(TYPES), size=n, p=TYPE_SHARES)),
+            "注册资金": pick([text for text, _, _ in _CAPITALS], capital),
+            "所在省份": pick((register.province,), np.zeros(n, dtype=np.int64)),
+            "地区": city,
+        }
+    )
     return Companies(
         number=number,
         kind=kind,
@@ -126,7 +134,6 @@ def _block(rng: np.random.Generator, register: Register, first: int, n: int, las
 
 
 def _numbers(number: Integers, kind: Integers, region: Integers, city: pa.StringArray, year: int) -> pa.StringArray:
-    n = len(number)
     regions = digits(region, 6)
     serial = digits(number, 8)
     fifteen = np.concatenate([regions, serial], axis=1)
@@ -135,7 +142,12 @@ def _numbers(number: Integers, kind: Integers, region: Integers, city: pa.String
     worded = join(strings(regions), "NA", strings(digits(number % 1_000_000, 6)), "X")
     foreign = join("企合", pc.utf8_slice_codeunits(city, 0, 1), "分字第", strings(digits(number, 6)))
     return pc.choose(
-        pa.array(kind), strings(credit_codes(number, regions, year)), strings(fifteen), strings(thirteen), worded, foreign
+        pa.array(kind),
+        strings(credit_codes(number, regions, year)),
+        strings(fifteen),
+        strings(thirteen),
+        worded,
+        foreign,
     )
 
 

@@ -47,7 +47,9 @@ def _create(connection: psycopg.Connection, database: str, reader: str, password
     if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (reader,)).fetchone():
         connection.execute(sql.SQL("CREATE ROLE {}").format(role))
     settings = (
-        sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(role, sql.Literal(password)),
+        sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
+            role, sql.Literal(password)
+        ),
         sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role),
     )
     for statement in settings:

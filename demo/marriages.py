@@ -53,22 +53,28 @@ def marriages(people: People, rng: np.random.Generator) -> Marriages:
     husband, wife, state, registered = husband[order], wife[order], state[order], registered[order]
     region, year = people.home[husband], calendar(registered)[0]
     district = full_names(region)
-    table = pa.table({
-        "djzh": join(
-            "J", strings(digits(region, 6)), "-", strings(digits(year, 4)), "-",
-            strings(digits(people.start + np.arange(n), 7)),
-        ),
-        "nf_xm": people.name.take(pa.array(husband)),
-        "nf_sfzh": people.identifier.take(pa.array(husband)),
-        "nvf_xm": people.name.take(pa.array(wife)),
-        "nvf_sfzh": people.identifier.take(pa.array(wife)),
-        "djrq": dates(registered).cast(pa.string()),
-        "djjg": join(district, "民政局"),
-        "djjg_dm": offices(region),
-        "xzqh": strings(digits(region, 6)),
-        "zt": pick(STATES, state),
-        "gxsj": updated(people, n, rng),
-    })
+    table = pa.table(
+        {
+            "djzh": join(
+                "J",
+                strings(digits(region, 6)),
+                "-",
+                strings(digits(year, 4)),
+                "-",
+                strings(digits(people.start + np.arange(n), 7)),
+            ),
+            "nf_xm": people.name.take(pa.array(husband)),
+            "nf_sfzh": people.identifier.take(pa.array(husband)),
+            "nvf_xm": people.name.take(pa.array(wife)),
+            "nvf_sfzh": people.identifier.take(pa.array(wife)),
+            "djrq": dates(registered).cast(pa.string()),
+            "djjg": join(district, "民政局"),
+            "djjg_dm": offices(region),
+            "xzqh": strings(digits(region, 6)),
+            "zt": pick(STATES, state),
+            "gxsj": updated(people, n, rng),
+        }
+    )
     return Marriages(husband, wife, registered, state, table)
 
 

@@ -119,7 +119,10 @@ class Department:
         if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return _oauth_error("invalid_request", 400)
         form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-        offered = _basic(request.headers.get("authorization")) or (form.get("client_id", ""), form.get("client_secret", ""))
+        offered = _basic(request.headers.get("authorization")) or (
+            form.get("client_id", ""),
+            form.get("client_secret", ""),
+        )
         # Both are compared, whatever the first comparison says: the time taken tells nothing.
         same = [hmac.compare_digest(mine, theirs.encode()) for mine, theirs in zip(self._client, offered, strict=True)]
         if not all(same):

@@ -17,6 +17,7 @@ from demo import names, places
 from demo.columns import (
     Bytes,
     Integers,
+    Mask,
     calendar,
     dates,
     day,
@@ -30,7 +31,8 @@ from demo.columns import (
 from mappings.checksums import mod_11_2
 
 BLOCK = 65_536
-BLOCKS = 100  # at most: 500 numbers a day, district and sex are shared out among the blocks
+NUMBERS = 500  # sequence numbers for each district, birthday and sex
+BLOCKS = 100  # at most, as they share these numbers
 LIMIT = 10_000_000  # people; also keeps update times a second apart
 
 # All events end here and all records were updated in the half year that follows: fixed, so that the same seed gives the
@@ -63,7 +65,7 @@ class People:
     step: int  # seconds between one update and the next
     household: Integers  # number over all blocks
     role: Integers
-    male: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    male: Mask
     born: Integers  # days since 1970
     birthplace: Integers  # division code
     home: Integers
@@ -92,21 +94,23 @@ def blocks(people: int, seed: int) -> Iterator[tuple[People, np.random.Generator
 
 
 def _block(rng: np.random.Generator, start: int, n: int, number: int, count: int, step: int) -> People:
-    household, role, position, low, high = _households(rng, n)
+    household, role, low, high = _households(rng, n)
     first = np.searchsorted(household, np.arange(household[-1] + 1))  # the head of each household
     head = first[household]
 
     ages = np.zeros(n)
     ages[first] = low[first] + (high[first] - low[first]) * rng.random(len(first)) ** 1.2
     gap = rng.normal(0, 2.5, n).clip(-8, 8)
-    generation = rng.uniform(23, 33, n)
-    older = ages[head] + generation + gap / 4
-    younger = ages[head] - generation
+    generation = rng.random(n)
+    older = ages[head] + 23 + 10 * generation + gap / 4
+    younger = (ages[head] - 20) * generation
+    # What would lie beyond a bound is reflected, not moved onto it: no day gathers more births than others.
     ages = np.select(
         [role == HEAD, role == SPOUSE, role == CHILD],
-        [ages, (ages[head] + gap).clip(20.2, 95), younger.clip(0.01, 95)],
-        older.clip(40, 95.9),
+        [ages, 20.2 + np.abs(ages[head] + gap - 20.2), younger],
+        older,
     )
+    ages = 95.9 - np.abs(95.9 - ages)
     born = UNTIL - (ages * 365.2425).astype(np.int64)
 
     male = rng.random(n) < 0.515
@@ -125,6 +129,10 @@ def _block(rng: np.random.Generator, start: int, n: int, number: int, count: int
     spouse[mother], spouse[mother - 1] = place[mother] - 1, mother
 
     birthplace = places.birthplaces(rng, calendar(born)[0])
+    rank = _ranks(_keys(birthplace, born, male))
+    while (crowded := rank >= NUMBERS // count).any():
+        born = born - crowded * rng.integers(1, 300, n)
+        rank = _ranks(_keys(birthplace, born, male))
     return People(
         start=start,
         step=step,
@@ -136,13 +144,13 @@ def _block(rng: np.random.Generator, start: int, n: int, number: int, count: int
         home=places.homes(rng, len(first))[household],
         spouse=spouse,
         name=names.people(rng, surname),
-        identifier=strings(_identifiers(birthplace, born, male, number, count)),
+        identifier=strings(_identifiers(birthplace, born, male, rank, number, count)),
         ethnicity=names.ethnicities(rng, n),
     )
 
 
-def _households(rng: np.random.Generator, n: int) -> tuple[Integers, Integers, Integers, Integers, Integers]:
-    """Household, role, position in it, and bounds of its head's age, for n people; what is left over lives alone."""
+def _households(rng: np.random.Generator, n: int) -> tuple[Integers, Integers, Integers, Integers]:
+    """Household, role, and bounds of its head's age, for n people; what is left over lives alone."""
     shares = np.array([share for _, share, _ in HOUSEHOLDS])
     sizes = np.array([len(roles) for roles, _, _ in HOUSEHOLDS])
     kinds = rng.choice(len(HOUSEHOLDS), size=n, p=shares / shares.sum())
@@ -155,25 +163,31 @@ def _households(rng: np.random.Generator, n: int) -> tuple[Integers, Integers, I
     starts = np.cumsum(sizes[kinds]) - sizes[kinds]
     position = np.arange(n) - starts[household]
     bounds = np.array([ages for _, _, ages in HOUSEHOLDS])[kinds[household]]
-    return household, table[kinds[household], position], position, bounds[:, 0], bounds[:, 1]
+    return household, table[kinds[household], position], bounds[:, 0], bounds[:, 1]
 
 
-def _identifiers(birthplace: Integers, born: Integers, male: np.ndarray, number: int, count: int) -> Bytes:
-    """Resident IDs, shape (n, 18): distinct, odd sequence numbers for men."""
+def _keys(birthplace: Integers, born: Integers, male: Mask) -> Integers:
+    """What the sequence number distinguishes people of: district, birthday and sex, as one number."""
     year, month, dom = calendar(born)
-    birthday = year * 10_000 + month * 100 + dom
-    key = (birthplace * 100_000_000 + birthday) * 2 + male
-    order = np.argsort(key, kind="stable")
-    ordered = key[order]
-    begins = np.flatnonzero(np.diff(ordered, prepend=-1) != 0)
-    rank = np.empty(len(key), dtype=np.int64)
-    rank[order] = np.arange(len(key)) - np.repeat(begins, np.diff(np.append(begins, len(key))))
-    rooms = 500 // count
-    if len(rank) and int(rank.max()) >= rooms:
-        raise OverflowError("more people of one birthday, district and sex than there are sequence numbers")
-    turn = (key * 2_654_435_761 % 1_000_003 + rank) % rooms  # scattered, yet the same in every block
+    return (birthplace * 100_000_000 + year * 10_000 + month * 100 + dom) * 2 + male
+
+
+def _ranks(keys: Integers) -> Integers:
+    """The how-manieth each one is of its key, from 0."""
+    order = np.argsort(keys, kind="stable")
+    begins = np.flatnonzero(np.diff(keys[order], prepend=-1) != 0)
+    ranks = np.empty(len(keys), dtype=np.int64)
+    ranks[order] = np.arange(len(keys)) - np.repeat(begins, np.diff(np.append(begins, len(keys))))
+    return ranks
+
+
+def _identifiers(birthplace: Integers, born: Integers, male: Mask, rank: Integers, number: int, count: int) -> Bytes:
+    """Resident IDs, shape (n, 18): distinct over all ``count`` blocks, odd sequence numbers for men."""
+    keys = _keys(birthplace, born, male)
+    rooms = NUMBERS // count
+    turn = (keys * 2_654_435_761 % 1_000_003 + rank) % rooms  # scattered, yet the same in every block
     sequence = 2 * (number + count * turn) + male
-    body = np.concatenate([digits(birthplace, 6), digits(birthday, 8), digits(sequence, 3)], axis=1)
+    body = np.concatenate([digits(birthplace, 6), digits(keys // 2 % 100_000_000, 8), digits(sequence, 3)], axis=1)
     return np.concatenate([body, mod_11_2(body)[:, None]], axis=1)
 
 
@@ -215,19 +229,21 @@ def residents(people: People, held: Cards, rng: np.random.Generator) -> tuple[pa
     order = rng.permutation(len(people))
     rows = pa.array(order)
     ends = pc.if_else(pa.array(held.ends < 0), "长期", dates(held.ends).cast(pa.string()))
-    table = pa.table({
-        "xm": people.name.take(rows),
-        "gmsfhm": people.identifier.take(rows),
-        "xb": sexes(people).take(rows),
-        "mz": people.ethnicity.take(rows),
-        "csrq": dates(people.born).cast(pa.string()).take(rows),
-        "qfjg": offices(people, "公安局").take(rows),
-        "xzqh": strings(digits(people.home, 6)).take(rows),
-        "yxqq": dates(held.begins).cast(pa.string()).take(rows),
-        "yxqz": ends.take(rows),
-        "zt": pick(STATES, held.state[order]),
-        "gxsj": updated(people, len(people), rng),
-    })
+    table = pa.table(
+        {
+            "xm": people.name.take(rows),
+            "gmsfhm": people.identifier.take(rows),
+            "xb": sexes(people).take(rows),
+            "mz": people.ethnicity.take(rows),
+            "csrq": dates(people.born).cast(pa.string()).take(rows),
+            "qfjg": offices(people, "公安局").take(rows),
+            "xzqh": strings(digits(people.home, 6)).take(rows),
+            "yxqq": dates(held.begins).cast(pa.string()).take(rows),
+            "yxqz": ends.take(rows),
+            "zt": pick(STATES, held.state[order]),
+            "gxsj": updated(people, len(people), rng),
+        }
+    )
     return table, order
 
 
@@ -240,19 +256,21 @@ def households(people: People, rng: np.random.Generator) -> tuple[pa.Table, Inte
     state = np.where(rng.random(n) < 0.01, 2, 0)
     kind = (people.household % 50 == 0).astype(np.int64)
     district = places.full_names(people.home)
-    table = pa.table({
-        "hh": numbers(people),
-        "gmsfhm": people.identifier,
-        "xm": people.name,
-        "yhzgx": relations(people),
-        "hb": pick(("家庭户", "集体户"), kind),
-        "zz": names.addresses(rng, district).take(pa.array(first)),
-        "xzqh": strings(digits(people.home, 6)),
-        "qfjg": offices(people, "公安局"),
-        "zt": pick(STATES, state),
-        "djrq": dates(since).cast(pa.string()),
-        "gxsj": updated(people, n, rng),
-    })
+    table = pa.table(
+        {
+            "hh": numbers(people),
+            "gmsfhm": people.identifier,
+            "xm": people.name,
+            "yhzgx": relations(people),
+            "hb": pick(("家庭户", "集体户"), kind),
+            "zz": names.addresses(rng, district).take(pa.array(first)),
+            "xzqh": strings(digits(people.home, 6)),
+            "qfjg": offices(people, "公安局"),
+            "zt": pick(STATES, state),
+            "djrq": dates(since).cast(pa.string()),
+            "gxsj": updated(people, n, rng),
+        }
+    )
     return table, since, state
 
 
@@ -273,5 +291,5 @@ def relations(people: People) -> pa.StringArray:
 
 
 def offices(people: People, bureau: str) -> pa.StringArray:
-    """上海市公安局松江区分局 and the like, for the district each person lives in."""
+    """上海市松江区公安局 and the like, for the district each person lives in."""
     return join(places.full_names(people.home), bureau)

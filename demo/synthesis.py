@@ -51,7 +51,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Result:
-    """``made`` is false when the folder was there already. ``records``: lines in the departments' files."""
+    """``made`` is false when the folder was there already. ``records``: rows made, repeats not counted."""
 
     folder: Path
     made: bool
@@ -201,7 +201,12 @@ def _record_people(truth: dict[str, Parquet], people: population.People) -> None
 
 
 def _certify_cards(
-    truth: dict[str, Parquet], people: population.People, cards: population.Cards, order: Integers, file: str, rows: Written
+    truth: dict[str, Parquet],
+    people: population.People,
+    cards: population.Cards,
+    order: Integers,
+    file: str,
+    rows: Written,
 ) -> None:
     taken = pa.array(order)
     identifier = people.identifier.take(taken)
@@ -267,7 +272,9 @@ def _record_companies(
     n = len(block.number)
     # A code moved to a development zone is the company's true code.
     moved = pc.fill_null(pc.equal(rows.kind, "unlisted-region"), False)
-    value = pc.if_else(moved, rows.table["统一社会信用代码"].combine_chunks(), block.table["统一社会信用代码"].combine_chunks())
+    value = pc.if_else(
+        moved, rows.table["统一社会信用代码"].combine_chunks(), block.table["统一社会信用代码"].combine_chunks()
+    )
     scheme = pick(("cn.uscc", "cn.regno"), (block.kind != companies.CREDIT).astype(np.int64))
     chosen = rng.integers(0, max(len(candidates.person), 1), n)
     who = pa.array(chosen, mask=np.full(n, len(candidates.person) == 0))

@@ -83,9 +83,7 @@ class Csv(Form):
 class DirtyFile:
     """One file, written block by block, with its share of dirt; every dirty row is noted in ``notes``."""
 
-    def __init__(
-        self, folder: Path, name: str, form: Form, spoiler: Spoiler, notes: Parquet, end: str = "\n"
-    ) -> None:
+    def __init__(self, folder: Path, name: str, form: Form, spoiler: Spoiler, notes: Parquet, end: str = "\n") -> None:
         self.name = name
         self.form = form
         self.spoiler = spoiler
@@ -145,7 +143,9 @@ class DirtyFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -164,8 +164,12 @@ class Parquet:
 
     def columns(self, **columns: Any) -> None:
         """Write columns by name, in the order and with the types of the schema."""
-        arrays = [pa.array(columns[f.name], f.type) if not isinstance(columns[f.name], pa.Array | pa.ChunkedArray)
-                  else columns[f.name].cast(f.type) for f in self.schema]
+        arrays = [
+            pa.array(columns[f.name], f.type)
+            if not isinstance(columns[f.name], pa.Array | pa.ChunkedArray)
+            else columns[f.name].cast(f.type)
+            for f in self.schema
+        ]
         self.write(pa.Table.from_arrays(arrays, schema=self.schema))
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import secrets
 from typing import Any
 
@@ -13,6 +12,7 @@ from connectors.errors import FatalError, UsageError
 from connectors.source import Source
 from hub import schema
 
+CHINA = dt.timezone(dt.timedelta(hours=8))  # China Standard Time has had no summer time since 1991
 UNFINISHED = ("open", "gated", "approved")
 COUNTS = ("fetched", "unchanged", "accepted", "quarantined", "rejected")
 UNAPPROVABLE = {"batch-columns-missing", "batch-columns-unknown", "batch-rows-not-conserved"}
@@ -164,7 +164,7 @@ def summary(batch: sa.Row) -> dict[str, Any]:
         "batch": batch.id,
         "run_id": batch.run_id,
         "state": batch.state,
-        "as_of": batch.as_of.isoformat() if batch.as_of else None,
+        "as_of": batch.as_of.astimezone(CHINA).isoformat() if batch.as_of else None,
         **{name: getattr(batch, name) for name in (*COUNTS, "withdrawn")},
         "flags": batch.flags,
         "reasons": batch.reasons,
@@ -202,8 +202,3 @@ def files(connection: sa.Connection, batch: str) -> list[sa.Row]:
             {"batch": batch},
         )
     )
-
-
-def plain(value: dict[str, Any]) -> str:
-    """One JSON value for standard output."""
-    return json.dumps(value, ensure_ascii=False, default=str)

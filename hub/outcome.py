@@ -117,7 +117,7 @@ SELECT
   _ordinal AS ordinal, _ledger_key AS row_key, _row_key AS original_key, _digest AS digest, _file AS file, _row AS row,
   verdict,
   CASE WHEN verdict = 'accepted' THEN ''
-       ELSE array_to_string(list_distinct(_reasons || CASE WHEN _conflicting THEN ['conflicting-duplicate'] ELSE [] END), ',')
+       ELSE array_to_string(list_distinct(_reasons || CASE WHEN _conflicting AND verdict = 'quarantined' THEN ['conflicting-duplicate'] ELSE [] END), ',')
   END AS reasons,
   array_to_string(list_distinct(_flags), ',') AS flags,
   CASE WHEN verdict <> 'accepted' THEN hex(_raw) END AS raw,

@@ -24,9 +24,6 @@ from connectors.source import Source
 from hub import batches, database, home
 from hub.workspace import Workspace
 
-CHINA = dt.timezone(dt.timedelta(hours=8))
-
-
 class Progress(Protocol):
     """Told of each stage: ``done`` of ``total`` parts (total 0: not known)."""
 
@@ -237,9 +234,9 @@ def publish(batch: str) -> dict[str, Any]:
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
     batches.require(row, "merged")
-    if row.fetched != row.unchanged + row.accepted + row.quarantined + row.rejected:
-        raise FatalError("conservation", batch=batch, source=row.source, fetched=row.fetched,
-                         counted=row.unchanged + row.accepted + row.quarantined + row.rejected)  # fmt: skip
+    parts = {name: getattr(row, name) for name in ("unchanged", "accepted", "quarantined", "rejected")}
+    if row.fetched != sum(parts.values()):
+        raise FatalError("batch-rows-not-conserved", batch=batch, fetched=row.fetched, counted=sum(parts.values()), **parts)
     with database.engine().connect() as connection:
         for done in batches.without_workspace(connection, row.source):
             Workspace(done).clear()
@@ -402,7 +399,7 @@ def _stated(as_of: str | None) -> dt.datetime | None:
         stated = dt.datetime.fromisoformat(as_of)
     except ValueError as error:
         raise UsageError("as-of-unreadable") from error
-    return stated if stated.tzinfo else stated.replace(tzinfo=CHINA)
+    return stated if stated.tzinfo else stated.replace(tzinfo=batches.CHINA)
 
 
 @contextmanager

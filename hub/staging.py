@@ -25,6 +25,7 @@ from mappings import dates
 
 CHUNK_ROWS = 65_536
 MALFORMED = "malformed"  # prefix of row keys of lines that have no columns
+RUINED = r"^[0-9](\.[0-9]+)?E\+[0-9]+$"  # a number that a spreadsheet cut to its first digits tells no rows apart
 FAR_FUTURE = dt.timedelta(days=1)
 
 
@@ -113,6 +114,7 @@ def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.da
         empty = np.zeros(table.num_rows, dtype=bool)
         for column in keys:
             empty |= pc.equal(pc.fill_null(column, ""), "").to_numpy(zero_copy_only=False)
+            empty |= pc.match_substring_regex(pc.fill_null(column, ""), RUINED).to_numpy(zero_copy_only=False)
         if empty.any():  # a row without its key is told apart by all it says
             key = pc.if_else(pa.array(empty), digest, key)
     out = out.append_column("_row_key", key).append_column("_digest", digest)

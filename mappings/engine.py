@@ -53,7 +53,9 @@ def map_table(source: Source, mapping: Mapping, material: Material, raw: pa.Tabl
     columns = {
         name: _typed(filled.get(name), arrow_type(kind), raw.num_rows) for name, kind in material.columns().items()
     }
-    system = {name: raw.column(name) for name in raw.column_names if name.startswith("_") and name not in NOTES.values()}
+    system = {
+        name: raw.column(name) for name in raw.column_names if name.startswith("_") and name not in NOTES.values()
+    }
     keys, documents = _derived(pa.table(columns), material)
     return pa.table(
         columns
@@ -99,7 +101,7 @@ def _derived(table: pa.Table, material: Material) -> tuple[pa.ChunkedArray, pa.C
     # Order is kept with one thread; a thread pool for each of several workers would only compete.
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("mapped", table)
-        derived = connection.sql(f"select {parts} as natural_key, {document} as document from mapped")  # noqa: S608
+        derived = connection.sql(f"select {parts} as natural_key, {document} as document from mapped")
         answer: pa.Table = derived.to_arrow_table()
     return answer.column("natural_key").cast(pa.string()), answer.column("document").cast(pa.string())
 

@@ -99,7 +99,8 @@ def _text(call: Call) -> Result:
     """Text as it is; several columns are joined in their order, empty ones left out."""
     if len(call.inputs) == 1:
         return Result({call.target: call.inputs[0]})
-    joined = pc.binary_join_element_wise(*call.inputs, "", null_handling="skip")
+    # not null_handling="skip": with pyarrow 26 that loses rows where every column is null
+    joined = pc.binary_join_element_wise(*call.inputs, "", null_handling="replace", null_replacement="")
     return Result({call.target: pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined)})
 
 

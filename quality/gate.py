@@ -71,7 +71,8 @@ def _notes(table: pa.Table, suite: Suite, today: dt.date) -> list[Note]:
         mask[failing[place]] = True
         looked_at = suite.sources(one)
         for field, faulty in faults.items():
-            if any(column == field or column.startswith(f"{field}.") for column in looked_at):
+            # an error on a holder is one on its identifier, not on its name
+            if not {field, f"{field}.scheme", f"{field}.value"}.isdisjoint(looked_at):
                 mask &= ~faulty
         if one.name == NOT_NULL and one.column:
             for code, explained in flagged.items():
@@ -103,10 +104,18 @@ def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> 
     with _silence():
         import great_expectations as gx
         from great_expectations import expectations
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
 
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+        settings = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),  # no Data Docs
+            progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False),
+            analytics_enabled=False,
+        )
+        context = gx.get_context(mode="ephemeral", project_config=settings)
         asset = context.data_sources.add_pandas("chunk").add_dataframe_asset("chunk")
         batch = asset.add_batch_definition_whole_dataframe("chunk").get_batch({"dataframe": frame})
 

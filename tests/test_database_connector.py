@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from connectors import database
 from connectors.block import ROW
-from connectors.connections import Connection, _from_uri
+from connectors.connections import Connection, from_uri
 from connectors.errors import FatalError, RetriableError
 from connectors.landing import Landing
 from connectors.reading import blocks
@@ -35,7 +35,7 @@ def department(postgres_url: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture
 def connection(postgres_url: str) -> Connection:
-    return _from_uri("sh-mca", postgres_url)
+    return from_uri("sh-mca", postgres_url)
 
 
 @pytest.fixture

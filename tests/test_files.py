@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from connectors import files
 from connectors.connections import Connection
 from connectors.errors import FatalError, UsageError
-from connectors.landing import Landing
+from connectors.landing import LandedFile, Landing
 from connectors.source import FilesOptions, Source, load
 
 HEADER = "企业名称,统一社会信用代码,注册日期,企业类型,注册资金,所在省份,地区\n"
@@ -112,6 +113,20 @@ def test_growing_file_is_left_for_the_next_run(source: Source, landing: Landing,
     assert "growing.csv" not in first.cursor
     second = files.fetch(source, there(drop), first.cursor, landing)
     assert [file.name for file in second.files] == ["growing.csv"]
+
+
+def test_file_written_to_while_it_was_read_is_left(source: Source, drop: Path, tmp_path: Path) -> None:
+    put(drop / "a.csv")
+
+    class Disturbed(Landing):
+        def put(self, data: Any, name: str) -> LandedFile:
+            landed = super().put(data, name)
+            with (drop / name).open("a") as stream:
+                stream.write("more\n")
+            return landed
+
+    fetched = files.fetch(source, there(drop), None, Disturbed(tmp_path / "landing"))
+    assert (fetched.files, fetched.cursor) == ([], {})
 
 
 def test_empty_file(source: Source, landing: Landing, drop: Path) -> None:

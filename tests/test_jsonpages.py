@@ -31,6 +31,10 @@ def test_numbers_keep_their_digits() -> None:
     ]
 
 
+def test_byte_order_mark() -> None:
+    assert rows(b'\xef\xbb\xbf{"records": [{"a": "x"}]}') == [{"a": "x", ROW: 1}]
+
+
 def test_nested_values_keep_their_text() -> None:
     page = '{"records": [{"a": {"z": [1.0, "x"]}, "b": [], "c": "\\u4e0a\\"x"}]}'
     assert rows(page) == [{"a": '{"z": [1.0, "x"]}', "b": "[]", "c": '上"x', ROW: 1}]

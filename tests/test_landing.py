@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
+import os
 import stat
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +86,18 @@ def test_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FatalError):
         landing.put(DATA, "a.csv")
     assert (tmp_path / landed.path).read_bytes() == b"cut"
+
+
+def test_what_killed_runs_left_goes_after_a_day(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.put(DATA, "a.csv")
+    old, young = tmp_path / "incoming" / "old", tmp_path / "incoming" / "young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    day_before = time.time() - 100_000
+    os.utime(old, (day_before, day_before))
+    landing.write_manifest("s", "b", [], fetched_at=dt.datetime.now(dt.UTC))
+    assert (old.exists(), young.exists()) == (False, True)
 
 
 def test_missing_file(landing: Landing) -> None:

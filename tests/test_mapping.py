@@ -73,7 +73,7 @@ def test_a_faulty_line_is_refused_with_its_reason(tmp_path: Path, line: str, rea
 
 
 def test_the_natural_key_must_be_filled(tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match="natural key: holder.holder.value"):
+    with pytest.raises(FatalError, match=r"natural key: holder\.holder\.value"):
         mapping.read(written(tmp_path, [GOOD[0], *GOOD[2:]]), LICENCE)
 
 

@@ -80,7 +80,7 @@ def test_json_schema_accepts_a_certificate_and_refuses_a_float_amount() -> None:
         ("freshness: P31D", "freshness: P0D", "freshness"),
         ("volatile: false", "volatile: false\nvolatile: true", "given twice: volatile"),
         ("code: business-licence", "code: trade-licence", "must be equal"),
-        ("kind: certificate ", "kind: catalogue ", "a catalogue entity has none"),
+        ("kind: certificate\n", "kind: catalogue\n", "a catalogue entity has none"),
     ],
 )
 def test_a_faulty_file_is_refused_with_its_reason(tmp_path: Path, old: str, new: str, reason: str) -> None:
@@ -106,6 +106,8 @@ def test_unknown_entity_lists_what_there_is(code: str) -> None:
 
 
 def test_importing_the_model_loads_no_pyarrow() -> None:
-    program = "import sys, mappings.model as m; m.all_entities(); print(sorted({'pyarrow','pandas'} & set(sys.modules)))"
+    program = (
+        "import sys, mappings.model as m; m.all_entities(); print(sorted({'pyarrow','pandas'} & set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -178,6 +178,13 @@ def test_repeats_inside_a_batch_are_unchanged_and_conflicts_are_quarantined(deli
     assert solved["accepted"] == 1 and count("quarantine", "state = 'open'") == 0
 
 
+def test_numbers_that_a_spreadsheet_ruined_are_no_conflict_with_each_other(deliver) -> None:
+    ruined = [licences.row(number, code="9.13E+17") for number in range(3)]
+    summary = deliver([*licences.rows(3, start=10), *ruined])
+    assert summary["rejected"] == 3 and "conflicting-duplicate" not in summary["reasons"]
+    assert deliver(licences.shuffled(ruined))["unchanged"] == 3
+
+
 def test_conflicts_halt_where_the_source_says_so(deliver, variant) -> None:
     name = variant("xx-halting", duplicates="halt")
     with pytest.raises(BatchHalted) as halted:

@@ -202,6 +202,7 @@ def test_nothing_changed_is_a_success(server: Server, connection: Connection, la
         lambda handler: handler.page(handler.server.records[10:15], 25, 2, 10),
         lambda handler: handler.page(handler.server.records[:10], 25, 1, 10),
         lambda handler: handler.page(handler.server.records[:10], 25, 2, 10),
+        lambda handler: handler.page(handler.server.records[15:25], 25, 3, 10),
     ],
 )
 def test_one_fault_in_the_middle_is_overcome(
@@ -249,6 +250,11 @@ def test_a_server_that_ignores_the_page_number(server: Server, connection: Conne
 
     server.faults = [same] * 10
     expect("rest-page-repeats", FatalError, made(), connection, landing)
+
+
+def test_byte_order_mark(server: Server, connection: Connection, landing: Landing) -> None:
+    server.faults = [body(b'\xef\xbb\xbf{"records": [{"gmsfhm": "1"}], "total": 1}')]
+    assert keys(made(), rest.fetch(made(), connection, None, landing), landing) == ["1"]
 
 
 def test_smaller_pages_than_asked_for(server: Server, connection: Connection, landing: Landing) -> None:

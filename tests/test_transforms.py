@@ -15,7 +15,9 @@ LICENCE = model.load("business-licence")
 GOOD = "91310117MA1XKY001Q"
 
 
-def run(transform: str, target: str, *columns: list[str | None], parameter: str | None = None, entity: str = "") -> Result:
+def run(
+    transform: str, target: str, *columns: list[str | None], parameter: str | None = None, entity: str = ""
+) -> Result:
     material = model.load(entity) if entity else LICENCE
     inputs = tuple(transforms.cleaned(pa.array(column, pa.string())) for column in columns)
     return REGISTRY[transform].apply(Call(target, inputs, parameter, "310000", material))
@@ -27,7 +29,10 @@ def notes(result: Result) -> dict[tuple[str, str], list[bool]]:
 
 def test_every_spelling_of_nothing_is_null() -> None:
     spelled = ["", "  ", "N/A", " - ", "\\n", "\\N", "\u3000", "NULL", None, "无名公司", "0"]
-    assert transforms.cleaned(pa.chunked_array([spelled[:3], spelled[3:]])).to_pylist() == [None] * 9 + ["无名公司", "0"]
+    assert transforms.cleaned(pa.chunked_array([spelled[:3], spelled[3:]])).to_pylist() == [None] * 9 + [
+        "无名公司",
+        "0",
+    ]
     assert transforms.cleaned(pa.chunked_array([], pa.string())).to_pylist() == []
 
 

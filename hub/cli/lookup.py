@@ -38,9 +38,10 @@ def register(app: typer.Typer) -> None:
         """
         from hub import answers, catalogue, database
         from hub.answers import Question
+        from hub.cli import output
 
         language = _language(lang)
-        codes = tuple([*item, *(more or [])])
+        codes = (*item, *(more or []))
         known = [catalogue.published()[code] for code in codes if code in catalogue.published()]
         # Without a known item there is nothing to read facts by: the question itself says what is wrong.
         facts = {
@@ -58,7 +59,7 @@ def register(app: typer.Typer) -> None:
         )
         given = answers.ask(database.engine(), question)
         if json:
-            _print_json(given[0] if len(given) == 1 else given)
+            output.json(given[0] if len(given) == 1 else given)
         else:
             for answer in given:
                 _print_answer(answer, language)
@@ -74,11 +75,12 @@ def register(app: typer.Typer) -> None:
         Example: [bold]yici explain 6f1c2a4e-…[/]
         """
         from hub import answers, database
+        from hub.cli import output
 
         language = _language(lang)
         found = answers.explain(database.engine(), answer)
         if json:
-            _print_json(found)
+            output.json(found)
         else:
             _print_trace(found, language)
 
@@ -125,13 +127,6 @@ def _time(text: str) -> dt.datetime:
         return time if time.tzinfo else time.replace(tzinfo=CHINA)
     except ValueError:
         raise UsageError("as-of-invalid") from None
-
-
-def _print_json(value: Any) -> None:
-    import orjson
-
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 _STYLES = {"held": "green", "alternative_held": "green", "not_required": "dim", "undetermined": "yellow"}

@@ -63,10 +63,8 @@ def show(summary: dict[str, Any]) -> None:
     from hub.cli import output
 
     names = ("fetched", "unchanged", "accepted", "quarantined", "rejected", "withdrawn")
-    output.table(
-        ("batch", *names, "seconds"),
-        [[summary["batch"], *(summary[name] for name in names), round(sum(summary["seconds"].values()), 1)]],
-    )
+    output.console().print(f"[bold]{summary['batch']}[/]  {summary['state']}")
+    output.table((*names, "seconds"), [[*(summary[name] for name in names), round(sum(summary["seconds"].values()), 1)]])
     for kind in ("reasons", "flags"):
         if summary[kind]:
             output.table((kind, "rows"), sorted(summary[kind].items(), key=lambda item: -item[1]))

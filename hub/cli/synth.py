@@ -14,9 +14,13 @@ def register(app: typer.Typer) -> None:
         people: Annotated[int, typer.Option(help="How many people live there. 人口数")],
         companies: Annotated[int, typer.Option(help="How many companies, over four provinces and two years. 企业数")],
         seed: Annotated[int, typer.Option(help="The same seed gives the same bytes. 随机种子")],
-        out: Annotated[Path, typer.Option(help="Folder to make; must be new, empty, or made with the same parameters.")],
+        out: Annotated[
+            Path, typer.Option(help="Folder to make; must be new, empty, or made with the same parameters.")
+        ],
         dirt: Annotated[float, typer.Option(help="Share of rows made dirty, each noted in truth/dirt.parquet.")] = 0.01,
-        json: Annotated[bool, typer.Option("--json", help="Print one JSON value with the files and their digests.")] = False,
+        json: Annotated[
+            bool, typer.Option("--json", help="Print one JSON value with the files and their digests.")
+        ] = False,
     ) -> None:
         """Make synthetic departments: residents, households, marriages, companies. 生成虚构的部门数据。
 
@@ -48,8 +52,10 @@ def register(app: typer.Typer) -> None:
 
         rate = round(result.records / result.seconds) if result.made else 0
         code = "synth-made" if result.made else "synth-there-already"
-        values = {"folder": out, "records": f"{result.records:,}", "seconds": f"{result.seconds:.1f}", "rate": f"{rate:,}"}
-        console.print(messages.text(code, **values), markup=False, soft_wrap=True)
+        said = messages.text(
+            code, folder=out, records=f"{result.records:,}", seconds=f"{result.seconds:.1f}", rate=f"{rate:,}"
+        )
+        console.print(said, markup=False, soft_wrap=True)
         if json:
             import orjson
 

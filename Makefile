@@ -1,0 +1,57 @@
+# Yici 一次. `make help` lists what there is.
+
+PYTHON ?= $(shell for name in python3 python3.12 python3.11 python3.13; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+HALF := $(VENV)/unfinished
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: help setup demo stop test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup   the environment in $(VENV), nothing else           只建立运行环境"
+	@echo "make demo    start everything, run the sources, ask questions   启动演示"
+	@echo "make stop    stop whatever runs here                            停止全部服务"
+	@echo "make test    all tests (under ten minutes)                      运行全部测试"
+	@echo "make lint    style, types, import contracts                     代码检查"
+	@echo "make bench   measurements side by side                          性能对比"
+	@echo "make clean   stop, and remove state and environment             停止并删除状态与环境"
+
+setup: $(READY)
+
+# An installation that was cut off leaves the mark `unfinished` behind and is made again from nothing.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3 需要 Python 3.11 或更高版本" >&2; exit 1; }
+	@rm -f $(READY)
+	@if [ -e $(HALF) ] || ! $(RUN) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
+	@touch $(HALF)
+	$(RUN) -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(VENV)/bin/yici --help >/dev/null
+	@rm -f $(HALF)
+	@touch $(READY)
+
+demo: setup
+	@exec $(RUN) -m demo.run
+
+stop:
+	@if [ -x $(VENV)/bin/yici ]; then exec $(VENV)/bin/yici down; else echo "nothing was running 没有运行中的服务"; fi
+
+test: setup
+	$(RUN) -m pytest -ra --durations=15 -m "not slow"
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	@exec $(VENV)/bin/yici bench
+
+clean: stop
+	rm -rf $(VENV) .yici .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

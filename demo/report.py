@@ -1,0 +1,131 @@
+"""What the demo shows: progress, the table of runs, answers, addresses. In Chinese or English, with colour or without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from connectors import messages
+from demo.airflow import Run
+
+COUNTS = ("fetched", "unchanged", "accepted", "quarantined", "rejected")
+PLAIN_WIDTH = 120
+STATES = {"success": "green", "failed": "bold red", "running": "cyan"}
+DISPOSITIONS = {
+    "held": ("✓", "green", "已有", "held"),
+    "alternative_held": ("✓", "green", "已有可替代材料", "alternative held"),
+    "expired": ("!", "yellow", "已过期", "expired"),
+    "not_required": ("–", "dim", "不需要", "not required"),
+    "submit": ("→", "bold magenta", "需提交", "submit"),
+    "undetermined": ("?", "yellow", "待定", "undetermined"),
+}
+
+
+class Report:
+    """Prints to standard output; a live display only where there is a terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = PLAIN_WIDTH
+        self.language = messages.language()
+        self._shown: dict[str, str] = {}
+        self._started = time.monotonic()
+
+    def step(self, zh: str, en: str) -> None:
+        """One line for each thing that is done, with the seconds since the start."""
+        seconds = time.monotonic() - self._started
+        self.console.print(f"[dim]{seconds:6.1f}s[/]  {self.word(zh, en)}", soft_wrap=True)
+
+    def word(self, zh: str, en: str) -> str:
+        return zh if self.language == "zh" else en
+
+    @contextmanager
+    def following(self) -> Iterator[Any]:
+        """Gives a function that shows runs as they go."""
+        if self.console.is_terminal:
+            with Live(console=self.console, refresh_per_second=4, transient=True) as live:
+                yield lambda runs: live.update(self._progress(runs))
+        else:
+            yield self._lines
+
+    def runs(self, rows: Sequence[dict[str, Any]]) -> None:
+        """The table of runs."""
+        names = {
+            "source": ("来源", "source"), "state": ("状态", "state"), "fetched": ("取得", "fetched"),
+            "unchanged": ("未变", "unchanged"), "accepted": ("接受", "accepted"),
+            "quarantined": ("隔离", "quarantined"), "rejected": ("拒绝", "rejected"), "seconds": ("秒", "seconds"),
+        }  # fmt: skip
+        table = Table(title=self.word("运行结果", "Runs"), title_justify="left", header_style="bold")
+        for name, words in names.items():
+            left = name in ("source", "state")
+            table.add_column(self.word(*words), justify="left" if left else "right", no_wrap=True)
+        for row in rows:
+            state = f"[{STATES.get(row['state'], 'yellow')}]{row['state']}[/]"
+            counts = [f"{row[name]:,}" for name in COUNTS]
+            table.add_row(row["source"], state, *counts, f"{row['seconds']:.1f}")
+        self.console.print()
+        self.console.print(table)
+
+    def answer(self, about: str, answer: dict[str, Any]) -> None:
+        """One answer, requirement by requirement."""
+        self.console.print()
+        self.console.print(f"[bold]{answer['item_name']}[/]  [dim]{answer['item']}[/]  {about}", soft_wrap=True)
+        for entry in answer["requirements"]:
+            mark, style, zh, en = DISPOSITIONS[entry["disposition"]]
+            materials = ", ".join(entry["materials"]) or entry["requirement"]
+            self.console.print(f"  [{style}]{mark} {self.word(zh, en)}[/]  {materials}", soft_wrap=True)
+            self.console.print(f"      {entry['reason']}", soft_wrap=True, markup=False)
+            if entry["legal_basis"]:
+                self.console.print(f"      {self.word('依据：', 'basis: ')}{_text(entry['legal_basis'])}", style="dim",
+                                   soft_wrap=True, markup=False)  # fmt: skip
+        must = ", ".join(answer["must_submit"]) or self.word("无", "nothing")
+        self.console.print(f"  {self.word('仍需提交：', 'still to submit: ')}[bold]{must}[/]", soft_wrap=True)
+
+    def failed(self, runs: Sequence[Run], reasons: dict[str, str], address: str, logs: str) -> None:
+        """Which runs did not succeed, and where to look."""
+        self.console.print()
+        for run in runs:
+            reason = reasons.get(run.dag_id) or self.word("失败的任务：", "failed task: ") + (
+                ", ".join(run.failed_tasks) or "-"
+            )
+            self.console.print(f"[bold red]✗[/] {run.dag_id}: {run.state}. {reason}", soft_wrap=True)
+            self.console.print(f"    {address}/dags/{run.dag_id}/runs/{run.run_id}", soft_wrap=True)
+            self.console.print(f"    {logs}/dag_id={run.dag_id}/run_id={run.run_id}", soft_wrap=True)
+
+    def addresses(self, api: str, airflow: str, credentials: str) -> None:
+        """Where everything is, and how to stop it."""
+        lines = [
+            (self.word("查询接口", "lookup API"), f"{api}/docs"),
+            ("Airflow", airflow),
+            (self.word("用户名与密码", "user names and passwords"), credentials),
+            (self.word("停止", "stop"), "make stop"),
+        ]
+        self.console.print()
+        for name, value in lines:
+            self.console.print(f"[bold]{name}[/]  {value}", soft_wrap=True)
+
+    def _progress(self, runs: Sequence[Run]) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for run in runs:
+            bar = "█" * run.done + "░" * max(run.total - run.done, 0)
+            table.add_row(
+                run.dag_id, f"[{STATES.get(run.state, 'dim')}]{run.state}[/]", bar, f"{run.done}/{run.total or '?'}"
+            )
+        return table
+
+    def _lines(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            if self._shown.get(run.dag_id) != run.state:
+                self._shown[run.dag_id] = run.state
+                self.step(f"{run.dag_id}: {run.state}", f"{run.dag_id}: {run.state}")
+
+
+def _text(basis: Any) -> str:
+    return "；".join(str(part) for part in basis) if isinstance(basis, list) else str(basis)

@@ -1,0 +1,93 @@
+"""The application: routes, what becomes of errors, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from connectors.errors import YiciError
+from hub import problems
+from hub.api import guard, items, language, lookups, oauth, service
+from hub.api.envelope import Envelope
+from hub.api.metrics import Metrics
+from hub.api.responses import from_error, problem
+
+VERSION = "1"
+# Addresses anybody may ask; every other route needs a token, and a test walks them all.
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})
+
+_BY_STATUS = {404: "page-unknown", 405: "method-not-allowed", 400: "body-malformed"}
+
+
+def create() -> FastAPI:
+    """A new application. It needs no database to start; `/readyz` says whether it can answer."""
+    app = FastAPI(
+        title="Yici 一次",
+        version=VERSION,
+        summary="What the government already holds for an applicant, and what must still be submitted.",
+        docs_url=None,  # these pages load scripts from another host
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.metrics = Metrics()
+    app.state.attempts = guard.Attempts()
+    for router in (service.router, oauth.router, lookups.router, items.router):
+        app.include_router(router)
+    app.add_exception_handler(YiciError, _on_error)  # type: ignore[arg-type]
+    app.add_exception_handler(sa.exc.SQLAlchemyError, _on_store)
+    app.add_exception_handler(psycopg.Error, _on_store)
+    app.add_exception_handler(HTTPException, _on_http)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_middleware(Envelope, metrics=app.state.metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _on_error(request: Request, error: YiciError) -> Response:
+    return from_error(error, language.of(request.headers))
+
+
+async def _on_store(request: Request, error: Exception) -> Response:
+    """A database that is gone, busy or not migrated is the hub's state; any other error is a fault of ours."""
+    lang = language.of(request.headers)
+    cause = getattr(error, "orig", error)
+    if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        return problem("store-not-migrated", lang)
+    if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | sa.exc.TimeoutError) or getattr(
+        error, "connection_invalidated", False
+    ):
+        return problem("store-unavailable", lang)
+    raise error
+
+
+async def _on_http(request: Request, error: HTTPException) -> Response:
+    code = _BY_STATUS.get(error.status_code, "internal")
+    headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    return problem(code, language.of(request.headers), headers=headers)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    """FastAPI's own answer repeats the input; ours does not."""
+    return problem("body-invalid", language.of(request.headers))
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = problems.SCHEMA
+        schemas["Lookup"] = lookups.Lookup.model_json_schema(ref_template="#/components/schemas/{model}")
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,180 @@
+"""``POST /v1/lookups``: what is held, and what must still be submitted."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from connectors.errors import UsageError
+from connectors.messages import Language
+from hub import answers, catalogue, database
+from hub.agreements import Agreement
+from hub.answers import Question
+from hub.api import language
+from hub.api.guard import Caller
+from hub.api.responses import Json, documented, problem
+from mappings.items import FactValue
+
+router = APIRouter()
+
+Plain = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Lookup(BaseModel):
+    """A question. Identifiers stand in the body only, never in an address."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    items: Annotated[
+        list[Plain], Field(min_length=1, max_length=answers.MAX_ITEMS, description="Codes of service items")
+    ]
+    id: Annotated[Plain, Field(description="The applicant, scheme:value", examples=["cn.uscc:91310117MA1J3AJ43G"])]
+    facts: Annotated[dict[Plain, FactValue], Field(max_length=50, description="Facts of the case")] = {}
+    roles: Annotated[dict[Plain, Plain], Field(max_length=20, description="Others concerned, scheme:value")] = {}
+    purpose: Annotated[Plain | None, Field(description="May be left out if the agreement has one only")] = None
+    case: Annotated[
+        str | None, StringConstraints(pattern=r"^[0-9A-Za-z._-]{1,64}$"), Field(description="Number of the case")
+    ] = None
+    as_of: Annotated[AwareDatetime | None, Field(description="Answer as known at this time")] = None
+
+
+class Ask(BaseModel):
+    """The question that decides a requirement."""
+
+    fact: str
+    type: str
+    text: str
+    values: list[str] | None = None
+
+
+class HoldingShown(BaseModel):
+    """A certificate that counts; ``holding`` is opaque."""
+
+    holding: str
+    material: str
+    holder: str
+    valid_to: str | None
+    region: str | None
+
+
+class ProvenanceShown(BaseModel):
+    """A row that says so."""
+
+    source: str
+    file: str
+    row: int
+
+
+class RequirementShown(BaseModel):
+    """One requirement decided."""
+
+    requirement: str
+    name: str
+    materials: list[str]
+    disposition: str
+    reason: str
+    reason_code: str
+    legal_basis: str | None
+    question: Ask | None = None
+    next_step: str | None = None
+    holdings: list[HoldingShown] | None = None
+    provenance: list[ProvenanceShown] | None = None
+
+
+class Answer(BaseModel):
+    """The answer for one item; ``must_submit`` names each material once over all items asked together."""
+
+    answer: str
+    item: str
+    item_name: str
+    asked_at: str
+    as_of: str
+    requirements: list[RequirementShown]
+    must_submit: list[str]
+
+
+class Answers(BaseModel):
+    """One answer an item, in the order asked."""
+
+    answers: list[Answer]
+
+
+@router.post(
+    "/v1/lookups",
+    summary="Ask what is held and what must be submitted",
+    tags=["lookups"],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Lookup"}}},
+        }
+    },
+    responses={
+        200: {"description": "Stored answers", "model": Answers},
+        **documented(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+    },
+    response_class=Json,
+)
+async def lookup(request: Request, caller: Caller) -> Response:
+    """One complete answer an item, stored before it is given."""
+    began = time.perf_counter()
+    lang = language.of(request.headers)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return problem("media-type-unsupported", lang, {"expected": "application/json"})
+    try:
+        asked = Lookup.model_validate_json(await request.body())
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
+            return problem("body-malformed", lang)
+        return problem("body-invalid", lang, errors=_errors(error))
+    given = await run_in_threadpool(_ask, asked, caller, lang)
+    request.app.state.metrics.answered(given, time.perf_counter() - began)
+    return Json({"answers": given}, headers={"Content-Language": lang, "Cache-Control": "no-store"})
+
+
+def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[dict[str, Any]]:
+    if asked.case is not None and answers.names_somebody(asked.case):
+        raise UsageError("case-names-somebody")
+    engine = database.engine()
+    _existing(asked.items, caller)
+    purpose = caller.admit(asked.items, asked.purpose, dt.datetime.now(dt.UTC))
+    question = Question(
+        items=tuple(asked.items),
+        applicant=asked.id,
+        client=caller.client,
+        purpose=purpose,
+        facts=asked.facts,
+        roles=asked.roles,
+        case=asked.case,
+        as_of=asked.as_of,
+        language=lang,
+    )
+    return answers.ask(engine, question)
+
+
+def _existing(codes: list[str], caller: Agreement) -> None:
+    """An item outside the agreement that does not exist is unknown rather than forbidden."""
+    strangers = [code for code in codes if code not in caller.items and code not in catalogue.published()]
+    if strangers:
+        with database.engine().connect() as connection:
+            for code in strangers:
+                if catalogue.listed(connection, code) is None:
+                    raise UsageError("item-unknown", item=catalogue.shown(code))
+
+
+def _errors(error: ValidationError) -> list[dict[str, str]]:
+    """Where and why, without what was sent: names that are not ours become an ellipsis."""
+    found = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        place = ".".join(
+            str(step) if isinstance(step, int) or step in Lookup.model_fields else "…" for step in item["loc"]
+        )
+        found.append({"place": place, "reason": item["type"]})
+    return list({tuple(entry.items()): entry for entry in found}.values())[:20]

@@ -1,0 +1,46 @@
+"""What is counted: requests by route, lookups by disposition and how long they took. Labels never come from a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """The counters of one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "yici_http_requests",
+            "HTTP requests by route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.lookups = Counter("yici_lookups", "Lookups answered.", registry=self.registry)
+        self.dispositions = Counter(
+            "yici_dispositions", "Requirements decided, by disposition.", ("disposition",), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "yici_lookup_seconds",
+            "Time of a lookup, answer stored.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=self.registry,
+        )
+        self.refused = Counter("yici_token_refusals", "Token requests refused.", registry=self.registry)
+
+    def answered(self, answers: Iterable[dict[str, Any]], seconds: float) -> None:
+        self.lookups.inc()
+        self.seconds.observe(seconds)
+        for answer in answers:
+            for requirement in answer["requirements"]:
+                self.dispositions.labels(requirement["disposition"]).inc()
+
+    def text(self) -> bytes:
+        """The Prometheus exposition format."""
+        return generate_latest(self.registry)

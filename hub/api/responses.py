@@ -1,0 +1,68 @@
+"""Responses: JSON as UTF-8, problems as ``application/problem+json``, and how both stand in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from connectors.errors import YiciError
+from connectors.messages import Language
+from hub import problems
+
+RETRY_SECONDS = 5
+CHALLENGE = 'Bearer realm="yici"'
+
+
+class Json(Response):
+    """Any JSON value."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+class Problem(Json):
+    """One problem document; 503 says when to try again, 401 what to authenticate with."""
+
+    media_type = problems.MEDIA_TYPE
+
+    def __init__(self, document: dict[str, Any], lang: Language, headers: dict[str, str] | None = None) -> None:
+        status = document["status"]
+        more = {"Content-Language": lang, "Vary": "Accept-Language", "Cache-Control": "no-store", **(headers or {})}
+        if status == 503:
+            more.setdefault("Retry-After", str(RETRY_SECONDS))
+        if status == 401:
+            more.setdefault("WWW-Authenticate", CHALLENGE)
+        super().__init__(document, status_code=status, headers=more)
+
+
+def problem(
+    code: str,
+    lang: Language,
+    values: dict[str, object] | None = None,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> Problem:
+    return Problem(problems.document(code, lang, values, **more), lang, headers)
+
+
+def from_error(error: YiciError, lang: Language) -> Problem:
+    headers = {}
+    if error.code == "token-invalid":
+        headers["WWW-Authenticate"] = f'{CHALLENGE}, error="invalid_token"'
+    if error.code == "too-many-attempts":
+        headers["Retry-After"] = str(error.values["seconds"])
+    return Problem(problems.of(error, lang), lang, headers)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problem responses of a route for the OpenAPI document."""
+    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    found = {}
+    for status in statuses:
+        codes = sorted(code for code, kind in problems.KINDS.items() if kind.status == status)
+        found[status] = {"description": ", ".join(codes), "content": content}
+    return {**found}

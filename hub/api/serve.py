@@ -1,0 +1,46 @@
+"""Running the API: one process, one address, no access log (an address could still carry what it must not)."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from connectors.errors import FatalError
+from hub import database, home
+
+
+def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve until interrupted. FatalError ``port-taken``; an external database may still be away, ``/readyz`` tells."""
+    import uvicorn
+
+    from hub.api.app import create
+
+    listener = _listen(host, port)
+    if home.current().database_url is None:
+        database.engine()
+    else:
+        with contextlib.suppress(FatalError):
+            database.engine()
+    config = uvicorn.Config(
+        create(),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        log_level="warning",
+        lifespan="off",
+    )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise FatalError("port-taken", host=host, port=port) from None
+    return listener

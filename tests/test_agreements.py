@@ -1,0 +1,82 @@
+"""Agreements: what is not written is not allowed."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+import sqlalchemy as sa
+
+from connectors.errors import UsageError
+from hub import agreements
+
+NOW = dt.datetime.now(dt.UTC)
+ITEMS = ["demo-food-permit", "demo-elder-card"]
+
+
+def agreed(*purposes: str, valid_to: dt.datetime | None = None) -> agreements.Agreement:
+    return agreements.Agreement("c", "C", tuple(ITEMS), purposes or ("handle",), NOW - dt.timedelta(1), valid_to)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "items", "purpose", "code"),
+    [
+        (agreed(), ["demo-residence-permit"], "handle", "item-not-agreed"),
+        (agreed(), [*ITEMS, "demo-residence-permit"], "handle", "item-not-agreed"),
+        (agreed(), ITEMS, "curiosity", "purpose-not-agreed"),
+        (agreed(), ITEMS, "", "purpose-not-agreed"),
+        (agreed("a", "b"), ITEMS, None, "purpose-missing"),
+        (agreed(valid_to=NOW), ITEMS, "handle", "agreement-ended"),
+    ],
+)
+def test_what_is_refused(agreement: agreements.Agreement, items: list[str], purpose: str | None, code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        agreement.admit(items, purpose, NOW)
+    assert caught.value.code == code
+
+
+def test_what_is_admitted() -> None:
+    assert agreed().admit(ITEMS, None, NOW) == "handle"
+    assert agreed("a", "b").admit(ITEMS[:1], "b", NOW) == "b"
+    assert agreed(valid_to=NOW + dt.timedelta(seconds=1)).admit(ITEMS, "handle", NOW) == "handle"
+
+
+def test_only_a_hash_of_the_secret_is_kept(store: sa.Engine) -> None:
+    secret = agreements.add("hall-1", None, "Hall", ITEMS, ["handle"], NOW + dt.timedelta(days=1))
+    with store.connect() as connection:
+        kept = connection.scalar(sa.text("SELECT secret_hash FROM agreement"))
+        assert kept.startswith("scrypt$")
+        assert secret not in kept
+        assert agreements.authenticate(connection, "hall-1", secret)
+        for client, tried in (("hall-1", secret + "x"), ("hall-1", ""), ("hall-2", secret), ("", ""), ("a\0b", "\udcff")):
+            assert not agreements.authenticate(connection, client, tried)
+        found = agreements.of(connection, "hall-1")
+        assert found is not None
+        assert (found.items, found.purposes) == (tuple(ITEMS), ("handle",))
+        assert agreements.of(connection, "hall-2") is None
+
+
+def test_a_secret_of_ones_own_and_replacing(store: sa.Engine) -> None:
+    own = "0123456789abcdefghijklmn"
+    assert agreements.add("hall-1", own, "Hall", ITEMS, ["handle"]) == own
+    with pytest.raises(UsageError, match="already is a client"):
+        agreements.add("hall-1", own, "Hall", ITEMS, ["handle"])
+    agreements.add("hall-1", own, "Hall", ITEMS[:1], ["handle"], replace=True)
+    assert [agreement.items for agreement in agreements.every()] == [("demo-food-permit",)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("Hall", None, "", ITEMS, ["a"]), "client-invalid-name"),
+        (("hall-1", "short", "", ITEMS, ["a"]), "secret-short"),
+        (("hall-1", None, "", [], ["a"]), "client-empty"),
+        (("hall-1", None, "", ITEMS, []), "client-empty"),
+        (("hall-1", None, "", ["demo-none"], ["a"]), "item-unknown"),
+    ],
+)
+def test_agreements_that_cannot_be(store: sa.Engine, arguments: tuple, code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        agreements.add(*arguments)
+    assert caught.value.code == code
+    assert agreements.every() == []

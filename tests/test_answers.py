@@ -1,0 +1,177 @@
+"""Questions against a real store: what is found, in which language, and what is kept of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from connectors.errors import UsageError
+from hub import answers
+from hub.answers import Question
+from tests import stored
+
+LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
+PERSON = f"cn.ric:{stored.RESIDENT}"
+
+
+def ask(engine: sa.Engine, *items: str, applicant: str = LICENCE, **more: object) -> list[dict]:
+    return answers.ask(engine, Question(items, applicant, "test", "test", **more))  # type: ignore[arg-type]
+
+
+def by_code(answer: dict) -> dict[str, dict]:
+    return {entry["requirement"]: entry for entry in answer["requirements"]}
+
+
+@pytest.fixture
+def licence(store: sa.Engine) -> str:
+    stored.source(store, "sh-amr-enterprises", "business-licence")
+    return stored.holding(
+        store, "sh-amr-enterprises", "business-licence", ("holder", "cn.uscc", stored.LICENCE_CODE),
+        file="2019-上海.csv", row=2,
+    )  # fmt: skip
+
+
+def test_a_held_licence_comes_with_its_provenance(store: sa.Engine, licence: str) -> None:
+    [answer] = ask(store, "demo-food-permit", facts={"legal_representative_in_person": False}, language="zh")
+    found = by_code(answer)
+    assert answer["item_name"] == "食品经营许可（设立）"
+    assert found["business-licence"]["disposition"] == "held"
+    assert found["business-licence"]["provenance"] == [{"source": "sh-amr-enterprises", "file": "2019-上海.csv", "row": 2}]
+    assert found["business-licence"]["holdings"][0]["holding"] == licence
+    assert "营业执照" in found["business-licence"]["reason"]
+    assert found["authorisation"]["disposition"] == "submit"
+    assert answer["must_submit"] == ["authorisation", "premises-proof", "food-safety-rules"]
+
+
+def test_a_company_in_no_file_must_submit(store: sa.Engine, licence: str) -> None:
+    [answer] = ask(store, "demo-food-permit", applicant="cn.uscc:91440300708461136T")
+    assert by_code(answer)["business-licence"]["disposition"] == "submit"
+    assert by_code(answer)["business-licence"]["reason_code"] == "no-source"
+    assert "business-licence" in answer["must_submit"]
+
+
+def test_the_missing_fact_is_asked_for(store: sa.Engine, licence: str) -> None:
+    found = by_code(ask(store, "demo-food-permit")[0])["authorisation"]
+    assert found["disposition"] == "undetermined"
+    assert found["question"] == {
+        "fact": "legal_representative_in_person",
+        "type": "boolean",
+        "text": "Does the legal representative apply in person?",
+    }
+
+
+def test_several_items_ask_once(store: sa.Engine, licence: str) -> None:
+    given = ask(store, "demo-food-permit", "demo-publication-retail", "demo-food-permit")
+    assert [answer["item"] for answer in given] == ["demo-food-permit", "demo-publication-retail"]
+    assert "premises-proof" in given[0]["must_submit"]
+    assert given[1]["must_submit"] == []
+    assert by_code(given[1])["premises"]["disposition"] == "submit"
+
+
+def test_roles_are_looked_up(store: sa.Engine, licence: str) -> None:
+    stored.source(store, "sh-ga-residents", "resident-id-card", region="110000")
+    stored.holding(
+        store, "sh-ga-residents", "resident-id-card", ("holder", "cn.ric", stored.RESIDENT), valid_to="2999-01-01"
+    )
+    facts = {"legal_representative_in_person": True}
+    without = by_code(ask(store, "demo-food-permit", facts=facts)[0])["legal-representative-identity"]
+    assert without["disposition"] == "undetermined"
+    assert "legal_representative" in without["next_step"]
+    named = by_code(ask(store, "demo-food-permit", facts=facts, roles={"legal_representative": PERSON})[0])
+    assert named["legal-representative-identity"]["disposition"] == "held"
+    assert named["legal-representative-identity"]["holdings"][0]["holder"] == "legal_representative"
+    assert named["authorisation"]["disposition"] == "not_required"
+
+
+def test_a_late_source_leaves_absence_open(store: sa.Engine) -> None:
+    stored.source(store, "sh-amr-enterprises", "business-licence", succeeded=stored.NOW - dt.timedelta(days=3))
+    found = by_code(ask(store, "demo-food-permit")[0])["business-licence"]
+    assert (found["disposition"], found["reason_code"]) == ("undetermined", "source-late")
+    assert "sh-amr-enterprises" in found["next_step"]
+    elsewhere = by_code(ask(store, "demo-food-permit", applicant="cn.uscc:91440300708461136T")[0])["business-licence"]
+    assert elsewhere["disposition"] == "submit"
+
+
+def test_what_was_known_then(store: sa.Engine) -> None:
+    before = stored.NOW - dt.timedelta(days=20)
+    stored.source(store, "sh-amr-enterprises", "business-licence")
+    stored.holding(
+        store, "sh-amr-enterprises", "business-licence", ("holder", "cn.uscc", stored.LICENCE_CODE),
+        recorded_at=stored.NOW - dt.timedelta(days=10), row=7,
+    )  # fmt: skip
+    [then] = ask(store, "demo-food-permit", as_of=before)
+    assert by_code(then)["business-licence"]["disposition"] == "submit"
+    [later] = ask(store, "demo-food-permit", as_of=stored.NOW - dt.timedelta(days=9))
+    assert by_code(later)["business-licence"]["disposition"] == "held"
+    assert by_code(later)["business-licence"]["provenance"] == [
+        {"source": "sh-amr-enterprises", "file": "2019.csv", "row": 7}
+    ]
+    with store.begin() as connection:  # withdrawn since: gone from the holders' index, not from the past
+        connection.execute(sa.text("DELETE FROM holding_holder"))
+        connection.execute(sa.text("UPDATE holding_version SET recorded_to = now()"))
+    [still] = ask(store, "demo-food-permit", as_of=stored.NOW - dt.timedelta(days=9))
+    assert by_code(still)["business-licence"]["disposition"] == "held"
+    [now] = ask(store, "demo-food-permit")
+    assert by_code(now)["business-licence"]["disposition"] == "submit"
+
+
+def test_the_answer_is_stored_with_digest_and_trace_but_no_identifier(store: sa.Engine, licence: str) -> None:
+    [first] = ask(store, "demo-food-permit", case="31-2026-0001")
+    [again] = ask(store, "demo-food-permit")
+    [other] = ask(store, "demo-food-permit", applicant="cn.uscc:91440300708461136T")
+    kept = answers.explain(store, first["answer"])
+    assert kept["body"] == first
+    assert kept["case"] == "31-2026-0001"
+    assert kept["inputs_digest"] == answers.explain(store, again["answer"])["inputs_digest"]
+    assert kept["inputs_digest"] != answers.explain(store, other["answer"])["inputs_digest"]
+    rules = {entry["requirement"]: entry for entry in kept["trace"]["requirements"]}
+    assert rules["business-licence"]["options"][0][0]["holdings"][0]["holding"] == licence
+    assert rules["authorisation"]["condition"] == {"value": None, "deciding": ["legal_representative_in_person"]}
+    assert stored.LICENCE_CODE not in json.dumps(kept)
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        ({"items": ("demo-none",)}, "item-unknown"),
+        ({"applicant": "cn.uscc:91310117MA1J3AJ43X"}, "identifier-invalid"),
+        ({"applicant": "whoever:1"}, "identifier-invalid"),
+        ({"applicant": PERSON}, "identifier-unfit"),
+        ({"roles": {"legal_representative": "cn.ric:110105194912310021"}}, "identifier-invalid"),
+        ({"roles": {"legal_representative": LICENCE}}, "identifier-unfit"),
+        ({"roles": {"cousin": PERSON}}, "role-unknown"),
+        ({"roles": {"applicant": LICENCE}}, "role-unknown"),
+        ({"facts": {"weather": True}}, "fact-unknown"),
+        ({"facts": {"legal_representative_in_person": 1}}, "fact-type"),
+        ({"facts": {stored.RESIDENT: True}}, "fact-unknown"),
+        ({"as_of": stored.NOW + dt.timedelta(days=1)}, "as-of-future"),
+        ({"as_of": dt.datetime(2001, 1, 1, tzinfo=dt.UTC)}, "item-not-in-force"),
+    ],
+)
+def test_what_is_wrong_with_a_question(store: sa.Engine, question: dict, code: str) -> None:
+    full = {"items": ("demo-food-permit",), "applicant": LICENCE, **question}
+    with pytest.raises(UsageError) as caught:
+        ask(store, *full.pop("items"), **full)
+    assert caught.value.code == code
+    said = caught.value.message("zh") + caught.value.message("en") + caught.value.advice("en")
+    for value in (stored.RESIDENT, stored.LICENCE_CODE[:12], "110105194912310021"):
+        assert value not in said
+    with store.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM answer")) == 0
+
+
+def test_an_item_loaded_by_name_only_has_no_answer(store: sa.Engine) -> None:
+    stored.source(store, "sc-guangan-items", "service-item", region="511602")
+    stored.holding(store, "sc-guangan-items", "service-item", number="511Z07001006-511602000000", name="项目备案")
+    with pytest.raises(UsageError) as caught:
+        ask(store, "511Z07001006-511602000000")
+    assert caught.value.code == "item-without-requirements"
+
+
+def test_an_unknown_answer(store: sa.Engine) -> None:
+    for text in ("nothing", "00000000-0000-4000-8000-000000000000"):
+        with pytest.raises(UsageError, match="no stored answer"):
+            answers.explain(store, text)
