@@ -114,6 +114,16 @@ def choose(folder: Path, today: dt.date) -> list[Question]:
     return questions
 
 
+def essence(answer: dict[str, Any]) -> dict[str, Any]:
+    """What ``demo.json`` keeps of an answer."""
+    return {
+        "item": answer["item"],
+        "item_name": answer["item_name"],
+        "requirements": [{name: entry[name] for name in MEMBERS} for entry in answer["requirements"]],
+        "must_submit": answer["must_submit"],
+    }
+
+
 class Intake:
     """An intake system: signs in at ``/oauth2/token``, asks at ``/v1/lookups``."""
 
@@ -127,15 +137,10 @@ class Intake:
         self._session.headers["Authorization"] = f"Bearer {answer['access_token']}"
 
     def ask(self, question: Question) -> dict[str, Any]:
-        """The answer to one question, with the members that ``demo.json`` lists."""
+        """The API's answer to one question."""
         body = {"items": [question.item], "id": question.id, "facts": question.facts, "roles": question.roles}
         (answer,) = self._post("/v1/lookups", json=body)["answers"]
-        return {
-            "item": answer["item"],
-            "item_name": answer["item_name"],
-            "requirements": [{name: entry[name] for name in MEMBERS} for entry in answer["requirements"]],
-            "must_submit": answer["must_submit"],
-        }
+        return dict(answer)
 
     def _post(self, path: str, **options: Any) -> Any:
         try:

@@ -82,8 +82,10 @@ class Report:
             materials = ", ".join(entry["materials"]) or entry["requirement"]
             self.console.print(f"  [{style}]{mark} {self.word(zh, en)}[/]  {materials}", soft_wrap=True)
             self.console.print(f"      {entry['reason']}", soft_wrap=True, markup=False)
+            if question := entry.get("question"):
+                self.console.print(f"      {question['text']}", style="yellow", soft_wrap=True, markup=False)
             if entry["legal_basis"]:
-                self.console.print(f"      {self.word('依据：', 'basis: ')}{_text(entry['legal_basis'])}", style="dim",
+                self.console.print(f"      {self.word('依据：', 'basis: ')}{entry['legal_basis']}", style="dim",
                                    soft_wrap=True, markup=False)  # fmt: skip
         must = ", ".join(answer["must_submit"]) or self.word("无", "nothing")
         self.console.print(f"  {self.word('仍需提交：', 'still to submit: ')}[bold]{must}[/]", soft_wrap=True)
@@ -125,7 +127,3 @@ class Report:
             if self._shown.get(run.dag_id) != run.state:
                 self._shown[run.dag_id] = run.state
                 self.step(f"{run.dag_id}: {run.state}", f"{run.dag_id}: {run.state}")
-
-
-def _text(basis: Any) -> str:
-    return "；".join(str(part) for part in basis) if isinstance(basis, list) else str(basis)

@@ -71,8 +71,9 @@ def _run(here: Home, report: Report) -> int:
         report.step("通过接口提问", "asking through the API")
         intake = questions.Intake(started.api.address, questions.CLIENT, secret, report.language)
         for question in questions.choose(folder, dt.date.today()):
-            answers.append(intake.ask(question))
-            report.answer(question.about[report.language], answers[-1])
+            answer = intake.ask(question)
+            answers.append(questions.essence(answer))
+            report.answer(question.about[report.language], answer)
     else:
         reasons = {run.dag_id: reason for run in failed if (reason := airflow.halted(run))}
         report.failed(failed, reasons, started.airflow.address, str(here.path / "logs" / "airflow"))

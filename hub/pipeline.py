@@ -24,6 +24,7 @@ from connectors.source import Source
 from hub import batches, database, home
 from hub.workspace import Workspace
 
+
 class Progress(Protocol):
     """Told of each stage: ``done`` of ``total`` parts (total 0: not known)."""
 
@@ -369,11 +370,10 @@ def _check_columns(described: Source, batch: str, staged: Any) -> None:
     from quality import batch as batch_checks
 
     mapping = mapping_engine.mapping_of(described)
-    if not staged.columns:
-        return
-    for finding in batch_checks.columns(mapping.columns(), list(staged.columns)):
-        if finding.severity == "halt":
-            raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
+    for header in sorted(staged.headers):
+        for finding in batch_checks.columns(mapping.columns(), header):
+            if finding.severity == "halt":
+                raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
 
 
 def _judge(described: Source, counts: dict[str, int], usual: list[int], conflicting: int) -> list[Any]:

@@ -57,14 +57,14 @@ KINDS: Mapping[str, Kind] = {
     "store-unavailable": Kind(503, "hub"),
 }
 # Errors of the store name hosts and folders; the caller only learns that the hub cannot answer now.
-STORE = ("database-", "embedded-", "key-")
+STORE = ("store-", "embedded-", "key-")
 
 
 def code_of(error: YiciError) -> str:
     """The code under which ``error`` is shown to a caller; what is not meant for callers becomes a general one."""
     if error.code in KINDS:
         return error.code
-    if error.code == "database-empty":
+    if error.code == "store-empty":
         return "store-not-migrated"
     return "store-unavailable" if error.code.startswith(STORE) else "internal"
 

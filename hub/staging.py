@@ -31,13 +31,14 @@ FAR_FUTURE = dt.timedelta(days=1)
 
 @dataclass
 class Staged:
-    """What one batch holds before the diff. ``columns``: the raw columns seen, with the rows that had any."""
+    """What one batch holds before the diff. ``headers``: the raw columns seen, one entry per distinct header; records of a
+    REST source name their own keys, so there all pages together make one."""
 
     fetched: int = 0
     chunks: int = 0
     malformed: int = 0
     as_of: dt.datetime | None = None
-    columns: dict[str, int] = field(default_factory=dict)
+    headers: set[tuple[str, ...]] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ def stage(
 def _add(
     source: Source, batch: str, file_id: int, block: Block, staged: Staged, workspace: Workspace, copy: copying.Writer
 ) -> None:
-    for name in block.table.column_names:
-        if name != "_row":
-            staged.columns[name] = staged.columns.get(name, 0) + block.table.num_rows
+    found = tuple(name for name in block.table.column_names if name != "_row")
+    if source.connector == "rest" and block.table.num_rows:
+        staged.headers = {tuple(dict.fromkeys([*(name for names in staged.headers for name in names), *found]))}
+    elif source.connector != "rest":
+        staged.headers.add(found)
     keyed, latest = _keyed(source, block.table, staged.fetched)
     bad = _malformed(block.malformed, staged.fetched + block.table.num_rows)
     chunk = pa.scalar(staged.chunks, pa.int32())
@@ -104,6 +107,9 @@ def _add(
 
 def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.datetime | None]:
     """Raw columns plus ``_ordinal``, ``_row_key``, ``_digest``, ``_seen_at``; and the latest readable ``as_of``."""
+    for name in source.options.columns:  # a key that no record of a page has; whole files are checked later
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
     raw = sorted(name for name in table.column_names if name != "_row")
     out = table.append_column("_ordinal", pa.array(np.arange(first, first + table.num_rows, dtype=np.int64)))
     digest = hash_columns([table[name] for name in raw], names=raw)

@@ -16,8 +16,9 @@ from connectors.errors import FatalError
 from connectors.source import Source
 from mappings import codes, model
 from mappings import mapping as mappings
+from mappings.arrow import TYPES
 from mappings.mapping import Line, Mapping
-from mappings.model import Material, arrow_type
+from mappings.model import Material
 from mappings.transforms import Call, Note, Result, Severity, cleaned
 
 # Raised by hand when the engine or a transform reads the same raw row differently: every contract changes with it.
@@ -50,9 +51,7 @@ def map_table(source: Source, mapping: Mapping, material: Material, raw: pa.Tabl
     results = [_applied(line, inputs, source, material, raw.num_rows) for line in mapping.lines]
     filled = {name: array for result in results for name, array in result.columns.items()}
     notes = [note for result in results for note in result.notes]
-    columns = {
-        name: _typed(filled.get(name), arrow_type(kind), raw.num_rows) for name, kind in material.columns().items()
-    }
+    columns = {name: _typed(filled.get(name), TYPES[kind], raw.num_rows) for name, kind in material.columns().items()}
     system = {
         name: raw.column(name) for name in raw.column_names if name.startswith("_") and name not in NOTES.values()
     }

@@ -1,7 +1,7 @@
 """The exchange model as data: one YAML file per material type or entity, loaded and validated here.
 
 Light on purpose (PyYAML, pydantic): the lookup API imports it. From a :class:`Material` are derived the Arrow schema of
-its exchange table, the JSON Schema in the OpenAPI document, the columns its gate may check and its catalogue entry.
+its exchange table (:mod:`mappings.arrow`), the JSON Schema in the OpenAPI document, the columns its gate may check and its catalogue entry.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from connectors.errors import FatalError
 from mappings.documents import Strict
 from mappings.documents import load as load_document
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # A folder beside this module has the module's name; it holds data only and is no package.
 FOLDER = Path(__file__).parent / "model"
@@ -141,15 +138,6 @@ class Material(Strict):
             columns |= {f"holder.{role}.{part}": "string" for part in HOLDER_PARTS}
         return columns | {f"attributes.{name}": attribute.type for name, attribute in self.attributes.items()}
 
-    def arrow_schema(self) -> pa.Schema:
-        """The exchange table's schema, system columns included (see docs/architecture.md)."""
-        import pyarrow as pa
-
-        fields = [pa.field(name, arrow_type(kind)) for name, kind in self.columns().items()]
-        fields.append(pa.field("_ordinal", pa.int64()))
-        fields += [pa.field(name, pa.list_(pa.string())) for name in SYSTEM[1:]]
-        return pa.schema(fields)
-
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema (2020-12) of one certificate of this type, for the OpenAPI document."""
         envelope = {name: _json_type(kind) for name, kind in ENVELOPE.items()}
@@ -185,23 +173,6 @@ class Material(Strict):
         """SHA-256 of the canonical content: changes with the meaning, not with comments or layout of the file."""
         content = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
-
-
-def arrow_type(kind: ValueType) -> pa.DataType:
-    """Arrow type of one model type."""
-    import pyarrow as pa
-
-    decimal = pa.decimal128(20, 4)
-    types: dict[str, pa.DataType] = {
-        "string": pa.string(),
-        "date": pa.date32(),
-        "timestamp": pa.timestamp("us", tz="UTC"),
-        "integer": pa.int64(),
-        "decimal": decimal,
-        "boolean": pa.bool_(),
-        "money": pa.struct([("amount", decimal), ("currency", pa.string())]),
-    }
-    return types[kind]
 
 
 def _json_type(kind: ValueType) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mappings import amounts, cleaning, codes, dates, identifiers, regions
-from mappings.model import STATUSES, Material, ValueType, arrow_type
+from mappings.arrow import TYPES
+from mappings.model import STATUSES, Material, ValueType
 
 # What sources write for "nothing": compared after trimming, so a field of blanks is nothing too.
 NULLS = ("", "N/A", "n/a", "-", "--", "\\n", "\\N", "NULL", "null")
@@ -159,7 +160,7 @@ def _number(pattern: str, kind: ValueType) -> Callable[[Call], Result]:
         (values,) = call.inputs
         plain = pc.replace_substring(values, ",", "")
         good = pc.match_substring_regex(plain, pattern)
-        numbers = pc.if_else(good, plain, pa.scalar(None, pa.string())).cast(arrow_type(kind))
+        numbers = pc.if_else(good, plain, pa.scalar(None, pa.string())).cast(TYPES[kind])
         result = Result({call.target: numbers})
         result.note("flag", f"{label(call.target)}-unreadable", pc.invert(good))
         return result

@@ -39,7 +39,9 @@ def test_a_held_licence_comes_with_its_provenance(store: sa.Engine, licence: str
     found = by_code(answer)
     assert answer["item_name"] == "食品经营许可（设立）"
     assert found["business-licence"]["disposition"] == "held"
-    assert found["business-licence"]["provenance"] == [{"source": "sh-amr-enterprises", "file": "2019-上海.csv", "row": 2}]
+    assert found["business-licence"]["provenance"] == [
+        {"source": "sh-amr-enterprises", "file": "2019-上海.csv", "row": 2}
+    ]
     assert found["business-licence"]["holdings"][0]["holding"] == licence
     assert "营业执照" in found["business-licence"]["reason"]
     assert found["authorisation"]["disposition"] == "submit"

@@ -47,7 +47,9 @@ def test_an_item_is_described_in_one_language() -> None:
     item = catalogue.published()["demo-food-permit"]
     zh, en = catalogue.described(item, "zh"), catalogue.described(item, "en")
     assert (zh["item_name"], en["item_name"]) == ("食品经营许可（设立）", "Food business permit (new)")
-    assert [entry["requirement"] for entry in zh["requirements"]] == [entry["requirement"] for entry in en["requirements"]]
+    assert [entry["requirement"] for entry in zh["requirements"]] == [
+        entry["requirement"] for entry in en["requirements"]
+    ]
     assert en["facts"]["legal_representative_in_person"]["type"] == "boolean"
     assert en["invented"] is True
 
@@ -57,6 +59,8 @@ def test_codes_are_shown(code: str) -> None:
     assert catalogue.shown(code) == code
 
 
-@pytest.mark.parametrize("code", [stored.LICENCE_CODE, stored.RESIDENT, stored.RESIDENT.lower(), "x" * 90, "a\nb", "张三", ""])
+@pytest.mark.parametrize(
+    "code", [stored.LICENCE_CODE, stored.RESIDENT, stored.RESIDENT.lower(), "x" * 90, "a\nb", "张三", ""]
+)
 def test_what_could_name_somebody_is_not(code: str) -> None:
     assert catalogue.shown(code) == "…"

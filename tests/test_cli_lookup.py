@@ -26,7 +26,11 @@ def yici(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def filled(store: sa.Engine) -> sa.Engine:
     stored.source(store, "sh-amr-enterprises", "business-licence")
     stored.holding(
-        store, "sh-amr-enterprises", "business-licence", ("holder", "cn.uscc", stored.LICENCE_CODE), file="2019-上海.csv"
+        store,
+        "sh-amr-enterprises",
+        "business-licence",
+        ("holder", "cn.uscc", stored.LICENCE_CODE),
+        file="2019-上海.csv",
     )
     return store
 

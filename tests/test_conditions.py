@@ -53,7 +53,9 @@ def outcome(condition: dict[str, Any], **facts: Any) -> Outcome:
         ({"any": [{"fact": "ground", "is": g} for g in ("work", "study")]}, {}, None, ("ground",)),
     ],
 )
-def test_outcomes(condition: dict[str, Any], facts: dict[str, Any], value: bool | None, deciding: tuple[str, ...]) -> None:
+def test_outcomes(
+    condition: dict[str, Any], facts: dict[str, Any], value: bool | None, deciding: tuple[str, ...]
+) -> None:
     assert outcome(condition, **facts) == Outcome(value, deciding)
 
 

@@ -14,7 +14,7 @@ import pytest
 from connectors import source as sources
 from connectors.errors import FatalError
 from connectors.source import Source
-from mappings import engine
+from mappings import arrow, engine
 from mappings.transforms import Note
 
 COLUMNS = ["企业名称", "统一社会信用代码", "注册日期", "企业类型", "注册资金", "所在省份", "地区"]
@@ -39,7 +39,7 @@ def mapped(source: Source, table: pa.Table) -> pa.Table:
 
 def test_the_exchange_table_has_the_schema_of_the_model(licences: Source) -> None:
     found = mapped(licences, raw(GOOD, BARE))
-    for field in engine.material_of(licences).arrow_schema():
+    for field in arrow.schema(engine.material_of(licences)):
         assert found.schema.field(field.name).type == field.type
     assert found["_ordinal"].to_pylist() == [7, 8]
     assert found["_row"].to_pylist() == [0, 1]

@@ -19,7 +19,7 @@ import yaml
 
 from connectors import source as sources
 from connectors.errors import FatalError
-from mappings import engine, model
+from mappings import arrow, engine, model
 from quality import gate, suite
 
 TODAY = dt.date(2026, 1, 1)
@@ -43,7 +43,7 @@ def table(*rows: dict[str, Any]) -> pa.Table:
         "_errors": [],
         "_rejects": [],
     }
-    schema = LICENCE.arrow_schema().append(pa.field("natural_key", pa.string()))
+    schema = arrow.schema(LICENCE).append(pa.field("natural_key", pa.string()))
     return pa.Table.from_pylist([{**good, "_ordinal": place, **row} for place, row in enumerate(rows)], schema)
 
 

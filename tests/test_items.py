@@ -96,14 +96,18 @@ TRUE = {"fact": "legal_representative_in_person", "is": True}
         ({}, {"when": {}}, "exactly one of"),
     ],
 )
-def test_what_is_refused(tmp_path: Path, change: dict[str, Any], requirement: dict[str, Any] | None, reason: str) -> None:
+def test_what_is_refused(
+    tmp_path: Path, change: dict[str, Any], requirement: dict[str, Any] | None, reason: str
+) -> None:
     assert reason in refused(tmp_path, change, requirement)
 
 
 def test_too_many_facts_in_one_condition(tmp_path: Path) -> None:
     facts = {f"f{n}": {"type": "boolean", "question": {"zh": "问", "en": "ask"}} for n in range(13)}
     assert "too many facts" in refused(
-        tmp_path, {"facts": {**raw()["facts"], **facts}}, {"when": {"any": [{"fact": name, "is": True} for name in facts]}}
+        tmp_path,
+        {"facts": {**raw()["facts"], **facts}},
+        {"when": {"any": [{"fact": name, "is": True} for name in facts]}},
     )
 
 

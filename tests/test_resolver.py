@@ -46,7 +46,12 @@ def held(material: str = CARD, *, who: bytes = ME, key: str = "00", source: str 
         "status": "in_force", "valid_from": None, "valid_to": None, "region": "310000", "conflicting": False, **more,
     }  # fmt: skip
     return Holding(
-        key=key, material=material, source=source, holders={who: ("holder",)}, provenance=(Provenance("s", "f", 2),), **values
+        key=key,
+        material=material,
+        source=source,
+        holders={who: ("holder",)},
+        provenance=(Provenance("s", "f", 2),),
+        **values,
     )
 
 
@@ -247,7 +252,9 @@ def test_order_does_not_matter_and_more_held_is_never_more_to_submit() -> None:
         shuffled = asked.model_copy(
             update={"requirements": tuple(draw.sample(asked.requirements, len(asked.requirements)))}
         )
-        assert plain(resolve(shuffled, facts, own, Known(tuple(holdings), tuple(sources)), {MARRIAGE}, NOW)) == plain(found)
+        assert plain(resolve(shuffled, facts, own, Known(tuple(holdings), tuple(sources)), {MARRIAGE}, NOW)) == plain(
+            found
+        )
         more = [*holdings, held(draw.choice(materials), key="ff", who=ME)]
         richer = resolve(asked, facts, own, Known(tuple(more), tuple(sources)), {MARRIAGE}, NOW)
         assert set(richer.must_submit) <= set(found.must_submit)

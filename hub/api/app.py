@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import psycopg
@@ -19,6 +20,8 @@ from hub.api import guard, items, language, lookups, oauth, service
 from hub.api.envelope import Envelope
 from hub.api.metrics import Metrics
 from hub.api.responses import from_error, problem
+
+log = logging.getLogger("yici.api")
 
 VERSION = "1"
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
@@ -52,6 +55,8 @@ def create() -> FastAPI:
 
 
 async def _on_error(request: Request, error: YiciError) -> Response:
+    if problems.KINDS[problems.code_of(error)].fault == "hub":
+        log.error("%s", error.code)  # the code only: values may name what the operator alone should see
     return from_error(error, language.of(request.headers))
 
 
@@ -59,6 +64,7 @@ async def _on_store(request: Request, error: Exception) -> Response:
     """A database that is gone, busy or not migrated is the hub's state; any other error is a fault of ours."""
     lang = language.of(request.headers)
     cause = getattr(error, "orig", error)
+    log.error("%s %s", type(cause).__name__, getattr(cause, "sqlstate", None) or "")
     if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
         return problem("store-not-migrated", lang)
     if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | sa.exc.TimeoutError) or getattr(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from connectors.errors import YiciError
 from connectors.messages import Language
@@ -15,10 +15,8 @@ RETRY_SECONDS = 5
 CHALLENGE = 'Bearer realm="yici"'
 
 
-class Json(Response):
+class Json(JSONResponse):
     """Any JSON value."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content)

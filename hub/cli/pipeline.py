@@ -67,6 +67,6 @@ def show(summary: dict[str, Any]) -> None:
     output.table((*names, "seconds"), [[*(summary[name] for name in names), round(sum(summary["seconds"].values()), 1)]])
     for kind in ("reasons", "flags"):
         if summary[kind]:
-            output.table((kind, "rows"), sorted(summary[kind].items(), key=lambda item: -item[1]))
+            output.table((kind, "rows"), sorted(summary[kind].items(), key=lambda item: -int(item[1])))
     if summary["quarantined"]:
         output.console().print(f"→ yici quarantine list --batch {summary['batch']}")

@@ -1,0 +1,98 @@
+"""Promises about all of the API at once, each proving that it saw something."""
+
+from __future__ import annotations
+
+import string
+import subprocess
+import sys
+from typing import Any
+
+import openapi_spec_validator
+import pytest
+import requests
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from connectors import messages
+from hub import problems
+from hub.api import guard
+from hub.api.app import PUBLIC, create
+from tests.serving import served
+
+
+def routes() -> list[Any]:
+    return [route for route in create().routes if hasattr(route, "path")]
+
+
+def guarded(dependant: Dependant) -> bool:
+    return dependant.call is guard.agreement or any(guarded(part) for part in dependant.dependencies)
+
+
+def test_every_route_has_its_guard() -> None:
+    seen = {route.path: route for route in routes()}
+    assert len(seen) >= 8
+    assert set(seen) >= {*PUBLIC, "/v1/lookups", "/v1/items", "/v1/items/{code}"}
+    private = {path: route for path, route in seen.items() if path not in PUBLIC}
+    assert private
+    for path, route in private.items():
+        assert isinstance(route, APIRoute), path
+        assert guarded(route.dependant), path
+        assert path.startswith("/v1/")
+
+
+def test_every_route_refuses_strangers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTP, without a database: whoever has no token does not get as far as needing one."""
+    monkeypatch.setenv("YICI_HOME", str(tmp_path))
+    monkeypatch.setenv("YICI_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    tried = 0
+    with served(create()) as base:
+        for route in routes():
+            for method in route.methods - {"HEAD"}:
+                if route.path not in PUBLIC:
+                    address = base + route.path.replace("{code}", "demo-food-permit")
+                    answer = requests.request(method, address, timeout=30)
+                    assert (answer.status_code, answer.json()["code"]) == (401, "token-missing")
+                    tried += 1
+    assert tried >= 3
+
+
+def test_the_openapi_document_is_valid_and_every_operation_is_documented() -> None:
+    document = create().openapi()
+    openapi_spec_validator.validate(document)
+    assert document["openapi"].startswith("3.1")
+    operations = [(path, operation) for path, methods in document["paths"].items() for operation in methods.values()]
+    assert len(operations) >= 7
+    for path, operation in operations:
+        assert operation["summary"]
+        assert bool(operation.get("security")) == (path not in PUBLIC), path
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == [problems.MEDIA_TYPE], (path, status)
+    text = str(document)
+    assert "HTTPValidationError" not in text
+
+
+def test_every_problem_says_it_in_both_languages() -> None:
+    assert len(problems.KINDS) > 20
+    for code, kind in problems.KINDS.items():
+        texts = messages.sentences()[code]
+        names = {name for _, name, _, _ in string.Formatter().parse(texts["en"]) if name}
+        for lang in ("zh", "en"):
+            document = problems.document(code, lang, dict.fromkeys(names, "x"))
+            assert document["title"] and document["detail"]
+            assert document["status"] == kind.status
+            assert 400 <= kind.status <= 599
+        assert (kind.fault == "hub") == (kind.status >= 500 or code == "item-without-requirements")
+
+
+def test_the_api_does_not_load_the_pipeline() -> None:
+    script = (
+        "import sys; from hub.api.app import create; create().openapi(); import hub.api.serve;"
+        "from hub import answers, catalogue; catalogue.published(); catalogue.volatile();"
+        "heavy = {'pyarrow', 'pandas', 'numpy', 'duckdb', 'great_expectations', 'airflow', 'fsspec', 'requests',"
+        " 'connectors.connect', 'connectors.rest', 'connectors.database', 'connectors.files', 'connectors.reading',"
+        " 'mappings.engine', 'mappings.transforms', 'mappings.identifiers', 'hub.pipeline', 'quality'};"
+        "assert 'fastapi' in sys.modules; print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -1,0 +1,42 @@
+"""``yici up`` and ``yici down`` as commands; the whole start is in ``e2e/test_demo.py``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hub import embedded, services
+from hub.home import Home
+
+
+def yici(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("YICI", "AIRFLOW"))}
+    environment |= {"YICI_HOME": str(home), "YICI_LANG": "en", **variables}
+    command = [sys.executable, "-m", "hub", *arguments]
+    root = Path(__file__).parent.parent
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=120, check=False)
+
+
+def test_down_on_a_fresh_home_makes_nothing(tmp_path: Path) -> None:
+    done = yici(tmp_path / "home", "down")
+    assert done.returncode == 0 and "nothing was running" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_up_without_dags_says_so_and_leaves_nothing_running(tmp_path: Path) -> None:
+    done = yici(tmp_path / "home", "up", YICI_DAGS=str(tmp_path / "none"))
+    assert done.returncode == 1 and "YICI_DAGS" in done.stderr
+    assert done.stdout == ""
+    home = Home(tmp_path / "home")
+    assert services.processes(home) == [] and embedded._postmaster(home) is None
+
+
+@pytest.mark.parametrize("command", ["up", "down", "serve"])
+def test_help_comes_without_starting_anything(tmp_path: Path, command: str) -> None:
+    done = yici(tmp_path / "home", command, "--help")
+    assert done.returncode == 0 and "Example" in done.stdout
+    assert not (tmp_path / "home").exists()

@@ -1,0 +1,201 @@
+"""Background services: started once, found again, and stopped without a trace, strays and stubborn ones included."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from connectors.errors import FatalError
+from hub import embedded, services
+from hub.home import Home
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+# Leaves its session and its parent, as a daemon does; only the environment still tells where it belongs.
+STRAY = [
+    sys.executable,
+    "-c",
+    "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\ntime.sleep(600)",
+]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)",
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A home whose services need no embedded database."""
+    monkeypatch.setenv("YICI_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    here = Home(tmp_path / "home")
+    here.create()
+    yield here
+    services.stop_all(here, grace=1)
+    assert services.processes(here) == []
+
+
+def eventually(condition: object, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_service_is_started_once_and_found_again(home: Home) -> None:
+    first = services.start(home, "sleeper", SLEEP)
+    assert services.start(home, "sleeper", SLEEP) == first
+    assert services.running(home) == {"sleeper": first}
+    assert services.stop_all(home) == 1
+    assert first.process() is None
+    assert services.running(home) == {}
+
+
+def test_stopping_when_nothing_runs_is_fine(home: Home, tmp_path: Path) -> None:
+    assert services.stop_all(home) == 0
+    assert services.stop_all(Home(tmp_path / "never made")) == 0
+    assert not (tmp_path / "never made").exists()
+
+
+def test_a_stray_grandchild_is_stopped(home: Home) -> None:
+    service = services.start(home, "stray", STRAY)
+    eventually(
+        lambda: service.pid not in [process.pid for process in services.processes(home)] and services.processes(home)
+    )
+    stray = services.processes(home)
+    assert stray and service.pid not in [process.pid for process in stray]
+    services.stop_all(home)
+    assert not any(process.is_running() for process in stray)
+
+
+def test_a_service_deaf_to_sigterm_is_killed(home: Home) -> None:
+    service = services.start(home, "stubborn", STUBBORN)
+    eventually(lambda: "deaf" in Path(service.log).read_text())
+    services.stop_all(home, grace=0.5)
+    assert service.process() is None
+
+
+def test_a_reused_process_number_is_left_alone(home: Home) -> None:
+    other = subprocess.Popen(SLEEP)
+    try:
+        noted = [
+            {
+                "name": "old",
+                "pid": other.pid,
+                "created": psutil.Process(other.pid).create_time() - 1000,
+                "port": None,
+                "log": "-",
+            }
+        ]
+        (home.path / "services.json").write_text(json.dumps(noted))
+        assert services.running(home) == {}
+        services.stop_all(home)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_services_of_another_home_are_left_alone(home: Home, tmp_path: Path) -> None:
+    other = Home(tmp_path / "other")
+    other.create()
+    service = services.start(other, "sleeper", SLEEP)
+    try:
+        services.stop_all(home)
+        assert service.process() is not None
+    finally:
+        services.stop_all(other, grace=1)
+
+
+def test_readiness_is_waited_for_over_http(home: Home) -> None:
+    port = services.free_port(18470)
+    command = [sys.executable, "-m", "http.server", "--bind", services.HOST, str(port)]
+    service = services.start(home, "web", command, port=port)
+    services.wait(service, lambda: services.answers(service.address))
+    assert service.address == f"http://127.0.0.1:{port}"
+
+
+def test_a_service_that_ends_at_once_is_named_with_its_log(home: Home) -> None:
+    service = services.start(home, "broken", [sys.executable, "-c", "raise SystemExit('no such thing')"])
+    with pytest.raises(FatalError) as caught:
+        services.wait(service, lambda: False)
+    assert caught.value.code == "service-ended"
+    assert service.log in caught.value.message("en") + caught.value.advice("en")
+    assert "no such thing" in Path(service.log).read_text()
+
+
+def test_a_service_that_is_never_ready_is_given_up(home: Home) -> None:
+    service = services.start(home, "slow", SLEEP)
+    with pytest.raises(FatalError) as caught:
+        services.wait(service, lambda: False, seconds=0.3)
+    assert caught.value.code == "service-slow"
+
+
+def test_a_port_in_use_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind((services.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert services.free_port(port, taken=[port + 1]) > port + 1
+
+
+def test_only_one_starts_and_down_ends_the_one_that_does(home: Home) -> None:
+    script = """
+import sys, time
+from pathlib import Path
+from hub import services
+from hub.home import Home
+here = Home(Path(sys.argv[1]))
+with services.interruptible(), services.exclusive(here):
+    print("starting", flush=True)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print("cleared up", flush=True)
+"""
+    starter = subprocess.Popen([sys.executable, "-c", script, str(home.path)], stdout=-1, text=True)
+    assert starter.stdout and starter.stdout.readline() == "starting\n"
+    with pytest.raises(FatalError) as caught, services.exclusive(home):
+        pass
+    assert caught.value.code == "services-busy" and str(starter.pid) in caught.value.message("en")
+    services.stop_all(home)
+    assert starter.wait(10) == 0
+    assert starter.stdout.read() == "cleared up\n"
+    with services.exclusive(home):
+        pass
+
+
+def test_logs_and_state_are_the_owners_alone(home: Home) -> None:
+    service = services.start(home, "sleeper", SLEEP)
+    assert Path(service.log).stat().st_mode & 0o777 == 0o600
+    assert (home.path / "services.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_service_keeps_the_embedded_database_up_after_its_starter_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("YICI_DATABASE_URL", raising=False)
+    home = Home(tmp_path / "home")
+    script = """
+import sys
+from pathlib import Path
+from hub import embedded, services
+from hub.home import Home
+here = Home(Path(sys.argv[1]))
+embedded.hold(here)
+services.start(here, "sleeper", [sys.executable, "-c", "import time; time.sleep(600)"])
+"""
+    try:
+        subprocess.run([sys.executable, "-c", script, str(home.path)], check=True, timeout=120)
+        assert embedded._postmaster(home), "the service still uses it"
+        assert services.stop_all(home) == 1
+        assert embedded._postmaster(home) is None
+    finally:
+        services.stop_all(home, grace=1)
