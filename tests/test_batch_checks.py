@@ -96,4 +96,4 @@ def test_every_finding_was_seen_and_has_sentences_and_advice_in_both_languages()
         assert finding.severity == "halt"
         for lang in ("zh", "en"):
             assert "{" not in messages.text(finding.code, lang, **finding.values)
-            assert "yici batch show" in messages.advice(finding.code, lang, batch="b1", batch="b1", **finding.values)
+            assert "yici batch show" in messages.advice(finding.code, lang, batch="b1", **finding.values)
