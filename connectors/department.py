@@ -1,23 +1,27 @@
 """The wire to a department's REST interface: token, deadlines, retries, rate; knows nothing of pages.
 
 A request is repeated when repeating may help, with growing pauses and jitter or as long as ``Retry-After`` says. Redirects
-are not followed, so the token never goes to another host.
+are not followed, so the token never goes to another host. One thread uses one :class:`Department`; nothing is shared.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
+import http.client
+import io
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
-import httpx
 import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+import requests
+from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from urllib3 import exceptions as wire
 
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
@@ -25,6 +29,7 @@ from connectors.source import RestOptions, Source
 
 Parsed = TypeVar("Parsed")
 LONGEST_PAUSE = 30.0
+PIECE = 65536  # bytes asked for at once
 
 
 class Again(Exception):
@@ -40,8 +45,63 @@ class _Token(msgspec.Struct):
     expires_in: float = 300
 
 
+class _Wire(io.RawIOBase):
+    """A socket as http.client wants it, read against a deadline: a time-out alone begins anew with every byte."""
+
+    def __init__(self, connected: socket.socket, silence: float, ends: float) -> None:
+        self._socket, self._silence, self._ends = connected, silence, ends
+        self._raw = connected.makefile("rb", buffering=0)
+
+    def makefile(self, *_: Any) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(min(left, self._silence))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Adapter(HTTPAdapter):
+    """Reads every answer, from its first header on, before ``ends`` (monotonic seconds)."""
+
+    def __init__(self, silence: float) -> None:
+        super().__init__()
+        self.silence, self.ends = silence, 0.0
+
+    def get_connection_with_tls_context(self, *arguments: Any, **named: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*arguments, **named)
+        if "ConnectionCls" not in vars(pool):
+            kind = pool.ConnectionCls
+
+            def connection(**options: Any) -> Any:
+                made = kind(**options)
+                made.response_class = self._response
+                return made
+
+            pool.ConnectionCls = connection
+        return pool
+
+    def _response(self, connected: socket.socket, *arguments: Any, **named: Any) -> http.client.HTTPResponse:
+        timed: Any = _Wire(connected, self.silence, self.ends)
+        return http.client.HTTPResponse(timed, *arguments, **named)
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: else requests reads the whole body of a redirect, of any size, even when it is not to follow it."""
+
+
 class Department:
-    """One session with the server of ``source``; use as an async context manager."""
+    """One session with the server of ``source``; use as a context manager."""
 
     def __init__(self, source: Source, connection: Connection) -> None:
         assert isinstance(source.options, RestOptions)
@@ -50,35 +110,35 @@ class Department:
         self.requests = 0
         self.clock: dt.datetime | None = None
         self._token, self._token_ends, self._next_slot = "", 0.0, 0.0
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(self.options.read_seconds, connect=self.options.connect_seconds),
-            verify=connection.extra.get("ca_file") or True,
-            proxy=connection.extra.get("proxy"),
-            trust_env=False,  # a proxy meant for the internet must not see this
-            headers={"user-agent": "yici", "accept": "application/json"},
-        )
+        self._adapter = _Adapter(self.options.read_seconds)
+        self._session = _Session()
+        self._session.trust_env = False  # a proxy meant for the internet must not see this
+        self._session.verify = connection.extra.get("ca_file") or True
+        if proxy := connection.extra.get("proxy"):
+            self._session.proxies = {"all": proxy}
+        self._session.headers.update({"user-agent": "yici", "accept": "application/json"})
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, self._adapter)
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        self._session.close()
 
-    async def get(self, path: str, parameters: dict[str, str | int], read: Callable[[bytes], Parsed]) -> Parsed:
+    def get(self, path: str, parameters: dict[str, str | int], read: Callable[[bytes], Parsed]) -> Parsed:
         """What ``read`` makes of the body; ``read`` raises :class:`Again` for a body that another try may better."""
         renewed = False
 
-        async def once() -> Parsed:
+        def once() -> Parsed:
             nonlocal renewed
-            token = await self._authorise()
-            status, body = await self._send(
-                "GET", self.base + path, params=parameters, headers={"authorization": f"Bearer {token}"}
-            )
+            bearer = f"Bearer {self._authorise()}".encode()  # bytes: http.client refuses text beyond Latin-1
+            status, body = self._send("GET", self.base + path, params=parameters, headers={"authorization": bearer})
             if status == 401 and not renewed:
                 renewed, self._token = True, ""
-                return await once()
+                return once()
             if status == 401:
                 raise self._fatal("rest-unauthorised")
             if status == 403:
@@ -87,13 +147,13 @@ class Department:
                 raise self._fatal("rest-status", status=status, path=path)
             return read(body)
 
-        return await self._repeated(once)
+        return self._repeated(once)
 
-    async def log_in(self) -> None:
+    def log_in(self) -> None:
         """Gets a token, and with it the server's clock."""
-        await self._repeated(self._authorise)
+        self._repeated(self._authorise)
 
-    async def _authorise(self) -> str:
+    def _authorise(self) -> str:
         if self._token and time.monotonic() < self._token_ends:
             return self._token
         name, secret = self.connection.username or "", self.connection.password or ""
@@ -103,7 +163,7 @@ class Department:
         basic = self.options.client_authentication == "basic"
         if not basic:
             form |= {"client_id": name, "client_secret": secret}
-        status, body = await self._send(
+        status, body = self._send(
             "POST",
             self.connection.extra.get("token_url") or self.base + self.options.token_path,
             data=form,
@@ -125,32 +185,32 @@ class Department:
         self._token_ends = time.monotonic() + token.expires_in * 0.9
         return self._token
 
-    async def _send(self, method: str, url: str, **arguments: Any) -> tuple[int, bytes]:
+    def _send(self, method: str, url: str, **arguments: Any) -> tuple[int, bytes]:
         """One request within its deadline, however slowly the bytes drip. Raises :class:`Again` or an error."""
-        await self._wait_for_slot()
+        self._wait_for_slot()
         self.requests += 1
+        options = self.options
+        self._adapter.ends = time.monotonic() + options.request_seconds
+        patience = (min(options.connect_seconds, options.request_seconds), options.read_seconds)
         try:
-            async with (
-                asyncio.timeout(self.options.request_seconds),
-                self._client.stream(method, url, **arguments) as response,
-            ):
+            with self._session.request(
+                method, url, timeout=patience, stream=True, allow_redirects=False, **arguments
+            ) as response:
                 self._judge(response)
                 body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > self.options.page_bytes:
-                        raise self._fatal("rest-page-too-big", bytes=self.options.page_bytes)
+                while piece := response.raw.read1(PIECE, decode_content=True):
+                    body += piece
+                    if len(body) > options.page_bytes:
+                        raise self._fatal("rest-page-too-big", bytes=options.page_bytes)
                 return response.status_code, bytes(body)
-        except (TimeoutError, httpx.TimeoutException):
-            seconds = self.options.request_seconds
-            raise Again(RetriableError("rest-slow", source=self.source.name, seconds=seconds)) from None
-        except httpx.TransportError as error:
-            reason = type(error).__name__
-            raise Again(RetriableError("rest-unreachable", source=self.source.name, reason=reason)) from None
-        except (httpx.InvalidURL, httpx.DecodingError) as error:
+        except (requests.Timeout, wire.TimeoutError):
+            raise Again(RetriableError("rest-slow", source=self.source.name, seconds=options.request_seconds)) from None
+        except (requests.ConnectionError, wire.ProtocolError, wire.SSLError) as error:
+            raise Again(RetriableError("rest-unreachable", source=self.source.name, reason=_reason(error))) from None
+        except (OSError, wire.HTTPError) as error:  # requests' own are OSErrors; a missing ca_file is a plain one
             raise self._fatal("rest-unusable", reason=type(error).__name__) from None
 
-    def _judge(self, response: httpx.Response) -> None:
+    def _judge(self, response: requests.Response) -> None:
         status = response.status_code
         if self.clock is None and (date := _date(response.headers.get("date"))):
             self.clock = date
@@ -163,17 +223,16 @@ class Department:
         if status >= 500:
             raise Again(RetriableError("rest-server", source=self.source.name, status=status))
         if 300 <= status < 400:
-            target = httpx.URL(response.headers.get("location", "")).host
-            raise self._fatal("rest-redirected", status=status, host=target or "-")
+            raise self._fatal("rest-redirected", status=status, host=_host(response.headers.get("location", "")) or "-")
 
-    async def _wait_for_slot(self) -> None:
+    def _wait_for_slot(self) -> None:
         now = time.monotonic()
         pause = self._next_slot - now
         self._next_slot = max(now, self._next_slot) + 1 / self.options.requests_per_second
         if pause > 0:
-            await asyncio.sleep(pause)
+            time.sleep(pause)
 
-    async def _repeated(self, action: Callable[[], Awaitable[Parsed]]) -> Parsed:
+    def _repeated(self, action: Callable[[], Parsed]) -> Parsed:
         growing = wait_random_exponential(multiplier=self.options.backoff_seconds, max=LONGEST_PAUSE)
 
         def pause(state: RetryCallState) -> float:
@@ -182,7 +241,7 @@ class Department:
             return growing(state) if told is None else told
 
         try:
-            return await AsyncRetrying(
+            return Retrying(
                 stop=stop_after_attempt(self.options.attempts),
                 wait=pause,
                 retry=retry_if_exception_type(Again),
@@ -193,6 +252,20 @@ class Department:
 
     def _fatal(self, code: str, **values: object) -> FatalError:
         return FatalError(code, source=self.source.name, **values)
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """The kind of the failure; requests calls every one of them a ConnectionError."""
+    inner = error.args[0] if error.args else None
+    inner = getattr(inner, "reason", None) or inner
+    return type(inner if isinstance(inner, Exception) else error).__name__
 
 
 def _date(value: str | None) -> dt.datetime | None:

@@ -7,7 +7,6 @@ behind it moves up: the total shrinks, and the pages it may have moved out of ar
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import datetime as dt
 import hashlib
@@ -16,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -52,15 +52,9 @@ def fetch(
     RetriableError when the server does not answer, is busy or answers rubbish to every try; FatalError when it refuses
     or its answers contradict each other.
     """
-    return asyncio.run(_fetch(source, connection, cursor, landing, progress))
-
-
-async def _fetch(
-    source: Source, connection: Connection, cursor: Cursor | None, landing: Landing, progress: Progress | None
-) -> Fetched:
     options = _options(source)
-    async with Department(source, connection) as department:
-        await department.log_in()
+    with Department(source, connection) as department:
+        department.log_in()
         until = (department.clock or dt.datetime.now(dt.UTC)).replace(microsecond=0)
         window: dict[str, str | int] = {
             options.until_parameter: _written(until),
@@ -73,7 +67,7 @@ async def _fetch(
         number, steps_back = 1, 0
         previous: Page | None = None
         while True:
-            page = await _get(department, window, number, previous)
+            page = _get(department, window, number, previous)
             files.append(landing.put(page.body, f"{source.name}-{len(files) + 1:06d}.json"))
             if previous and page.total < previous.total and number > 1:
                 steps_back += 1
@@ -91,10 +85,10 @@ async def _fetch(
     return Fetched(files, {"watermark": until.isoformat()}, department.requests, request)
 
 
-async def _get(department: Department, window: dict[str, str | int], number: int, previous: Page | None) -> Page:
+def _get(department: Department, window: dict[str, str | int], number: int, previous: Page | None) -> Page:
     options = department.options
     parameters = {**window, options.page_parameter: number}
-    return await department.get(options.path, parameters, _reader(department.source, number, previous))
+    return department.get(options.path, parameters, _reader(department.source, number, previous))
 
 
 def _reader(source: Source, number: int, previous: Page | None) -> Callable[[bytes], Page]:
@@ -143,7 +137,7 @@ def check(source: Source, connection: Connection) -> list[Diagnosis]:
                 step = "certificate"
                 steps.append(Diagnosis(step, True, _secured(source, connection, wire, host)))
         step = "login"
-        page = asyncio.run(_one_record(source, connection, steps))
+        page = _one_record(source, connection, steps)
         step = "record"
         found = _found(source, page)
     except YiciError as error:
@@ -166,13 +160,13 @@ def _found(source: Source, page: Page) -> list[str]:
     return list(dict.fromkeys(key for record in records for key in record))
 
 
-async def _one_record(source: Source, connection: Connection, steps: list[Diagnosis]) -> Page:
+def _one_record(source: Source, connection: Connection, steps: list[Diagnosis]) -> Page:
     options = _options(source)
-    async with Department(source, connection) as department:
-        await department.log_in()
+    with Department(source, connection) as department:
+        department.log_in()
         steps.append(Diagnosis("login", True, connection.username or "-"))
         until = _written(department.clock or dt.datetime.now(dt.UTC))
-        return await _get(department, {options.until_parameter: until, options.size_parameter: 1}, 1, None)
+        return _get(department, {options.until_parameter: until, options.size_parameter: 1}, 1, None)
 
 
 def _options(source: Source) -> RestOptions:
@@ -185,22 +179,21 @@ def _written(moment: dt.datetime) -> str:
 
 
 def _address(connection: Connection) -> tuple[str, int, bool]:
-    import httpx
-
     try:
-        url = httpx.URL(connection.url)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+        url = urlsplit(connection.url)
+        scheme, host, port = url.scheme, url.hostname, url.port
+    except ValueError:  # a port beyond 65535, a bracket never closed
+        scheme, host, port = "", None, None
+    if scheme not in ("http", "https") or not host:
         raise FatalError("rest-address", connection=connection.name)
-    secure = url.scheme == "https"
-    return url.host, url.port or (443 if secure else 80), secure
+    secure = scheme == "https"
+    return host, port or (443 if secure else 80), secure
 
 
 def _resolved(source: Source, host: str, port: int) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for a name that no name server could hold
         raise RetriableError("host-unknown", source=source.name, host=host) from None
     return ", ".join(sorted({str(entry[4][0]) for entry in found}))
 
@@ -215,8 +208,8 @@ def _dialled(source: Source, host: str, port: int) -> socket.socket:
 
 
 def _secured(source: Source, connection: Connection, wire: socket.socket, host: str) -> str:
-    context = ssl.create_default_context(cafile=connection.extra.get("ca_file"))
     try:
+        context = ssl.create_default_context(cafile=connection.extra.get("ca_file"))
         with context.wrap_socket(wire, server_hostname=host) as secured:
             return secured.version() or "TLS"
     except OSError as error:  # ssl.SSLError is one

@@ -8,21 +8,19 @@ from __future__ import annotations
 import codecs
 import datetime as dt
 import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
+from connectors import documents
+from connectors.documents import Strict, Text
 from connectors.errors import FatalError, UsageError
 
 PACKAGED = Path(__file__).parent / "sources"
@@ -64,18 +62,7 @@ Cron = Annotated[str, AfterValidator(_cron)]
 Columns = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Text(_Strict):
-    """One text in Chinese and English."""
-
-    zh: Annotated[str, StringConstraints(min_length=1)]
-    en: Annotated[str, StringConstraints(min_length=1)]
-
-
-class AsOf(_Strict):
+class AsOf(Strict):
     """Where a batch's as-of comes from: a raw column, or a constant when the landing carries none."""
 
     column: str | None = None
@@ -88,7 +75,7 @@ class AsOf(_Strict):
         return self
 
 
-class Volume(_Strict):
+class Volume(Strict):
     """Bounds on the rows of one batch; ``times_usual`` compares with the source's earlier batches."""
 
     min: Annotated[int, Field(ge=0)] = 0
@@ -102,7 +89,7 @@ class Volume(_Strict):
         return self
 
 
-class Options(_Strict):
+class Options(Strict):
     """What every connector knows: the raw columns the agreement with the department names."""
 
     columns: Columns = ()
@@ -161,7 +148,7 @@ class FilesOptions(Options):
     settle_seconds: Annotated[float, Field(ge=0)] = 5
 
 
-class Source(_Strict):
+class Source(Strict):
     """One source as its folder describes it. ``promise``: how late the last successful run may be."""
 
     name: Name
@@ -227,18 +214,6 @@ class Source(_Strict):
         return tuple(path for path in candidates if path.is_file())
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := {str(key) for key in keys if keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key given twice: {', '.join(sorted(repeated))}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
 def roots() -> tuple[Path, ...]:
     """The packaged folder of sources, then those named in ``YICI_SOURCES`` (separated by ``os.pathsep``)."""
     extra = os.environ.get("YICI_SOURCES", "")
@@ -254,26 +229,7 @@ def _folders(root: Path | None) -> Iterator[Path]:
 
 def read(folder: Path) -> Source:
     """The source described in ``folder``. FatalError ``source-invalid`` names the file and every reason."""
-    path = folder / DESCRIPTION
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-        if not isinstance(data, dict):
-            raise FatalError("source-invalid", file=str(path), reason="the file must be a mapping of keys to values")
-        return Source.model_validate({**data, "folder": folder.resolve()})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise FatalError("source-invalid", file=str(path), reason=" ".join(str(error).split())) from error
-    except ValidationError as error:
-        raise FatalError("source-invalid", file=str(path), reason=_reasons(error)) from error
-
-
-def _reasons(error: ValidationError) -> str:
-    parts = []
-    for item in error.errors(include_url=False, include_context=False):
-        unknown = item["type"] == "extra_forbidden"
-        reason = "unknown key" if unknown else item["msg"].removeprefix("Value error, ")
-        place = ".".join(str(step) for step in item["loc"])
-        parts.append(f"{place}: {reason}" if place else reason)
-    return "; ".join(parts)
+    return documents.load(folder / DESCRIPTION, Source, "source-invalid", folder=folder.resolve())
 
 
 def load(name: str, root: Path | None = None) -> Source:

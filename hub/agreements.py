@@ -8,9 +8,9 @@ import hashlib
 import hmac
 import re
 import secrets
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,8 +21,6 @@ from hub import catalogue, database, schema
 COST, BLOCK, PARALLEL, SALT_BYTES, HASH_BYTES = 2**14, 8, 1, 16, 32
 SHORTEST_SECRET = 24
 _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
-# However many tries come in at once, their memory stays bounded.
-_at_once = threading.BoundedSemaphore(4)
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def add(
     if secret is not None and len(secret) < SHORTEST_SECRET:
         raise UsageError("secret-short", length=SHORTEST_SECRET)
     made = secret or secrets.token_urlsafe(32)
-    row = {
+    row: dict[str, Any] = {
         "client": client,
         "secret_hash": _hash(made),
         "name": name,
@@ -123,11 +121,12 @@ def of(connection: sa.Connection, client: str) -> Agreement | None:
     return _agreement(row) if row else None
 
 
-def authenticate(connection: sa.Connection, client: str, secret: str) -> bool:
+def authenticate(engine: sa.Engine, client: str, secret: str) -> bool:
     """Whether ``secret`` is the client's. An unknown client takes as long as a wrong secret."""
-    kept = connection.scalar(
-        sa.select(schema.agreement.c.secret_hash).where(schema.agreement.c.client == client.replace("\0", ""))
-    )
+    with engine.connect() as connection:  # given back before the slow part
+        kept = connection.scalar(
+            sa.select(schema.agreement.c.secret_hash).where(schema.agreement.c.client == client.replace("\0", ""))
+        )
     return _matches(secret, kept or _NOBODY) and kept is not None
 
 
@@ -148,8 +147,7 @@ def _hash(secret: str) -> str:
 
 
 def _derive(secret: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
-    with _at_once:
-        return hashlib.scrypt(secret.encode(errors="replace"), salt=salt, n=cost, r=block, p=parallel, dklen=HASH_BYTES)
+    return hashlib.scrypt(secret.encode(errors="replace"), salt=salt, n=cost, r=block, p=parallel, dklen=HASH_BYTES)
 
 
 def _matches(secret: str, kept: str) -> bool:

@@ -100,7 +100,7 @@ SELECT
   (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM (
     SELECT name AS source, entity AS material, region, promise_seconds,
       (SELECT max(b.finished_at) FROM batch AS b
-       WHERE b.source = source.name AND b.state = 'merged' AND b.finished_at <= :at) AS last_success_at
+       WHERE b.source = source.name AND b.state = 'merged' AND b.kind = 'run' AND b.finished_at <= :at) AS last_success_at
     FROM source WHERE entity = ANY(:materials)) AS s) AS sources
 """
 

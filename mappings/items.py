@@ -15,11 +15,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, StringConstraints, model_validator
 
+from connectors.documents import Strict, Text
+from connectors.documents import load as load_document
 from connectors.errors import FatalError
 from mappings import model
-from mappings.documents import Strict
-from mappings.documents import load as load_document
-from mappings.model import Code, Filled, Identifier, Text
+from mappings.model import Code, Filled, Identifier
 
 FOLDER = model.FOLDER / "items"
 APPLICANT = "applicant"

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from connectors.documents import Strict, Text
+from connectors.documents import load as load_document
 from connectors.errors import FatalError
-from mappings.documents import Strict
-from mappings.documents import load as load_document
 
 # A folder beside this module has the module's name; it holds data only and is no package.
 FOLDER = Path(__file__).parent / "model"
@@ -51,13 +51,6 @@ HOLDER_PARTS = ("scheme", "value", "name")
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=80)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 Filled = Annotated[str, StringConstraints(min_length=1)]
-
-
-class Text(Strict):
-    """One text in Chinese and English."""
-
-    zh: Filled
-    en: Filled
 
 
 class Role(Strict):

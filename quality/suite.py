@@ -20,8 +20,8 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from connectors.errors import FatalError
 from connectors.source import Source
 from mappings import engine
-from mappings.documents import Strict
-from mappings.documents import load as load_document
+from connectors.documents import Strict
+from connectors.documents import load as load_document
 from mappings.model import STATUSES, Material
 
 SUITES = Path(__file__).parent / "suites"

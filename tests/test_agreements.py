@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -47,7 +48,7 @@ def test_only_a_hash_of_the_secret_is_kept(store: sa.Engine) -> None:
         kept = connection.scalar(sa.text("SELECT secret_hash FROM agreement"))
         assert kept.startswith("scrypt$")
         assert secret not in kept
-        assert agreements.authenticate(connection, "hall-1", secret)
+        assert agreements.authenticate(store, "hall-1", secret)
         for client, tried in (
             ("hall-1", secret + "x"),
             ("hall-1", ""),
@@ -55,7 +56,7 @@ def test_only_a_hash_of_the_secret_is_kept(store: sa.Engine) -> None:
             ("", ""),
             ("a\0b", "\udcff"),
         ):
-            assert not agreements.authenticate(connection, client, tried)
+            assert not agreements.authenticate(store, client, tried)
         found = agreements.of(connection, "hall-1")
         assert found is not None
         assert (found.items, found.purposes) == (tuple(ITEMS), ("handle",))
@@ -71,18 +72,19 @@ def test_a_secret_of_ones_own_and_replacing(store: sa.Engine) -> None:
     assert [agreement.items for agreement in agreements.every()] == [("demo-food-permit",)]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (("Hall", None, "", ITEMS, ["a"]), "client-invalid-name"),
-        (("hall-1", "short", "", ITEMS, ["a"]), "secret-short"),
-        (("hall-1", None, "", [], ["a"]), "client-empty"),
-        (("hall-1", None, "", ITEMS, []), "client-empty"),
-        (("hall-1", None, "", ["demo-none"], ["a"]), "item-unknown"),
-    ],
-)
-def test_agreements_that_cannot_be(store: sa.Engine, arguments: tuple, code: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        agreements.add(*arguments)
-    assert caught.value.code == code
+IMPOSSIBLE: list[tuple[tuple[Any, ...], str]] = [
+    (("Hall", None, "", ITEMS, ["a"]), "client-invalid-name"),
+    (("hall-1", "short", "", ITEMS, ["a"]), "secret-short"),
+    (("hall-1", None, "", [], ["a"]), "client-empty"),
+    (("hall-1", None, "", ITEMS, []), "client-empty"),
+    (("hall-1", None, "", ["demo-none"], ["a"]), "item-unknown"),
+]
+
+
+def test_agreements_that_cannot_be(store: sa.Engine, subtests: pytest.Subtests) -> None:
+    for arguments, code in IMPOSSIBLE:
+        with subtests.test(msg=code):
+            with pytest.raises(UsageError) as caught:
+                agreements.add(*arguments)
+            assert caught.value.code == code
     assert agreements.every() == []

@@ -88,6 +88,14 @@ def test_roles_are_looked_up(store: sa.Engine, licence: str) -> None:
     assert named["authorisation"]["disposition"] == "not_required"
 
 
+def test_an_old_number_finds_the_new_one(store: sa.Engine) -> None:
+    stored.source(store, "bj-ga-residents", "resident-id-card", region="110000")
+    stored.holding(store, "bj-ga-residents", "resident-id-card", ("holder", "cn.ric", stored.RESIDENT))
+    old = stored.RESIDENT[:6] + stored.RESIDENT[8:17]
+    for text in (old, f"cn.ric:{old}", f"CN.RIC: {stored.RESIDENT.lower()}"):
+        assert by_code(ask(store, "demo-elder-card", applicant=text)[0])["age"]["disposition"] == "held"
+
+
 def test_a_late_source_leaves_absence_open(store: sa.Engine) -> None:
     stored.source(store, "sh-amr-enterprises", "business-licence", succeeded=stored.NOW - dt.timedelta(days=3))
     found = by_code(ask(store, "demo-food-permit")[0])["business-licence"]
@@ -135,32 +143,33 @@ def test_the_answer_is_stored_with_digest_and_trace_but_no_identifier(store: sa.
     assert stored.LICENCE_CODE not in json.dumps(kept)
 
 
-@pytest.mark.parametrize(
-    ("question", "code"),
-    [
-        ({"items": ("demo-none",)}, "item-unknown"),
-        ({"applicant": "cn.uscc:91310117MA1J3AJ43X"}, "identifier-invalid"),
-        ({"applicant": "whoever:1"}, "identifier-invalid"),
-        ({"applicant": PERSON}, "identifier-unfit"),
-        ({"roles": {"legal_representative": "cn.ric:110105194912310021"}}, "identifier-invalid"),
-        ({"roles": {"legal_representative": LICENCE}}, "identifier-unfit"),
-        ({"roles": {"cousin": PERSON}}, "role-unknown"),
-        ({"roles": {"applicant": LICENCE}}, "role-unknown"),
-        ({"facts": {"weather": True}}, "fact-unknown"),
-        ({"facts": {"legal_representative_in_person": 1}}, "fact-type"),
-        ({"facts": {stored.RESIDENT: True}}, "fact-unknown"),
-        ({"as_of": stored.NOW + dt.timedelta(days=1)}, "as-of-future"),
-        ({"as_of": dt.datetime(2001, 1, 1, tzinfo=dt.UTC)}, "item-not-in-force"),
-    ],
-)
-def test_what_is_wrong_with_a_question(store: sa.Engine, question: dict, code: str) -> None:
-    full = {"items": ("demo-food-permit",), "applicant": LICENCE, **question}
-    with pytest.raises(UsageError) as caught:
-        ask(store, *full.pop("items"), **full)
-    assert caught.value.code == code
-    said = caught.value.message("zh") + caught.value.message("en") + caught.value.advice("en")
-    for value in (stored.RESIDENT, stored.LICENCE_CODE[:12], "110105194912310021"):
-        assert value not in said
+WRONG: list[tuple[dict, str]] = [
+    ({"items": ("demo-none",)}, "item-unknown"),
+    ({"applicant": "cn.uscc:91310117MA1J3AJ43X"}, "identifier-invalid"),
+    ({"applicant": "whoever:1"}, "identifier-invalid"),
+    ({"applicant": PERSON}, "identifier-unfit"),
+    ({"roles": {"legal_representative": "cn.ric:110105194912310021"}}, "identifier-invalid"),
+    ({"roles": {"legal_representative": LICENCE}}, "identifier-unfit"),
+    ({"roles": {"cousin": PERSON}}, "role-unknown"),
+    ({"roles": {"applicant": LICENCE}}, "role-unknown"),
+    ({"facts": {"weather": True}}, "fact-unknown"),
+    ({"facts": {"legal_representative_in_person": 1}}, "fact-type"),
+    ({"facts": {stored.RESIDENT: True}}, "fact-unknown"),
+    ({"as_of": stored.NOW + dt.timedelta(days=1)}, "as-of-future"),
+    ({"as_of": dt.datetime(2001, 1, 1, tzinfo=dt.UTC)}, "item-not-in-force"),
+]
+
+
+def test_what_is_wrong_with_a_question(store: sa.Engine, subtests: pytest.Subtests) -> None:
+    for question, code in WRONG:
+        with subtests.test(msg=code):
+            full = {"items": ("demo-food-permit",), "applicant": LICENCE, **question}
+            with pytest.raises(UsageError) as caught:
+                ask(store, *full.pop("items"), **full)
+            assert caught.value.code == code
+            said = caught.value.message("zh") + caught.value.message("en") + caught.value.advice("en")
+            for value in (stored.RESIDENT, stored.LICENCE_CODE[:12], "110105194912310021"):
+                assert value not in said
     with store.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM answer")) == 0
 

@@ -8,8 +8,12 @@ import json
 import logging
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,48 +206,54 @@ def test_outside_the_agreement(hub: Hub) -> None:
     problem(hub.lookup(), 401, "token-invalid")
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "code"),
-    [
-        ({"items": ["demo-none"]}, 404, "item-unknown"),
-        ({"items": [stored.RESIDENT]}, 404, "item-unknown"),
-        ({"items": [LOADED]}, 422, "item-without-requirements"),
-        ({"items": []}, 422, "body-invalid"),
-        ({"items": "demo-food-permit"}, 422, "body-invalid"),
-        ({"items": ["a\x00b"]}, 422, "body-invalid"),
-        ({"items": ["demo-food-permit"] * 21}, 422, "body-invalid"),
-        ({"id": None}, 422, "body-invalid"),
-        ({"id": 91310117}, 422, "body-invalid"),
-        ({"id": "cn.uscc:91310117MA1J3AJ43X"}, 422, "identifier-invalid"),
-        ({"id": f"cn.ric:{stored.RESIDENT}"}, 422, "identifier-unfit"),
-        ({"id": "\ud800"}, 400, "body-malformed"),
-        ({stored.LICENCE_CODE: 1}, 422, "body-invalid"),
-        ({"facts": {stored.RESIDENT: True}}, 422, "fact-unknown"),
-        ({"facts": {stored.RESIDENT: {}}}, 422, "body-invalid"),
-        ({"facts": {"legal_representative_in_person": "yes"}}, 422, "fact-type"),
-        ({"facts": {"legal_representative_in_person": 1.5}}, 422, "body-invalid"),
-        ({"facts": [1]}, 422, "body-invalid"),
-        ({"roles": {stored.RESIDENT: LICENCE}}, 422, "role-unknown"),
-        ({"roles": {"agent": "cn.ric:110105194912310021"}}, 422, "identifier-invalid"),
-        ({"as_of": "2999-01-01T00:00:00+08:00"}, 422, "as-of-future"),
-        ({"as_of": "2026-01-01T00:00:00"}, 422, "body-invalid"),
-        ({"as_of": "yesterday"}, 422, "body-invalid"),
-        ({"case": stored.RESIDENT}, 422, "case-names-somebody"),
-        ({"case": "a b"}, 422, "body-invalid"),
-    ],
-)
-def test_wrong_questions(hub: Hub, change: dict[str, Any], status: int, code: str) -> None:
+WRONG: list[tuple[dict[str, Any], int, str]] = [
+    ({"items": ["demo-none"]}, 404, "item-unknown"),
+    ({"items": [stored.RESIDENT]}, 404, "item-unknown"),
+    ({"items": [LOADED]}, 422, "item-without-requirements"),
+    ({"items": []}, 422, "body-invalid"),
+    ({"items": "demo-food-permit"}, 422, "body-invalid"),
+    ({"items": ["a\x00b"]}, 422, "body-invalid"),
+    ({"items": ["demo-food-permit"] * 21}, 422, "body-invalid"),
+    ({"id": None}, 422, "body-invalid"),
+    ({"id": 91310117}, 422, "body-invalid"),
+    ({"id": "cn.uscc:91310117MA1J3AJ43X"}, 422, "identifier-invalid"),
+    ({"id": f"cn.ric:{stored.RESIDENT}"}, 422, "identifier-unfit"),
+    ({"id": "\ud800"}, 400, "body-malformed"),
+    ({stored.LICENCE_CODE: 1}, 422, "body-invalid"),
+    ({"facts": {stored.RESIDENT: True}}, 422, "fact-unknown"),
+    ({"facts": {stored.RESIDENT: {}}}, 422, "body-invalid"),
+    ({"facts": {"legal_representative_in_person": "yes"}}, 422, "fact-type"),
+    ({"facts": {"legal_representative_in_person": 1.5}}, 422, "body-invalid"),
+    ({"facts": [1]}, 422, "body-invalid"),
+    ({"roles": {stored.RESIDENT: LICENCE}}, 422, "role-unknown"),
+    ({"roles": {"agent": "cn.ric:110105194912310021"}}, 422, "identifier-invalid"),
+    ({"as_of": "2999-01-01T00:00:00+08:00"}, 422, "as-of-future"),
+    ({"as_of": "2026-01-01T00:00:00"}, 422, "body-invalid"),
+    ({"as_of": "yesterday"}, 422, "body-invalid"),
+    ({"case": stored.RESIDENT}, 422, "case-names-somebody"),
+    ({"case": "a b"}, 422, "body-invalid"),
+]
+
+
+def test_wrong_questions(hub: Hub, subtests: pytest.Subtests) -> None:
     hub.sign_in()
-    body = problem(hub.lookup(**change), status, code)
-    if code == "body-invalid":
-        assert body["errors"]
-        assert all(set(entry) == {"place", "reason"} for entry in body["errors"])
+    for change, status, code in WRONG:
+        with subtests.test(msg=ascii(change)):
+            body = problem(hub.lookup(**change), status, code)
+            if code == "body-invalid":
+                assert body["errors"]
+                assert all(set(entry) == {"place", "reason"} for entry in body["errors"])
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 50_000, b"\xff\xfe", b"nope", b'{"a":1}{}', b"1" * 5000])
-def test_malformed_bodies(hub: Hub, body: bytes) -> None:
-    answer = hub.sign_in().post("/v1/lookups", data=body, headers={"Content-Type": "application/json"})
-    problem(answer, 400, "body-malformed")
+MALFORMED = [b"", b"{", b"[" * 50_000, b"\xff\xfe", b"nope", b'{"a":1}{}', b"1" * 5000]
+
+
+def test_malformed_bodies(hub: Hub, subtests: pytest.Subtests) -> None:
+    hub.sign_in()
+    for body in MALFORMED:
+        with subtests.test(msg=repr(body[:20])):
+            answer = hub.post("/v1/lookups", data=body, headers={"Content-Type": "application/json"})
+            problem(answer, 400, "body-malformed")
 
 
 def test_other_addresses_methods_and_media(hub: Hub) -> None:
@@ -269,6 +279,23 @@ def test_large_bodies_are_refused_however_they_come(hub: Hub) -> None:
     fits = json.dumps({"items": ITEMS[:1], "id": LICENCE}).encode()
     headers = {"Content-Type": "application/json"}
     assert hub.post("/v1/lookups", data=fits.ljust(BODY_LIMIT), headers=headers).status_code == 200
+
+
+def test_a_body_that_never_comes(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.api.envelope.BODY_SECONDS", 0.3)
+    host, port = hub.base.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(b"POST /v1/lookups HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert b" 408 " in line.recv(4096).split(b"\r\n")[0]
+    assert hub.get("/healthz").status_code == 200
+
+
+def test_many_at_once(hub: Hub) -> None:
+    hub.sign_in()
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(lambda _: hub.lookup(), range(120)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["answers"][0]["answer"] for answer in answers}) == 120
 
 
 def test_metrics_count_without_names(hub: Hub) -> None:
@@ -351,3 +378,30 @@ def test_it_starts_without_a_database(tmp_path: Path, monkeypatch: pytest.Monkey
     with served(create()) as base:
         assert requests.get(f"{base}/healthz", timeout=30).status_code == 200
         problem(requests.get(f"{base}/readyz", timeout=30), 503, "store-unavailable")
+
+
+def test_yici_serve(hub: Hub) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    command = [sys.executable, "-m", "hub", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                if hub.session.get(f"{address}/readyz", timeout=5).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        hub.base = address
+        assert hub.sign_in().lookup().status_code == 200
+        again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert again.returncode == 1
+        assert str(port) in again.stderr
+    finally:
+        process.terminate()
+        out, err = process.communicate(timeout=20)
+    assert process.returncode in (0, -15)
+    assert stored.LICENCE_CODE not in out + err

@@ -26,8 +26,7 @@ def test_add_list_remove(store: sa.Engine) -> None:
     assert added.returncode == 0, added.stderr
     given = json.loads(added.stdout)
     assert given["client_id"] == "hall-1"
-    with store.connect() as connection:
-        assert agreements.authenticate(connection, "hall-1", given["client_secret"])
+    assert agreements.authenticate(store, "hall-1", given["client_secret"])
 
     [listed] = json.loads(yici("list", "--json").stdout)
     assert listed["items"] == ["demo-food-permit", "demo-elder-card"]
@@ -38,8 +37,7 @@ def test_add_list_remove(store: sa.Engine) -> None:
     assert (again.returncode, again.stdout) == (2, "")
     replaced = yici("add", "hall-1", *ALLOWED, "--replace")
     assert replaced.returncode == 0
-    with store.connect() as connection:
-        assert not agreements.authenticate(connection, "hall-1", given["client_secret"])
+    assert not agreements.authenticate(store, "hall-1", given["client_secret"])
 
     assert yici("remove", "hall-1").returncode == 0
     assert json.loads(yici("list", "--json").stdout) == []

@@ -79,39 +79,36 @@ def test_people_read_a_table(filled: sa.Engine) -> None:
     assert stored.LICENCE_CODE not in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (("--item", "demo-none", "--id", LICENCE), "demo-none"),
-        (("--item", "demo-none", "--id", LICENCE, "--fact", "a=true"), "demo-none"),
-        (("--item", "demo-food-permit", "--id", "cn.uscc:91310117MA1J3AJ43X"), "check-digit"),
-        (("--item", "demo-food-permit", "--id", "-"), "no identifier"),
-        (("--item", "demo-food-permit", "--id", LICENCE, "--fact", "legal_representative_in_person=maybe"), "boolean"),
-        (("--item", "demo-food-permit", "--id", LICENCE, "--fact", "weather=wet"), "legal_representative_in_person"),
-        (("--item", "demo-food-permit", "--id", LICENCE, "--fact", "true"), "NAME=VALUE"),
-        (("--item", "demo-food-permit", "--id", LICENCE, "--role", "cousin=passport:E12345678"), "cousin"),
-        (("--item", "demo-food-permit", "--id", LICENCE, "--as-of", "2999-01-01T00:00:00+08:00"), "still to come"),
-        (("--item", "demo-food-permit", "--id", LICENCE, "--as-of", "yesterday"), "ISO 8601"),
-        (("--item", "demo-food-permit", "--id", LICENCE, "--lang", "fr"), "zh or en"),
-        (("--id", LICENCE), "--item"),
-    ],
-)
+WRONG = [
+    (("--item", "demo-none", "--id", LICENCE), "demo-none"),
+    (("--item", "demo-none", "--id", LICENCE, "--fact", "a=true"), "demo-none"),
+    (("--item", "demo-food-permit", "--id", "cn.uscc:91310117MA1J3AJ43X"), "check-digit"),
+    (("--item", "demo-food-permit", "--id", "-"), "no identifier"),
+    (("--item", "demo-food-permit", "--id", LICENCE, "--fact", "legal_representative_in_person=maybe"), "boolean"),
+    (("--item", "demo-food-permit", "--id", LICENCE, "--fact", "weather=wet"), "legal_representative_in_person"),
+    (("--item", "demo-food-permit", "--id", LICENCE, "--fact", "true"), "NAME=VALUE"),
+    (("--item", "demo-food-permit", "--id", LICENCE, "--role", "cousin=passport:E12345678"), "cousin"),
+    (("--item", "demo-food-permit", "--id", LICENCE, "--as-of", "2999-01-01T00:00:00+08:00"), "still to come"),
+    (("--item", "demo-food-permit", "--id", LICENCE, "--as-of", "yesterday"), "ISO 8601"),
+    (("--item", "demo-food-permit", "--id", LICENCE, "--lang", "fr"), "zh or en"),
+    (("--id", LICENCE), "--item"),
+]
+
+
 def test_wrong_words_are_usage_errors(
-    store: sa.Engine,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    word: str,
+    store: sa.Engine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["yici", "lookup", *arguments, "--json"])
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    out, err = capfd.readouterr()
-    assert (caught.value.code, out) == (2, "")
-    assert word in err
-    assert "91310117MA1J3AJ43" not in err
-    assert "E12345678" not in err
+    for arguments, word in WRONG:
+        with subtests.test(msg=word):
+            monkeypatch.setattr("sys.argv", ["yici", "lookup", *arguments, "--json"])
+            monkeypatch.setattr("sys.stdin", io.StringIO())
+            with pytest.raises(SystemExit) as caught:
+                cli.main()
+            out, err = capfd.readouterr()
+            assert (caught.value.code, out) == (2, "")
+            assert word in err
+            assert "91310117MA1J3AJ43" not in err
+            assert "E12345678" not in err
 
 
 def test_an_unknown_answer_is_a_usage_error(store: sa.Engine) -> None:

@@ -20,16 +20,16 @@ HEAVY = {"pandas", "pyarrow", "great_expectations", "numpy", "duckdb"}
 LOOK = """
 import importlib.util, json, sys, time
 import airflow.sdk
-from airflow.sdk import DAG
+from airflow.sdk.definitions._internal.contextmanager import DagContext
 before = set(sys.modules)
 start = time.process_time()
 found = {}
 for place, file in enumerate(sys.argv[1:]):
     spec = importlib.util.spec_from_file_location(f"dag_file_{place}", file)
     module = importlib.util.module_from_spec(spec)
-    from airflow.sdk.definitions._internal.contextmanager import DagContext
     DagContext.autoregistered_dags.clear()
     DagContext.current_autoregister_module_name = module.__name__
+    sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     found.update({dag.dag_id: dag for dag, _ in DagContext.autoregistered_dags})
 seconds = time.process_time() - start

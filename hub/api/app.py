@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from connectors.errors import YiciError
-from hub import problems
+from hub import catalogue, problems
 from hub.api import guard, items, language, lookups, oauth, service
 from hub.api.envelope import Envelope
 from hub.api.metrics import Metrics
@@ -24,6 +25,7 @@ from hub.api.responses import from_error, problem
 log = logging.getLogger("yici.api")
 
 VERSION = "1"
+AUTHENTICATING = 2
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})
 
@@ -31,7 +33,12 @@ _BY_STATUS = {404: "page-unknown", 405: "method-not-allowed", 400: "body-malform
 
 
 def create() -> FastAPI:
-    """A new application. It needs no database to start; `/readyz` says whether it can answer."""
+    """A new application. It needs no database to start; ``/readyz`` says whether it can answer.
+
+    FatalError ``item-invalid`` or ``model-invalid`` when the catalogue cannot be used.
+    """
+    catalogue.published()
+    catalogue.volatile()
     app = FastAPI(
         title="Yici 一次",
         version=VERSION,
@@ -42,6 +49,8 @@ def create() -> FastAPI:
     )
     app.state.metrics = Metrics()
     app.state.attempts = guard.Attempts()
+    # Checking a secret is slow on purpose: few at once, so that guessing takes no thread or memory from lookups.
+    app.state.authenticating = CapacityLimiter(AUTHENTICATING)
     for router in (service.router, oauth.router, lookups.router, items.router):
         app.include_router(router)
     app.add_exception_handler(YiciError, _on_error)  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 
+from anyio import to_thread
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -76,7 +76,7 @@ async def token(request: Request) -> Response:
     attempts: guard.Attempts = request.app.state.attempts
     if given is not None:
         attempts.check(address, given.client)
-        if await run_in_threadpool(_authenticated, given):
+        if await to_thread.run_sync(_authenticated, given, limiter=request.app.state.authenticating):
             attempts.succeeded(address, given.client)
             made = tokens.issue(given.client)
             body: dict[str, Any] = {"access_token": made.text, "token_type": "Bearer", "expires_in": made.seconds}
@@ -88,8 +88,7 @@ async def token(request: Request) -> Response:
 
 
 def _authenticated(given: Credentials) -> bool:
-    with database.engine().connect() as connection:
-        return agreements.authenticate(connection, given.client, given.secret)
+    return agreements.authenticate(database.engine(), given.client, given.secret)
 
 
 def _credentials(request: Request, form: dict[str, list[str]]) -> Credentials | None:

@@ -59,8 +59,8 @@ def from_error(error: YiciError, lang: Language) -> Problem:
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problem responses of a route for the OpenAPI document."""
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    found = {}
+    found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         codes = sorted(code for code, kind in problems.KINDS.items() if kind.status == status)
         found[status] = {"description": ", ".join(codes), "content": content}
-    return {**found}
+    return found

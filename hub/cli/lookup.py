@@ -98,7 +98,7 @@ def _language(lang: str | None) -> Language:
 def _pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
     from connectors.errors import UsageError
 
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for text in texts or []:
         name, equals, value = text.partition("=")
         if not name or not equals or name in dict(pairs):
@@ -154,9 +154,9 @@ def _print_answer(answer: dict[str, Any], language: Language) -> None:
     requirement, disposition, why, submit, nothing, unclear = _WORDS[language]
     console = Console()
     table = Table(title=escape(f"{answer['item_name']} ({answer['item']})"), title_justify="left", expand=True)
-    table.add_column(requirement, ratio=3)
-    table.add_column(disposition, ratio=2)
-    table.add_column(why, ratio=6)
+    table.add_column(requirement, ratio=3, overflow="fold")
+    table.add_column(disposition, ratio=2, overflow="fold")
+    table.add_column(why, ratio=6, overflow="fold")
     for entry in answer["requirements"]:
         word = (
             _DISPOSITIONS.get(entry["disposition"], entry["disposition"]) if language == "zh" else entry["disposition"]

@@ -14,8 +14,8 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Standard output for people."""
-    return Console(highlight=False)
+    """Standard output for people; wide where no terminal sets the width."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def messages() -> Console:
@@ -34,7 +34,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     rows = [[("" if cell is None else cell) for cell in row] for row in rows]
     for place, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[place], int | float) for row in rows)
-        shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=place == 0)
     for row in rows:
         shown.add_row(*(str(cell) for cell in row))
     console().print(shown)

@@ -1,0 +1,257 @@
+"""The whole demo as a user runs it: twice with the services up, interrupted, again after a stop; and a halted batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from demo import departments, questions
+from demo.airflow import Airflow
+from hub import embedded, services, stack
+from hub.home import Home
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCES = [source.name for source in departments.all_sources()]
+SECONDS = 180
+
+
+@dataclass
+class Demo:
+    """A home of its own, and what each run of the demo in it left in ``demo.json``."""
+
+    home: Home
+    written: list[dict[str, Any]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("YICI", "AIRFLOW"))}
+        environment |= {"YICI_HOME": str(self.home.path), "YICI_LANG": "en", "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=ROOT, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, *command: str) -> str:
+        process = self.start(*command)
+        try:
+            output, _ = process.communicate(timeout=600)
+        finally:
+            process.kill()
+        assert process.returncode == 0, output
+        return output
+
+    def demo(self) -> str:
+        started = time.monotonic()
+        output = self.run("demo.run")
+        self.seconds.append(time.monotonic() - started)
+        self.written.append(json.loads((self.home.path / "demo.json").read_text(encoding="utf-8")))
+        return output
+
+    def airflow(self) -> Airflow:
+        user = stack.read_credentials(self.home)["airflow"]
+        return Airflow(self.written[-1]["addresses"]["airflow"], user["username"], user["password"])
+
+    def nothing_runs(self) -> bool:
+        return services.processes(self.home) == [] and embedded._postmaster(self.home) is None
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """Run twice, the services left up. The API's usual port is taken, so that another must be found."""
+    home = Home(tmp_path_factory.mktemp("demo") / "home")
+    made = Demo(home)
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((services.HOST, stack.API_PORT))
+            taken.listen()
+        except OSError:
+            pass  # somebody else has it: as good
+        try:
+            made.demo()
+            made.demo()
+            yield made
+        finally:
+            services.stop_all(home)
+
+
+def test_the_first_run_accepts_and_keeps_dirt_back(demo: Demo) -> None:
+    runs = demo.written[0]["runs"]
+    assert sorted(run["source"] for run in runs) == SOURCES
+    for run in runs:
+        assert set(run) == {"source", "dag_id", "run_id", "state", "fetched", "unchanged", "accepted", "quarantined",
+                            "rejected", "seconds"}  # fmt: skip
+        assert run["state"] == "success" and run["accepted"] > 0 and run["seconds"] > 0
+        assert run["fetched"] == run["unchanged"] + run["accepted"] + run["quarantined"] + run["rejected"]
+    assert sum(run["quarantined"] for run in runs) > 0
+    assert sum(run["rejected"] for run in runs) > 0
+
+
+def test_the_second_run_accepts_nothing_new(demo: Demo) -> None:
+    runs = demo.written[1]["runs"]
+    assert [run["state"] for run in runs] == ["success"] * len(SOURCES)
+    assert sum(run["accepted"] + run["quarantined"] + run["rejected"] for run in runs) == 0
+    assert {run["run_id"] for run in runs}.isdisjoint(run["run_id"] for run in demo.written[0]["runs"])
+
+
+def test_it_takes_less_than_three_minutes(demo: Demo) -> None:
+    assert demo.seconds[0] < SECONDS
+
+
+def test_the_answers_differ(demo: Demo) -> None:
+    answers = demo.written[0]["answers"]
+    for answer in answers:
+        assert set(answer) == {"item", "item_name", "requirements", "must_submit"}
+        for requirement in answer["requirements"]:
+            assert set(requirement) == set(questions.MEMBERS)
+    seen = {requirement["disposition"] for answer in answers for requirement in answer["requirements"]}
+    assert seen == {"held", "alternative_held", "expired", "not_required", "submit", "undetermined"}
+    assert answers == demo.written[1]["answers"]
+
+
+def test_addresses_answer_and_the_taken_port_was_avoided(demo: Demo) -> None:
+    addresses = demo.written[1]["addresses"]
+    assert set(addresses) == {"api", "airflow", "credentials_file"}
+    assert addresses["api"] != f"http://127.0.0.1:{stack.API_PORT}"
+    assert services.answers(f"{addresses['api']}/readyz")
+    assert services.answers(f"{addresses['airflow']}/api/v2/version")
+
+
+def test_credentials_are_real_and_the_owners_alone(demo: Demo) -> None:
+    file = Path(demo.written[1]["addresses"]["credentials_file"])
+    assert file.stat().st_mode & 0o777 == 0o600
+    known = json.loads(file.read_text())
+    assert set(known) == {"intake", "airflow"}
+    assert set(known["intake"]) == {"client_id", "client_secret", "token_url"}
+    intake = (known["intake"]["client_id"], known["intake"]["client_secret"])
+    grant = {"grant_type": "client_credentials"}
+    assert requests.post(known["intake"]["token_url"], data=grant, auth=intake, timeout=30).status_code == 200
+    airflow = demo.written[1]["addresses"]["airflow"]
+    wrong = {"username": known["airflow"]["username"], "password": "guessed"}
+    assert requests.post(f"{airflow}/auth/token", json=wrong, timeout=30).status_code == 401
+    assert requests.get(f"{airflow}/api/v2/dags", timeout=30).status_code == 401
+    assert demo.airflow()._get("/dags", limit=1)["dags"]
+
+
+def test_everything_listens_on_the_loopback_interface_only(demo: Demo) -> None:
+    listening = {
+        connection.laddr.ip
+        for process in services.processes(demo.home)
+        for connection in process.net_connections("inet")
+        if connection.status == "LISTEN"
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_the_report_ran_on_the_assets(demo: Demo) -> None:
+    runs = demo.airflow()._get("/dags/holdings-report/dagRuns", limit=100)["dag_runs"]
+    assert runs and all(run["run_type"] == "asset_triggered" for run in runs)
+    report = json.loads((demo.home.path / "reports" / "holdings.json").read_text())
+    licences = sum(run["accepted"] for run in demo.written[0]["runs"] if run["source"].endswith("amr-enterprises"))
+    assert 0 < report["materials"]["business-licence"]["holdings"] <= licences
+
+
+def test_no_identifier_reaches_logs_or_airflow(demo: Demo) -> None:
+    people = [line.split('"gmsfhm": "')[1][:18] if '"gmsfhm": "' in line else json.loads(line)["gmsfhm"]
+              for line in (demo.home.path / "demo" / "ga" / "residents.jsonl").read_text(encoding="utf-8").splitlines()[:300]
+              if line.startswith("{")]  # fmt: skip
+    people = [value for value in people if isinstance(value, str) and len(value) == 18]
+    assert len(people) > 200
+    text = "".join(path.read_text(errors="replace") for path in (demo.home.path / "logs").rglob("*") if path.is_file())
+    assert "gate_batch" in text
+    assert [value for value in people if value in text] == []
+
+
+def test_a_halted_batch_shows_as_such_and_is_not_repeated(demo: Demo, tmp_path: Path) -> None:
+    source = "sh-amr-enterprises"
+    demo.run("hub", "synth", "--people", "50", "--companies", "20000", "--seed", "5", "--out", str(tmp_path / "many"))
+    drop, brought = demo.home.path / "demo" / "amr" / "sh", []
+    earlier = time.time() - 60
+    for file in (tmp_path / "many" / "amr" / "sh").glob("*.csv"):
+        brought.append(drop / f"many-{file.name}")
+        shutil.copy(file, brought[-1])
+        os.utime(brought[-1], (earlier, earlier))
+    before = json.loads(demo.run("hub", "batch", "list", "--json"))
+    airflow = demo.airflow()
+    try:
+        run = airflow.trigger(source, f"test__{time.time_ns()}")
+        airflow.follow([run], lambda runs: None, lambda: None)
+    finally:
+        for file in brought:
+            file.unlink()
+    assert run.state == "failed" and run.failed_tasks == ["gate_batch"]
+    assert airflow.halted(run)
+    instances = airflow._get(f"/dags/{source}/dagRuns/{run.run_id}/taskInstances")["task_instances"]
+    states = {task["task_id"]: task["state"] for task in instances}
+    assert states["merge"] == states["publish"] == "upstream_failed"
+    assert {task["try_number"] for task in instances if task["task_id"] == "gate_batch"} == {1}
+    log = next((demo.home.path / "logs" / "airflow").glob(f"dag_id={source}/run_id={run.run_id}/task_id=gate_batch/*"))
+    assert "halted: " in log.read_text(encoding="utf-8")
+    after = json.loads(demo.run("hub", "batch", "list", "--json"))
+    new = [batch for batch in after if batch not in before]
+    assert [batch["state"] for batch in new] == ["halted"]
+
+
+def test_an_interrupt_stops_everything_and_the_demo_works_again(demo: Demo) -> None:
+    """Last: it stops the services that the tests above use."""
+    process = demo.start("demo.run")
+    assert process.stdout
+    for line in process.stdout:
+        if "triggering" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, rest
+    assert demo.nothing_runs()
+    demo.demo()
+    assert [run["state"] for run in demo.written[-1]["runs"]] == ["success"] * len(SOURCES)
+    assert sum(run["accepted"] for run in demo.written[-1]["runs"]) == 0
+    demo.run("hub", "down")
+    assert demo.nothing_runs()
+
+
+@pytest.mark.parametrize("seconds", [0.7, 2.5, 7])
+def test_an_interrupt_during_the_first_setup_leaves_nothing_running(tmp_path: Path, seconds: float) -> None:
+    fresh = Demo(Home(tmp_path / "home"))
+    process = fresh.start("demo.run")
+    try:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, output
+        assert fresh.nothing_runs()
+    finally:
+        process.kill()
+        services.stop_all(fresh.home)
+
+
+def test_a_killed_demo_is_cleared_up_by_down(tmp_path: Path) -> None:
+    fresh = Demo(Home(tmp_path / "home"))
+    process = fresh.start("demo.run")
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            if "departments" in line:
+                break
+        process.kill()
+        process.wait(10)
+        assert not fresh.nothing_runs(), "otherwise this test shows nothing"
+        fresh.run("hub", "down")
+        assert fresh.nothing_runs()
+    finally:
+        services.stop_all(fresh.home)
