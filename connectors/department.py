@@ -21,7 +21,7 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-from urllib3 import exceptions as wire
+from urllib3 import exceptions as urllib3_errors
 
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
@@ -203,11 +203,14 @@ class Department:
                     if len(body) > options.page_bytes:
                         raise self._fatal("rest-page-too-big", bytes=options.page_bytes)
                 return response.status_code, bytes(body)
-        except (requests.Timeout, wire.TimeoutError):
+        except (requests.Timeout, urllib3_errors.TimeoutError):
             raise Again(RetriableError("rest-slow", source=self.source.name, seconds=options.request_seconds)) from None
-        except (requests.ConnectionError, wire.ProtocolError, wire.SSLError) as error:
+        except (requests.ConnectionError, urllib3_errors.ProtocolError, urllib3_errors.SSLError) as error:
             raise Again(RetriableError("rest-unreachable", source=self.source.name, reason=_reason(error))) from None
-        except (OSError, wire.HTTPError) as error:  # requests' own are OSErrors; a missing ca_file is a plain one
+        except (
+            OSError,
+            urllib3_errors.HTTPError,
+        ) as error:  # requests' own are OSErrors; a missing ca_file is a plain one
             raise self._fatal("rest-unusable", reason=type(error).__name__) from None
 
     def _judge(self, response: requests.Response) -> None:

@@ -1,146 +1,19 @@
-"""``make demo``: start everything, let Airflow run the sources, ask sample questions, leave the services up.
-
-Returns 0 when every run succeeded. Interrupted at any moment it stops whatever it started.
-"""
+"""``make demo``. Everything slow to load comes after the first moment at which Ctrl-C is answered properly."""
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-import os
 import sys
-from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
-
-from connectors.errors import YiciError
-from demo import departments, questions
-from demo.airflow import Airflow, Run
-from demo.report import COUNTS, Report
-from hub import agreements, database, home, schema, services, stack
-from hub.home import Home
-from hub.stack import Stack
-
-REPORT_DAG = "holdings-report"
 
 
 def main() -> int:
-    """Run the demo; the exit code."""
-    # The demo is complete in itself: it leaves the operator's own database and landing zone alone.
-    for name in ("YICI_DATABASE_URL", "YICI_LANDING_URL", "YICI_SOURCES", "YICI_DAGS"):
-        os.environ.pop(name, None)
-    here = home.current()
-    os.environ["YICI_HOME"] = str(here.path)
-    report = Report()
-    with services.interruptible():
-        try:
-            with services.exclusive(here):
-                return _run(here, report)
-        except KeyboardInterrupt:
-            with services.undisturbed():
-                report.console.print(report.word("\n已中断，正在停止……", "\ninterrupted, stopping …"))
-                services.stop_all(here)
-            return 130
-        except YiciError as error:
-            report.console.print(f"[bold red]✗[/] {error.message()}", soft_wrap=True)
-            if advice := error.advice():
-                report.console.print(f"  → {advice}", soft_wrap=True, markup=False)
-            logs = here.path / "logs"
-            report.console.print(
-                report.word(f"日志：{logs}；停止：make stop", f"logs: {logs}; stop: make stop"), soft_wrap=True
-            )
-            return error.exit_code
+    """The exit code: 0 when every run succeeded, 130 when interrupted."""
+    try:
+        from demo import course
 
-
-def _run(here: Home, report: Report) -> int:
-    report.step("启动数据库、接口与 Airflow", "starting the database, the API and Airflow")
-    started = stack.start(here)
-    report.step("生成演示部门的数据", "making the demo departments' data")
-    folder = departments.make(here)
-    departments.wait(departments.open_all(here, folder))
-    secret = _agree(here, started)
-    report.step("等待服务就绪", "waiting for the services")
-    started.wait()
-    runs, airflow = _drive(here, started, report)
-    rows = _rows(runs)
-    report.runs(rows)
-    failed = [run for run in runs if run.state != "success"]
-    answers = []
-    if not failed:
-        report.step("通过接口提问", "asking through the API")
-        intake = questions.Intake(started.api.address, questions.CLIENT, secret, report.language)
-        for question in questions.choose(folder, dt.date.today()):
-            answer = intake.ask(question)
-            answers.append(questions.essence(answer))
-            report.answer(question.about[report.language], answer)
-    else:
-        reasons = {run.dag_id: reason for run in failed if (reason := airflow.halted(run))}
-        report.failed(failed, reasons, started.airflow.address, str(here.path / "logs" / "airflow"))
-    file = here.path / "credentials.json"
-    addresses = {"api": started.api.address, "airflow": started.airflow.address, "credentials_file": str(file)}
-    _write(here.path / "demo.json", {"runs": rows, "answers": answers, "addresses": addresses})
-    report.addresses(started.api.address, started.airflow.address, str(file))
-    return 1 if failed else 0
-
-
-def _agree(here: Home, started: Stack) -> str:
-    """The demo's intake system may ask about the demo's items; its secret stays the same from demo to demo."""
-    known = stack.read_credentials(here).get("intake", {}).get("client_secret")
-    secret = agreements.add(
-        questions.CLIENT, known, "演示综合窗口 Demo intake", questions.ITEMS, [questions.PURPOSE], replace=True
-    )
-    token_url = f"{started.api.address}/oauth2/token"
-    stack.credentials(here, intake={"client_id": questions.CLIENT, "client_secret": secret, "token_url": token_url})
-    return secret
-
-
-def _drive(here: Home, started: Stack, report: Report) -> tuple[list[Run], Airflow]:
-    """Unpause and trigger the sources, and follow them while the scheduler runs them."""
-    names = [source.name for source in departments.all_sources()]
-    user = stack.read_credentials(here)["airflow"]
-    airflow = Airflow(started.airflow.address, user["username"], user["password"])
-    airflow.wait_for([*names, REPORT_DAG])
-    airflow.end_unfinished([*names, REPORT_DAG])
-    report.step(f"触发 {len(names)} 个 DAG", f"triggering {len(names)} DAGs")
-    run_id = f"demo__{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}"
-    runs = [airflow.trigger(name, run_id) for name in names]
-    for name in [*names, REPORT_DAG]:
-        airflow.unpause(name)
-    with report.following() as show:
-        airflow.follow(runs, show, lambda: _alive(started))
-    return runs, airflow
-
-
-def _alive(started: Stack) -> None:
-    """A part of the hub that has ended will never finish a run."""
-    for part in started.ended():
-        services.wait(part, lambda: False, 0)
-
-
-def _rows(runs: list[Run]) -> list[dict[str, Any]]:
-    """State and seconds from Airflow, counts from the store."""
-    columns = [schema.batch.c.source, *(schema.batch.c[name] for name in COUNTS)]
-    chosen = sa.tuple_(schema.batch.c.source, schema.batch.c.run_id).in_([(run.dag_id, run.run_id) for run in runs])
-    with database.engine().connect() as connection:
-        counted = {row["source"]: row for row in connection.execute(sa.select(*columns).where(chosen)).mappings()}
-    return [
-        {
-            "source": run.dag_id,
-            "dag_id": run.dag_id,
-            "run_id": run.run_id,
-            "state": run.state,
-            **{name: int(counted[run.dag_id][name]) if run.dag_id in counted else 0 for name in COUNTS},
-            "seconds": run.seconds,
-        }
-        for run in runs
-    ]
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+        return course.main()
+    except KeyboardInterrupt:
+        print("interrupted 已中断", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from mappings.items import APPLICANT, FactValue, Item
 from mappings.scalars import Identifier
 
 MAX_ITEMS = 20
+EARLIEST_YEAR = 1900  # nothing was recorded before, and the calendar's ends have no other time zone
 CLOCK_SKEW = dt.timedelta(seconds=5)
 
 
@@ -48,8 +49,11 @@ def ask(engine: sa.Engine, question: Question) -> list[dict[str, Any]]:
     ``as_of`` still to come.
     """
     asked_at = dt.datetime.now(dt.UTC)
-    if question.as_of is not None and question.as_of > asked_at + CLOCK_SKEW:
-        raise UsageError("as-of-future")
+    if question.as_of is not None:
+        if question.as_of.year < EARLIEST_YEAR:
+            raise UsageError("as-of-invalid")
+        if question.as_of > asked_at + CLOCK_SKEW:
+            raise UsageError("as-of-future")
     moment = question.as_of or asked_at
     identifiers = _identifiers(question)
     hashing = keyed_hash()

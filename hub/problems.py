@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
     "body-too-large": Kind(413),
     "media-type-unsupported": Kind(415),
     "as-of-future": Kind(422),
+    "as-of-invalid": Kind(422),
     "body-invalid": Kind(422),
     "case-names-somebody": Kind(422),
     "fact-type": Kind(422),

@@ -1,4 +1,4 @@
-"""The API as a real uvicorn server in a thread, on a free port."""
+"""The API as a real uvicorn server in a thread, on a free port, and a client that has an agreement with it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import requests
+import sqlalchemy as sa
 import uvicorn
 from fastapi import FastAPI
+
+from hub import agreements
+from hub.api.app import create
+from tests import stored
+
+LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
+ITEMS = ["demo-food-permit", "demo-elder-card"]
+LOADED = "511Z07001006-511602000000"
+FORM = {"grant_type": "client_credentials"}
 
 
 @contextlib.contextmanager
@@ -30,3 +42,56 @@ def served(app: FastAPI) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+class Hub:
+    """A served hub and a client that has an agreement with it."""
+
+    def __init__(self, base: str, *items: str) -> None:
+        self.base = base
+        self.secret = agreements.add("hall-1", None, "Hall", [*ITEMS, *items], ["handle"])
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def get(self, path: str, **more: Any) -> requests.Response:
+        return self.session.get(self.base + path, timeout=30, **more)
+
+    def post(self, path: str, **more: Any) -> requests.Response:
+        return self.session.post(self.base + path, timeout=30, **more)
+
+    def sign_in(self) -> Hub:
+        answer = self.post("/oauth2/token", data=FORM, auth=("hall-1", self.secret))
+        assert answer.status_code == 200, answer.text
+        self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return self
+
+    def lookup(self, **more: Any) -> requests.Response:
+        return self.post("/v1/lookups", json={"items": ["demo-food-permit"], "id": LICENCE, **more})
+
+
+@contextlib.contextmanager
+def filled_hub(store: sa.Engine) -> Iterator[Hub]:
+    """A hub that holds one licence and knows one item by name only."""
+    stored.source(store, "sh-amr-enterprises", "business-licence")
+    stored.holding(
+        store,
+        "sh-amr-enterprises",
+        "business-licence",
+        ("holder", "cn.uscc", stored.LICENCE_CODE),
+        file="2019-上海.csv",
+    )
+    stored.source(store, "sc-guangan-items", "service-item", region="511602")
+    stored.holding(store, "sc-guangan-items", "service-item", number=LOADED, name="项目备案")
+    with served(create()) as base:
+        yield Hub(base, LOADED)
+
+
+def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem document of ``answer``, which names nobody."""
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json")
+    body = answer.json()
+    assert (body["code"], body["status"], body["type"]) == (code, status, f"urn:yici:problem:{code}")
+    assert body["fault"] in ("caller", "hub", "partner")
+    for value in (stored.LICENCE_CODE, stored.RESIDENT, "91310117MA1J3AJ43X", "Traceback"):
+        assert value not in answer.text
+    return body

@@ -6,17 +6,24 @@ import base64
 import contextlib
 import datetime as dt
 import email.utils
+import gzip
+import ipaddress
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from connectors import rest
 from connectors.connections import Connection
@@ -42,6 +49,7 @@ class Server(ThreadingHTTPServer):
         self.authorisations: list[str | None] = []
         self.token, self.tokens, self.token_seconds = "token-1", 0, 300
         self.shrink_before: dict[int, int] = {}
+        self.do_not_expire = False  # every token is good, for several sessions at a time
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: Any) -> None:
@@ -83,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         server.authorisations.append(self.headers["Authorization"])
         if server.faults and server.faults.pop(0)(self):
             return
-        if self.headers["Authorization"] != f"Bearer {server.token}":
+        if self.headers["Authorization"] != f"Bearer {server.token}" and not server.do_not_expire:
             self.reply(401, b"{}")
             return
         number, size = int(asked["page"]), int(asked["page_size"])
@@ -148,6 +156,13 @@ def body(data: bytes, **headers: str) -> Callable[[Handler], bool]:
     return lambda handler: handler.reply(200, data, **headers)
 
 
+def chunked(handler: Handler, data: bytes, whole: bool = True) -> bool:
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(data), data))
+    handler.wfile.write(b"0\r\n\r\n" if whole else b"")
+    return True
+
+
 def fine(_: Handler) -> bool:
     return False
 
@@ -198,6 +213,7 @@ def test_nothing_changed_is_a_success(server: Server, connection: Connection, la
         body(b"<html><body>502 Bad Gateway</body></html>"),
         body(b'{"page": 2, "total": 25, "records": [{"gmsfhm": "0'),
         body(b'{"page": 2, "total": 25, "records": []}', Content_Length="4000", Connection="close"),
+        lambda handler: chunked(handler, b'{"page": 2, "total": 25, "records": []}', whole=False),
         lambda handler: bool(handler.connection.close()) or True,
         lambda handler: handler.page(handler.server.records[10:15], 25, 2, 10),
         lambda handler: handler.page(handler.server.records[:10], 25, 1, 10),
@@ -227,6 +243,9 @@ def test_one_fault_in_the_middle_is_overcome(
         (status(404), "rest-status", FatalError, 1),
         (status(403), "rest-forbidden", FatalError, 1),
         (body(b"x" * 5000), "rest-page-too-big", FatalError, 1),
+        (body(gzip.compress(bytes(1 << 24)), Content_Encoding="gzip"), "rest-page-too-big", FatalError, 1),
+        (body(b"no gzip", Content_Encoding="gzip"), "rest-unusable", FatalError, 1),
+        (lambda handler: bool(handler.wfile.write(b"220 mail\r\n")), "rest-unreachable", RetriableError, 3),
     ],
 )
 def test_lasting_faults(
@@ -255,6 +274,16 @@ def test_a_server_that_ignores_the_page_number(server: Server, connection: Conne
 def test_byte_order_mark(server: Server, connection: Connection, landing: Landing) -> None:
     server.faults = [body(b'\xef\xbb\xbf{"records": [{"gmsfhm": "1"}], "total": 1}')]
     assert keys(made(), rest.fetch(made(), connection, None, landing), landing) == ["1"]
+
+
+def test_chunked_and_compressed_pages(server: Server, connection: Connection, landing: Landing) -> None:
+    page = b'{"records": [{"gmsfhm": "1"}], "total": 1}'
+    for fault in (
+        lambda handler: chunked(handler, page),
+        body(gzip.compress(page), Content_Encoding="gzip"),
+    ):
+        server.faults = [fault]
+        assert keys(made(), rest.fetch(made(), connection, None, landing), landing) == ["1"]
 
 
 def test_smaller_pages_than_asked_for(server: Server, connection: Connection, landing: Landing) -> None:
@@ -311,7 +340,16 @@ def test_slow_drip_meets_the_deadline(server: Server, connection: Connection, la
                 time.sleep(0.05)
         return True
 
-    for fault in (drip, drip_headers):
+    def drip_chunk_size(handler: Handler) -> bool:
+        """One line that never ends, so no read of the body ever returns."""
+        with contextlib.suppress(OSError):
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;")
+            for _ in range(100):
+                handler.wfile.write(b"x")
+                time.sleep(0.05)
+        return True
+
+    for fault in (drip, drip_headers, drip_chunk_size):
         server.faults = [fault] * 2
         started = time.monotonic()
         expect("rest-slow", RetriableError, made(request_seconds=0.4, attempts=2), connection, landing)
@@ -361,6 +399,23 @@ def test_token_goes_to_no_other_host(server: Server, connection: Connection, lan
     assert "localhost" in error.message("en")
 
 
+def test_the_body_of_a_redirect_is_not_read(server: Server, connection: Connection, landing: Landing) -> None:
+    def endless(handler: Handler) -> bool:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(
+                b"HTTP/1.1 302 Found\r\nLocation: http://[broken\r\nContent-Length: 999999999999\r\n\r\n"
+            )
+            while True:
+                handler.wfile.write(bytes(1000))
+                time.sleep(0.01)
+        return True
+
+    server.faults = [endless]
+    started = time.monotonic()
+    expect("rest-redirected", FatalError, made(request_seconds=5), connection, landing)
+    assert time.monotonic() - started < 2
+
+
 def test_unreachable(landing: Landing) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -379,6 +434,61 @@ def test_proxy_of_the_environment_is_not_used(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert len(rest.fetch(made(), connection, None, landing).files) == 3
+
+
+def test_proxy_of_the_connection_is_used(server: Server, landing: Landing) -> None:
+    """The server plays the proxy: nothing else could answer for this name."""
+    connection = Connection("sh-ga", "http://department.invalid", "me", "hush", {"proxy": server.url})
+    assert len(rest.fetch(made(), connection, None, landing).files) == 3
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate of 127.0.0.1 and its key, in one file."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(hours=1))
+    made = builder.add_extension(address, critical=True).sign(key, hashes.SHA256())
+    plain = serialization.NoEncryption()
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+def test_certificate_of_the_department(
+    server: Server, landing: Landing, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    trusting = Connection("sh-ga", url, "me", "hush", {"ca_file": str(certificate)})
+    assert len(rest.fetch(made(), trusting, None, landing).files) == 3
+    assert "certificate" in [step.step for step in rest.check(made(), trusting) if step.ok]
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    doubting = Connection("sh-ga", url, "me", "hush")
+    error = expect("rest-unreachable", RetriableError, made(attempts=1), doubting, landing)
+    assert "SSLError" in error.message("en")
+
+    absent = Connection("sh-ga", url, "me", "hush", {"ca_file": "/no/such/file.pem"})
+    expect("rest-unusable", FatalError, made(), absent, landing)
+    last = rest.check(made(), absent)[-1]
+    assert (last.step, last.ok) == ("certificate", False)
+
+
+def test_sources_are_fetched_side_by_side(server: Server, connection: Connection, tmp_path: Path) -> None:
+    """Each with its own session and deadline, in threads as a task runner may use them."""
+
+    def one(number: int) -> list[str]:
+        landing = Landing(tmp_path / str(number))
+        return keys(made(), rest.fetch(made(request_seconds=5), connection, None, landing), landing)
+
+    server.do_not_expire = True
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(one, range(4))) == [[f"{i:06d}" for i in range(25)]] * 4
 
 
 def test_check(server: Server, connection: Connection) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,11 +180,10 @@ def test_logs_and_state_are_the_owners_alone(home: Home) -> None:
     assert (home.path / "services.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_service_keeps_the_embedded_database_up_after_its_starter_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_keeps_the_embedded_database_up_after_its_starter_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("YICI_DATABASE_URL", raising=False)
-    home = Home(tmp_path / "home")
+    folder = tempfile.mkdtemp(prefix="yici-test-")  # pytest's own folder is closed to the database's user
+    home = Home(Path(folder) / "home")
     script = """
 import sys
 from pathlib import Path
@@ -199,3 +200,4 @@ services.start(here, "sleeper", [sys.executable, "-c", "import time; time.sleep(
         assert embedded._postmaster(home) is None
     finally:
         services.stop_all(home, grace=1)
+        shutil.rmtree(folder, ignore_errors=True)

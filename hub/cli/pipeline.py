@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +68,7 @@ def show(summary: dict[str, Any]) -> None:
     output.table((*names, "seconds"), [[*(summary[name] for name in names), round(sum(summary["seconds"].values()), 1)]])
     for kind in ("reasons", "flags"):
         if summary[kind]:
-            output.table((kind, "rows"), sorted(summary[kind].items(), key=lambda item: -int(item[1])))
+            codes: list[tuple[str, int]] = sorted(summary[kind].items(), key=operator.itemgetter(1), reverse=True)
+            output.table((kind, "rows"), codes)
     if summary["quarantined"]:
         output.console().print(f"→ yici quarantine list --batch {summary['batch']}")

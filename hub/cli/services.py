@@ -67,6 +67,6 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]yici serve --port 8470[/]
         """
-        from hub.api import serve as api
+        from hub.api.serve import serve as listen
 
-        api.serve(host, port)
+        listen(host, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,12 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -70,12 +73,23 @@ class Demo:
         return services.processes(self.home) == [] and embedded._postmaster(self.home) is None
 
 
+@pytest.fixture
+def fresh() -> Iterator[Demo]:
+    """A home that does not exist yet, outside pytest's own folder, which other sessions close to the database's user."""
+    with tempfile.TemporaryDirectory(prefix="yici-e2e-") as folder:
+        made = Demo(Home(Path(folder) / "home"))
+        try:
+            yield made
+        finally:
+            services.stop_all(made.home)
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo() -> Iterator[Demo]:
     """Run twice, the services left up. The API's usual port is taken, so that another must be found."""
-    home = Home(tmp_path_factory.mktemp("demo") / "home")
-    made = Demo(home)
-    with socket.socket() as taken:
+    with tempfile.TemporaryDirectory(prefix="yici-e2e-") as folder, socket.socket() as taken:
+        home = Home(Path(folder) / "home")
+        made = Demo(home)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind((services.HOST, stack.API_PORT))
@@ -149,12 +163,10 @@ def test_credentials_are_real_and_the_owners_alone(demo: Demo) -> None:
 
 
 def test_everything_listens_on_the_loopback_interface_only(demo: Demo) -> None:
-    listening = {
-        connection.laddr.ip
-        for process in services.processes(demo.home)
-        for connection in process.net_connections("inet")
-        if connection.status == "LISTEN"
-    }
+    listening = set()
+    for process in services.processes(demo.home):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a task that has ended meanwhile
+            listening |= {entry.laddr.ip for entry in process.net_connections("inet") if entry.status == "LISTEN"}
     assert listening == {"127.0.0.1"}
 
 
@@ -226,8 +238,7 @@ def test_an_interrupt_stops_everything_and_the_demo_works_again(demo: Demo) -> N
 
 
 @pytest.mark.parametrize("seconds", [0.7, 2.5, 7])
-def test_an_interrupt_during_the_first_setup_leaves_nothing_running(tmp_path: Path, seconds: float) -> None:
-    fresh = Demo(Home(tmp_path / "home"))
+def test_an_interrupt_during_the_first_setup_leaves_nothing_running(fresh: Demo, seconds: float) -> None:
     process = fresh.start("demo.run")
     try:
         time.sleep(seconds)
@@ -237,11 +248,9 @@ def test_an_interrupt_during_the_first_setup_leaves_nothing_running(tmp_path: Pa
         assert fresh.nothing_runs()
     finally:
         process.kill()
-        services.stop_all(fresh.home)
 
 
-def test_a_killed_demo_is_cleared_up_by_down(tmp_path: Path) -> None:
-    fresh = Demo(Home(tmp_path / "home"))
+def test_a_killed_demo_is_cleared_up_by_down(fresh: Demo) -> None:
     process = fresh.start("demo.run")
     try:
         assert process.stdout
@@ -254,4 +263,4 @@ def test_a_killed_demo_is_cleared_up_by_down(tmp_path: Path) -> None:
         fresh.run("hub", "down")
         assert fresh.nothing_runs()
     finally:
-        services.stop_all(fresh.home)
+        process.kill()
