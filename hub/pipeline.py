@@ -69,20 +69,19 @@ def fetch(
     """
     from connectors import connect
     from hub import staging
-    from quality import suite
 
     described = sources.load(source)
-    contract, stated = suite.contract_digest(described), _stated(as_of)
+    under, stated = contract(described), _stated(as_of)
     landing = Landing(home.current().landing_url)
     with database.engine().begin() as connection:
-        batch = batches.begin(connection, described, contract, run_id)
+        batch = batches.begin(connection, described, under, run_id)
         known = connection.execute(
             sa.text("SELECT cursor, contract FROM source WHERE name = :name"), {"name": source}
         ).one()
     if batch.state == "merged":
         return {"batch": batch.id, "chunks": []}
     # A cursor made under another contract would leave rows unmapped that the new contract wants mapped again.
-    cursor = known.cursor if known.contract == contract else None
+    cursor = known.cursor if known.contract == under else None
     with _recorded(batch.id):
         with _timed(batch.id, "fetch"):
             progress("fetch", 0, 0)
@@ -95,7 +94,7 @@ def fetch(
             files = _register(connection, source, fetched.files)
             staged = staging.stage(connection, described, batch.id, files, landing)
             _check_columns(described, batch.id, staged)
-            diff = staging.diff(connection, described, batch.id, contract, stated or staged.as_of)
+            diff = staging.diff(connection, described, batch.id, under, stated or staged.as_of)
             reasons = {"repeated": diff.repeated, "older": diff.older}
             batches.update(
                 connection,
@@ -237,78 +236,26 @@ def publish(batch: str) -> dict[str, Any]:
     batches.require(row, "merged")
     parts = {name: getattr(row, name) for name in ("unchanged", "accepted", "quarantined", "rejected")}
     if row.fetched != sum(parts.values()):
-        raise FatalError("batch-rows-not-conserved", batch=batch, fetched=row.fetched, counted=sum(parts.values()), **parts)
+        raise FatalError(
+            "batch-rows-not-conserved", batch=batch, fetched=row.fetched, counted=sum(parts.values()), **parts
+        )
     with database.engine().connect() as connection:
         for done in batches.without_workspace(connection, row.source):
             Workspace(done).clear()
     return batches.summary(row)
 
 
+def contract(described: Source) -> str:
+    """Digest of all that decides how a row of the source is read and judged."""
+    from quality import suite
+
+    return suite.contract_digest(described)
+
+
 def summary(batch: str) -> dict[str, Any]:
     """Counts of a batch as they stand."""
     with database.engine().connect() as connection:
         return batches.summary(batches.get(connection, batch))
-
-
-def approve(batch: str, *, actor: str, note: str = "") -> dict[str, Any]:
-    """Let a halted batch through, on a person's word, and finish it."""
-    from hub import decisions
-
-    with database.engine().begin() as connection:
-        row = batches.get(connection, batch)
-        batches.require(row, "halted")
-        if not batches.approvable(row):
-            raise FatalError("batch-not-approvable", batch=batch, source=row.source)
-        decisions.record(connection, "approve", row.source, actor=actor, note=note, batch=batch)
-        batches.update(connection, batch, state="approved")
-    merge(batch)
-    return publish(batch)
-
-
-def release(entries: list[int], *, actor: str, note: str = "") -> list[dict[str, Any]]:
-    """Let quarantined rows pass on a person's word: each source's rows go through mapping and merge as a small batch.
-
-    A row that cannot be mapped at all (no usable identifier) cannot be released: FatalError ``release-unmappable``.
-    """
-    from hub import decisions, quarantine, staging
-    from quality import suite
-
-    summaries = []
-    with database.engine().connect() as connection:
-        groups = quarantine.by_source(connection, entries)
-    for source, ids in groups.items():
-        described = sources.load(source)
-        contract = suite.contract_digest(described)
-        with database.engine().begin() as connection:
-            rows = quarantine.raw_rows(connection, ids)
-            batch = batches.begin(connection, described, contract, None, kind="release")
-            decisions.record_rows(connection, "release", source, ids, actor=actor, note=note)
-            staging.restage(connection, batch.id, rows)
-            batches.update(connection, batch.id, fetched=rows.num_rows, as_of=quarantine.as_of(connection, ids))
-        verdicts = map_and_gate(batch.id, 0)
-        if verdicts.get("accepted", 0) != rows.num_rows:
-            with database.engine().begin() as connection:
-                decisions.revoke_rows(connection, "release", source, ids)
-                batches.update(connection, batch.id, state="failed", finished_at=sa.func.now())
-            raise FatalError("release-unmappable", rows=rows.num_rows - verdicts.get("accepted", 0), source=source)
-        with database.engine().begin() as connection:
-            batches.update(connection, batch.id, state="gated")
-        merge(batch.id)
-        with database.engine().begin() as connection:
-            quarantine.decided(connection, ids, "released", actor)
-        summaries.append(publish(batch.id))
-    return summaries
-
-
-def reject(entries: list[int], *, actor: str, note: str = "") -> int:
-    """Close quarantined rows for good: these versions stay out until the source sends another."""
-    from hub import decisions, quarantine
-
-    with database.engine().begin() as connection:
-        for source, ids in quarantine.by_source(connection, entries).items():
-            decisions.record_rows(connection, "reject", source, ids, actor=actor, note=note)
-            quarantine.decided(connection, ids, "rejected", actor)
-    return len(entries)
 
 
 def _map_rows(described: Source, rows: Any, released: Any) -> Any:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from connectors import source as sources
 from connectors.errors import BatchHalted, FatalError, RetriableError
-from hub import batches, database, pipeline, quarantine
+from hub import batches, database, pipeline, quarantine, review
 from tests import licences
 
 SH = "sh-amr-enterprises"
@@ -257,7 +257,7 @@ def test_ten_times_the_usual_size_halts_until_approved(deliver) -> None:
         deliver(licences.rows(1600))
     batch = str(halted.value.values["batch"])
     assert count("holding") == 150 and pipeline.summary(batch)["state"] == "halted"
-    approved = pipeline.approve(batch, actor="tester", note="yearly delivery")
+    approved = review.approve(batch, actor="tester", note="yearly delivery")
     assert approved["state"] == "merged" and approved["accepted"] == 1450 and count("holding") == 1600
     assert count("decision", "kind = 'approve' AND actor = 'tester'") == 1
 
@@ -268,7 +268,7 @@ def test_a_halted_batch_cannot_be_approved_after_a_newer_one_was_merged(deliver)
         deliver(licences.rows(1600))
     deliver(licences.rows(151))
     with pytest.raises(FatalError) as refused:
-        pipeline.approve(str(halted.value.values["batch"]), actor="tester")
+        review.approve(str(halted.value.values["batch"]), actor="tester")
     assert refused.value.code == "batch-state"
     assert count("stage_row") == 0
 
@@ -308,7 +308,7 @@ def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
     deliver([*licences.rows(2), licences.row(3, code=wrong)])
     with database.engine().connect() as connection:
         entry = quarantine.listed(connection)[0].id
-    summary = pipeline.release([entry], actor="tester", note="seen on paper")[0]
+    summary = review.release([entry], actor="tester", note="seen on paper")[0]
     assert (summary["fetched"], summary["accepted"]) == (1, 1)
     assert wrong in names() and count("quarantine", "state = 'open'") == 0
     again = deliver([*licences.rows(2), licences.row(3, code=wrong)])
@@ -316,7 +316,7 @@ def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
     worse = deliver([licences.row(3, code=wrong, capital="-1", name="")])
     assert worse["quarantined"] == 1, "the release was for another version"
     with pytest.raises(FatalError) as refused:
-        pipeline.release([entry], actor="tester")
+        review.release([entry], actor="tester")
     assert refused.value.code == "quarantine-decided"
 
 
@@ -324,7 +324,7 @@ def test_releasing_one_of_two_conflicting_rows_settles_both(deliver) -> None:
     deliver([licences.row(1), licences.row(1, name="另一名称有限公司")])
     with database.engine().connect() as connection:
         entries = {quarantine.show(connection, row.id)["row"]: row.id for row in quarantine.listed(connection)}
-    pipeline.release([entries[3]], actor="tester")
+    review.release([entries[3]], actor="tester")
     assert names() == {licences.credit_code(1): "另一名称有限公司"}
     assert count("quarantine", "state = 'open'") == 0
 
@@ -333,7 +333,7 @@ def test_rejecting_a_row_closes_it(deliver) -> None:
     deliver([*licences.rows(2), licences.row(3, name="")])
     with database.engine().connect() as connection:
         entry = quarantine.listed(connection)[0].id
-    assert pipeline.reject([entry], actor="tester") == 1
+    assert review.reject([entry], actor="tester") == 1
     assert deliver([licences.row(3, name="")])["unchanged"] == 1
     assert count("quarantine", "state = 'open'") == 0 and count("decision", "kind = 'reject'") == 1
 

@@ -72,11 +72,11 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]yici batch approve js-amr-enterprises-20260101T030000-1a2b3c --note "yearly delivery"[/]
         """
-        from hub import pipeline
+        from hub import review
         from hub.cli import output
         from hub.cli import pipeline as run_command
 
-        summary = pipeline.approve(batch, actor=output.actor(), note=note)
+        summary = review.approve(batch, actor=output.actor(), note=note)
         if json:
             output.json(summary)
         else:

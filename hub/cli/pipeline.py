@@ -65,7 +65,9 @@ def show(summary: dict[str, Any]) -> None:
 
     names = ("fetched", "unchanged", "accepted", "quarantined", "rejected", "withdrawn")
     output.console().print(f"[bold]{summary['batch']}[/]  {summary['state']}")
-    output.table((*names, "seconds"), [[*(summary[name] for name in names), round(sum(summary["seconds"].values()), 1)]])
+    output.table(
+        (*names, "seconds"), [[*(summary[name] for name in names), round(sum(summary["seconds"].values()), 1)]]
+    )
     for kind in ("reasons", "flags"):
         if summary[kind]:
             codes: list[tuple[str, int]] = sorted(summary[kind].items(), key=operator.itemgetter(1), reverse=True)

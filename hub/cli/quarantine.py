@@ -64,11 +64,11 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]yici quarantine release 12 13 --note "confirmed by phone"[/]
         """
-        from hub import pipeline
+        from hub import review
         from hub.cli import output
         from hub.cli import pipeline as run_command
 
-        summaries = pipeline.release(entries, actor=output.actor(), note=note)
+        summaries = review.release(entries, actor=output.actor(), note=note)
         if json:
             output.json(summaries)
             return
@@ -78,10 +78,10 @@ def register(app: typer.Typer) -> None:
     @commands.command()
     def reject(entries: Entries, note: Note = "", json: Json = False) -> None:
         """Keep rows out until the source sends another version of them. 驳回。"""
-        from hub import pipeline
+        from hub import review
         from hub.cli import output
 
-        count = pipeline.reject(entries, actor=output.actor(), note=note)
+        count = review.reject(entries, actor=output.actor(), note=note)
         if json:
             output.json({"rejected": count})
         else:
