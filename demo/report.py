@@ -104,7 +104,7 @@ class Report:
     def addresses(self, api: str, airflow: str, credentials: str) -> None:
         """Where everything is, and how to stop it."""
         lines = [
-            (self.word("查询接口", "lookup API"), f"{api}/docs"),
+            (self.word("查询接口", "lookup API"), f"{api}/openapi.json"),
             ("Airflow", airflow),
             (self.word("用户名与密码", "user names and passwords"), credentials),
             (self.word("停止", "stop"), "make stop"),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> int:
     """The exit code: 0 when every run succeeded, 130 when interrupted."""
-    try:
-        from demo import course
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _nothing_to_stop)
+    from demo import course
 
-        return course.main()
-    except KeyboardInterrupt:
-        print("interrupted 已中断", file=sys.stderr)
-        return 130
+    return course.main()
+
+
+def _nothing_to_stop(number: int, frame: FrameType | None) -> None:
+    """Until the course begins, and sets its own answer to these signals, nothing has been started."""
+    print("interrupted 已中断", file=sys.stderr)
+    raise SystemExit(130)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
             "execution_api_server_url": f"http://127.0.0.1:{port}/execution/",
             "hostname_callable": "hub.orchestrator.loopback",
         },
-        "database": {"sql_alchemy_conn": url, "sql_alchemy_conn_async": url},
+        "database": {"sql_alchemy_conn": url},
         "api": {
             "host": "127.0.0.1",
             "port": port,
@@ -124,6 +124,8 @@ def environment(home: Home, port: int) -> dict[str, str]:
         "workers": {"min_heartbeat_interval": 1},
         "triggerer": {"capacity": 100},
     }
+    if make_url(url).drivername == "postgresql+psycopg":  # serves both ways; for others Airflow finds the second driver
+        settings["database"]["sql_alchemy_conn_async"] = url
     values = {f"AIRFLOW__{section.upper()}__{name.upper()}": str(value) for section, options in settings.items()
               for name, value in options.items()}  # fmt: skip
     if home.database_url is not None:  # an operator's own server: the operator's own settings win
@@ -165,18 +167,24 @@ def _derived(home: Home, purpose: str) -> str:
 
 
 def _create(url: sa.URL) -> None:
-    admin = sa.create_engine(url.set(drivername="postgresql+psycopg", database="postgres"),
-                             isolation_level="AUTOCOMMIT", hide_parameters=True)  # fmt: skip
+    """Make the database; one that answers already needs no right to make others."""
+    target = url.set(drivername="postgresql+psycopg")
     try:
-        with admin.connect() as connection:
-            if not connection.scalar(
-                sa.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": url.database}
-            ):
-                connection.execute(sa.text(f'CREATE DATABASE "{url.database}"'))
-    except sa.exc.OperationalError as error:
-        raise FatalError("airflow-database", name=url.database, host=url.host or "socket") from error
+        _execute(target, "SELECT 1")
+    except sa.exc.OperationalError:
+        try:
+            _execute(target.set(database="postgres"), f'CREATE DATABASE "{url.database}"')
+        except sa.exc.DBAPIError as error:
+            raise FatalError("airflow-database", name=url.database, host=url.host or "socket") from error
+
+
+def _execute(url: sa.URL, statement: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", hide_parameters=True)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text(statement))
     finally:
-        admin.dispose()
+        engine.dispose()
 
 
 def _revision(url: sa.URL) -> str | None:

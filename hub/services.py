@@ -30,9 +30,13 @@ from hub.home import Home
 
 MARKER = "YICI_SERVICE_HOME"
 HOST = "127.0.0.1"
-GRACE_SECONDS = 8.0
+GRACE_SECONDS = 6.0
 READY_SECONDS = 120.0
 PORTS_TRIED = 200
+
+
+class Interrupted(KeyboardInterrupt):
+    """A class of its own: Python ends with a signal instead of an exit code when a plain one passed through ``eval``."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def interruptible() -> Iterator[None]:
     all three; ``nohup`` keeps its meaning."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Interrupted
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -220,7 +224,8 @@ def stop_all(home: Home, grace: float = GRACE_SECONDS) -> int:
         ended += _end(found, grace)
     (home.path / "services.json").unlink(missing_ok=True)
     embedded.stop(home)
-    return ended
+    # What an interrupted first start leaves: `initdb` and the server it runs, which carry nothing of ours.
+    return ended + _end(_of_database(home), grace)
 
 
 def processes(home: Home) -> list[psutil.Process]:
@@ -243,6 +248,19 @@ def processes(home: Home) -> list[psutil.Process]:
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def _of_database(home: Home) -> list[psutil.Process]:
+    """Processes that work on the embedded database's folder."""
+    folder, found = str(embedded.data_folder(home)), []
+    for process in psutil.process_iter():
+        try:
+            named = [*process.cmdline(), process.environ().get("PGDATA", "")]
+            if process.name() in ("postgres", "initdb") and any(part.startswith(folder) for part in named):
+                found.append(process)
+        except (psutil.Error, OSError, IndexError):
+            continue
+    return [process for process in found if process.pid != os.getpid()]
 
 
 def _note(home: Home, services: Sequence[Running]) -> None:
