@@ -184,6 +184,10 @@ def _start(home: Home) -> None:
             _give(path, as_user)
     if not (folder / "PG_VERSION").exists():
         _initialise(home, as_user)
+    # No server runs here (the caller made sure, under the start lock): locks of one that was killed are stale, even
+    # while its process number is still taken by a zombie or by somebody else.
+    for lock in (folder / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
+        lock.unlink(missing_ok=True)
     log = home.path / "logs" / "postgres.log"
     settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
     command = [_binary("postgres"), "-D", str(folder), "-k", str(sockets), *settings]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from hub import embedded, services
@@ -33,6 +35,26 @@ def test_up_without_dags_says_so_and_leaves_nothing_running(tmp_path: Path) -> N
     assert done.stdout == ""
     home = Home(tmp_path / "home")
     assert services.processes(home) == [] and embedded._postmaster(home) is None
+
+
+@pytest.mark.e2e
+def test_up_on_the_operators_own_database(tmp_path: Path, postgres_url: str) -> None:
+    """Nothing embedded is started, and `down` leaves the operator's server alone."""
+    home, external = tmp_path / "home", {"YICI_DATABASE_URL": postgres_url.replace("+psycopg", "")}
+    try:
+        assert yici(home, "up", **external).returncode == 1, "no tables yet"
+        assert yici(home, "db", "upgrade", **external).returncode == 0
+        first = yici(home, "up", "--json", **external)
+        assert first.returncode == 0, first.stderr
+        assert set(json.loads(first.stdout)) == {"api", "airflow", "credentials_file"}
+        assert yici(home, "up", "--json", **external).stdout == first.stdout, "what runs is left alone"
+        assert not (home / "postgres").exists()
+    finally:
+        done = yici(home, "down", **external)
+    assert done.returncode == 0
+    assert services.processes(Home(home)) == []
+    with psycopg.connect(external["YICI_DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT count(*) FROM source").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("command", ["up", "down", "serve"])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -29,11 +34,14 @@ def connect(home: Home) -> psycopg.Connection:
 
 
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory):
-    here = Home(tmp_path_factory.mktemp("embedded"))
+def home() -> Iterator[Home]:
+    # Not below pytest's own folder: each session closes that to others, and as root the server runs as its own user.
+    folder = Path(tempfile.mkdtemp(prefix="yici-embedded-"))
+    here = Home(folder)
     yield here
     embedded.release(here)
     embedded.stop(here)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_data_survive_a_stop(home: Home) -> None:
@@ -65,6 +73,19 @@ def test_a_killed_user_leaves_a_server_that_the_next_one_stops(home: Home) -> No
         assert connection.execute("SELECT 1").fetchone() == (1,)
     embedded.release(home)
     assert embedded._postmaster(home) is None
+
+
+def test_a_server_that_was_killed_starts_again(home: Home) -> None:
+    with connect(home) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS value")
+    server = embedded._postmaster(home)
+    assert server
+    os.kill(server, signal.SIGKILL)  # its zombie is a child of this process and keeps the process number
+    while embedded._postmaster(home):
+        pass
+    embedded.release(home)
+    with connect(home) as connection:
+        assert connection.execute("SELECT value FROM kept").fetchone() == (7,)
 
 
 def test_no_password_no_entry(home: Home) -> None:
