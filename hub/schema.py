@@ -131,7 +131,9 @@ row_ledger = Table(
     Column("digest", Uuid, nullable=False, comment="of the latest version seen"),
     Column("contract", Text, nullable=False),
     Column("verdict", Text, nullable=False, comment="accepted, quarantined, rejected, withdrawn"),
-    Column("in_force", Boolean, nullable=False, server_default="true", comment="false: accepted, another version stands"),
+    Column(
+        "in_force", Boolean, nullable=False, server_default="true", comment="false: accepted, another version stands"
+    ),
     Column("updated_at", Timestamp, nullable=False, comment="at the source; the batch's as_of when a row says nothing"),
     Column("as_of", Timestamp, nullable=False, comment="latest as_of of a batch that held this version"),
     Column("batch", Text, nullable=False),

@@ -195,9 +195,7 @@ def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:
         )
 
 
-def diff(
-    connection: sa.Connection, source: Source, batch: str, contract: str, as_of: dt.datetime | None
-) -> Diff:
+def diff(connection: sa.Connection, source: Source, batch: str, contract: str, as_of: dt.datetime | None) -> Diff:
     """Give repeated and conflicting rows their fate, and find the chunks in which rows remain to be mapped.
 
     Conflicting repeats (one key, several versions) keep a ledger entry per version: their key becomes a hash of key

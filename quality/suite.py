@@ -17,11 +17,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from connectors.documents import Strict
+from connectors.documents import load as load_document
 from connectors.errors import FatalError
 from connectors.source import Source
 from mappings import engine
-from connectors.documents import Strict
-from connectors.documents import load as load_document
 from mappings.model import STATUSES, Material
 
 SUITES = Path(__file__).parent / "suites"
