@@ -16,7 +16,7 @@ from hub import embedded, services
 from hub.home import Home, write_secret
 from hub.services import Running
 
-PARAMETERS = synthesis.Parameters(people=2000, companies=800, seed=20260101)
+PARAMETERS = synthesis.Parameters(people=2000, companies=6000, seed=20260101)
 POLICE = "demo-police"
 POLICE_PORT = 8490
 PROVINCES = ("sh", "js", "zj", "ah")
