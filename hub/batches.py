@@ -15,7 +15,7 @@ from hub import schema
 CHINA = dt.timezone(dt.timedelta(hours=8))  # China Standard Time has had no summer time since 1991
 UNFINISHED = ("open", "gated", "approved")
 COUNTS = ("fetched", "unchanged", "accepted", "quarantined", "rejected")
-UNAPPROVABLE = {"batch-columns-missing", "batch-columns-unknown", "batch-rows-not-conserved"}
+UNAPPROVABLE = {"batch-header-missing", "batch-columns-missing", "batch-columns-unknown", "batch-rows-not-conserved"}
 
 
 def begin(connection: sa.Connection, source: Source, contract: str, run_id: str | None, kind: str = "run") -> sa.Row:
@@ -48,19 +48,15 @@ def begin(connection: sa.Connection, source: Source, contract: str, run_id: str 
         if again is not None and again.state == "merged":
             return again
     batch = again.id if again is not None else _new_id(source.name)
-    connection.execute(
-        sa.text(
-            "UPDATE batch SET state = 'superseded', finished_at = now() "
-            "WHERE source = :source AND id <> :batch AND state = ANY(:unfinished)"
-        ),
-        {"source": source.name, "batch": batch, "unfinished": list(UNFINISHED)},
-    )
-    connection.execute(
-        sa.text(
-            "DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state <> 'halted')"
-        ),
-        {"source": source.name},
-    )
+    if kind == "run":  # a release stands beside a run, it replaces none
+        connection.execute(
+            sa.text(
+                "UPDATE batch SET state = 'superseded', finished_at = now() "
+                "WHERE source = :source AND id <> :batch AND state = ANY(:unfinished)"
+            ),
+            {"source": source.name, "batch": batch, "unfinished": list(UNFINISHED)},
+        )
+        _unstage(connection, source.name, "state <> 'halted'")
     connection.execute(
         sa.text(
             """INSERT INTO batch (id, source, run_id, state, extent, contract, merges_seen, kind)
@@ -91,12 +87,15 @@ def supersede_halted(connection: sa.Connection, source: str) -> None:
     connection.execute(
         sa.text("UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted'"), bind
     )
-    connection.execute(
-        sa.text(
-            "DELETE FROM stage_row WHERE batch IN (SELECT id FROM batch WHERE source = :source AND state = 'superseded')"
-        ),
-        bind,
-    )
+    _unstage(connection, source, "state = 'superseded'")
+
+
+def _unstage(connection: sa.Connection, source: str, which: str) -> None:
+    for table in ("stage_row", "stage_file"):
+        connection.execute(
+            sa.text(f"DELETE FROM {table} WHERE batch IN (SELECT id FROM batch WHERE source = :source AND {which})"),
+            {"source": source},
+        )
 
 
 def without_workspace(connection: sa.Connection, source: str) -> list[str]:

@@ -25,7 +25,8 @@ class Writer:
     def write(self, table: pa.Table) -> None:
         if table.num_rows:
             buffer = io.BytesIO()
-            pa_csv.write_csv(table, buffer, _CSV)
+            # Combined: pyarrow 26 writes stray bytes when the first chunk of a table is empty.
+            pa_csv.write_csv(table.combine_chunks(), buffer, _CSV)
             self._copy.write(buffer.getbuffer())
             self.rows += table.num_rows
 

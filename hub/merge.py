@@ -52,12 +52,15 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
         return connection.execute(sa.text(statement), bind).rowcount
 
     merges = connection.scalar(sa.text("SELECT merges FROM source WHERE name = :source FOR UPDATE"), bind)
-    if merges != batch.merges_seen:
+    if batch.kind == "run" and merges != batch.merges_seen:
         raise RetriableError("batch-overtaken", batch=batch.id, source=batch.source)
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     _copy_outcomes(connection, batch.id)
-    run("ALTER TABLE incoming ADD COLUMN holding bytea, ADD COLUMN fate text")
+    run(
+        "ALTER TABLE incoming ADD COLUMN holding bytea, ADD COLUMN fate text, ADD COLUMN timed boolean, ADD COLUMN as_of timestamptz"
+    )
     run(_HOLDING_KEYS)
+    run(_SAME_VERSION)
     if batch.kind == "run":  # a person's release wins over age
         run(_OLDER)
         run(_COVERED)
@@ -69,7 +72,9 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-holding-' || :material, 0))"), bind)
     run(_TOUCHED)
     run(_AS_OF_OBSERVATIONS)
-    withdrawn = _withdraw(run) if batch.extent == "snapshot" else 0
+    # A line that could not be read may be any row: then absence proves nothing.
+    whole = not any(finding["code"] == "malformed" for finding in batch.findings)
+    withdrawn = _withdraw(run) if batch.extent == "snapshot" and batch.kind == "run" and whole else 0
     run(_OBSERVATIONS)
     tied = run(_IN_FORCE_NOTED)
     run(_AS_OF_LEDGER)
@@ -78,6 +83,7 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
     verdicts = {row.verdict: row.rows for row in connection.execute(counted)}
     run(_SOURCE)
     run("DELETE FROM stage_row WHERE batch = :batch")
+    run("DELETE FROM stage_file WHERE batch = :batch")
     run("DROP TABLE incoming, touched")
     return Merged(
         verdicts.get("accepted", 0),
@@ -137,11 +143,26 @@ CREATE TEMP TABLE incoming (
   valid_to date, region text, document jsonb
 ) ON COMMIT DROP
 """
+# A delivery is as of its own time; the rows of one that says nothing are older than all that does.
 _HOLDING_KEYS = """
-UPDATE incoming SET
-  updated_at = coalesce(updated_at, :as_of, 'epoch'),
+UPDATE incoming AS i SET
+  timed = i.updated_at IS NOT NULL,
+  updated_at = coalesce(i.updated_at, d.as_of, 'epoch'),
+  as_of = coalesce(d.as_of, i.updated_at, 'epoch'),
   holding = CASE WHEN verdict = 'accepted'
     THEN keyed_hash(:material || chr(31) || natural_key, :inner, :outer) END
+FROM (
+  SELECT files.file, coalesce(f.as_of, :as_of) AS as_of
+  FROM (SELECT DISTINCT file FROM incoming) AS files
+    LEFT JOIN stage_file AS f ON f.batch = :batch AND f.file IN (files.file, 0)
+) AS d
+WHERE d.file = i.file
+"""
+# The same version mapped again, under another contract or out of an older file, keeps the latest time it was seen.
+_SAME_VERSION = """
+UPDATE incoming AS i SET updated_at = l.updated_at FROM row_ledger AS l
+WHERE l.source = :source AND l.row_key = i.row_key AND l.digest = i.digest
+  AND NOT i.timed AND NOT l.timed AND l.updated_at > i.updated_at
 """
 _OLDER = """
 UPDATE incoming AS i SET fate = 'older' FROM row_ledger AS l
@@ -170,49 +191,56 @@ FROM incoming WHERE verdict IN ('quarantined', 'rejected') AND fate IS NULL
 ON CONFLICT (source, batch, file, "row") DO NOTHING
 """
 _LEDGER = """
-INSERT INTO row_ledger (source, row_key, digest, contract, verdict, updated_at, as_of, batch, file, "row")
-SELECT :source, row_key, digest, :contract, verdict, updated_at, coalesce(:as_of, updated_at), :batch, file, "row"
+INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row")
+SELECT :source, row_key, digest, :contract, verdict, timed, updated_at, as_of, :batch, file, "row"
 FROM incoming WHERE fate IS NULL ORDER BY row_key
 ON CONFLICT (source, row_key) DO UPDATE SET
   digest = excluded.digest, contract = excluded.contract, verdict = excluded.verdict,
-  in_force = true, updated_at = excluded.updated_at, as_of = greatest(row_ledger.as_of, excluded.as_of), batch = excluded.batch,
+  in_force = true, timed = excluded.timed, updated_at = excluded.updated_at, as_of = greatest(row_ledger.as_of, excluded.as_of), batch = excluded.batch,
   file = excluded.file, "row" = excluded."row"
 """
-# Rows that came again unchanged in a later batch are as new as that batch, where rows carry no time of their own.
-_AS_OF_LEDGER = """
-UPDATE row_ledger AS l SET
-  updated_at = CASE WHEN l.updated_at = l.as_of THEN :as_of ELSE l.updated_at END, as_of = :as_of
+# Rows that came again unchanged in a later delivery are as new as that, where they carry no time of their own.
+_AGAIN = """
 FROM stage_row AS s
-WHERE s.batch = :batch AND l.source = :source AND l.row_key = s.row_key AND l.digest = s.digest AND l.as_of < :as_of
+  JOIN stage_file AS f ON f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
+  JOIN row_ledger AS known ON known.source = :source AND known.row_key = s.row_key AND known.digest = s.digest
+    AND known.as_of < f.as_of
 """
-_AS_OF_OBSERVATIONS = """
-UPDATE observation AS o SET updated_at = :as_of
-FROM stage_row AS s JOIN row_ledger AS l ON l.source = :source AND l.row_key = s.row_key AND l.digest = s.digest
-WHERE s.batch = :batch AND l.as_of < :as_of AND l.updated_at = l.as_of
-  AND o.source = :source AND o.row_key = l.row_key AND o.digest = l.digest
+_AS_OF_LEDGER = f"""
+UPDATE row_ledger AS l SET as_of = f.as_of, updated_at = CASE WHEN l.timed THEN l.updated_at ELSE f.as_of END
+{_AGAIN}
+WHERE s.batch = :batch AND (s.fate IS NULL OR s.fate = 'conflicting')
+  AND l.source = known.source AND l.row_key = known.row_key
 """
-_TOUCHED = """
+_AS_OF_OBSERVATIONS = f"""
+UPDATE observation AS o SET updated_at = f.as_of
+{_AGAIN}
+WHERE s.batch = :batch AND s.fate IS NULL AND NOT known.timed
+  AND o.source = :source AND o.row_key = known.row_key AND o.digest = known.digest
+"""
+_TOUCHED = f"""
 CREATE TEMP TABLE touched ON COMMIT DROP AS
 SELECT holding FROM incoming WHERE verdict = 'accepted' AND (fate IS NULL OR fate = 'behind')
 UNION
 SELECT o.holding FROM incoming AS i JOIN observation AS o ON o.source = :source AND o.row_key = i.row_key
 WHERE i.verdict = 'accepted' AND (fate IS NULL OR fate = 'behind')
 UNION
-SELECT o.holding FROM stage_row AS s JOIN row_ledger AS l ON l.source = :source AND l.row_key = s.row_key
-  JOIN observation AS o ON o.source = :source AND o.row_key = l.row_key
-WHERE s.batch = :batch AND l.digest = s.digest AND l.as_of < :as_of
+SELECT o.holding {_AGAIN} JOIN observation AS o ON o.source = :source AND o.row_key = known.row_key
+WHERE s.batch = :batch AND s.fate IS NULL AND NOT known.timed
 """
 _TOUCHED_BY_ABSENCE = """
 INSERT INTO touched
 SELECT o.holding FROM observation AS o JOIN row_ledger AS l USING (source, row_key)
 WHERE o.source = :source AND l.as_of < :as_of
   AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = l.row_key)
+  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = l.row_key)
 EXCEPT SELECT holding FROM touched
 """
 _ABSENT = """
 UPDATE row_ledger AS l SET verdict = 'withdrawn', as_of = :as_of, updated_at = :as_of, batch = :batch
 WHERE l.source = :source AND l.verdict <> 'withdrawn' AND l.as_of < :as_of
   AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = l.row_key)
+  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = l.row_key)
 """
 _ABSENT_OBSERVATIONS = """
 DELETE FROM observation AS o USING row_ledger AS l
@@ -307,6 +335,7 @@ UPDATE source SET
   cursor = coalesce(b.cursor, source.cursor),
   contract = CASE WHEN b.cursor IS NULL THEN source.contract ELSE b.contract END,
   last_success_at = CASE WHEN b.kind = 'run' THEN clock_timestamp() ELSE source.last_success_at END,
-  as_of = greatest(source.as_of, b.as_of), merges = merges + 1
+  as_of = greatest(source.as_of, b.as_of),
+  merges = merges + CASE WHEN b.kind = 'run' THEN 1 ELSE 0 END
 FROM batch AS b WHERE b.id = :batch AND source.name = b.source
 """

@@ -42,7 +42,7 @@ def run(
 
     One run of a source at a time: RetriableError ``source-busy`` otherwise. BatchHalted when a gate stops it.
     """
-    with _alone(source):
+    with alone(source):
         fetched = fetch(source, input=input, as_of=as_of, progress=progress)
         for done, chunk in enumerate(fetched["chunks"]):
             progress("map and gate", done, len(fetched["chunks"]))
@@ -92,21 +92,23 @@ def fetch(
         with _timed(batch.id, "diff"), database.engine().begin() as connection:
             progress("read and compare", 0, len(fetched.files))
             files = _register(connection, source, fetched.files)
-            staged = staging.stage(connection, described, batch.id, files, landing)
+            staged = staging.stage(connection, described, batch.id, files, landing, stated)
             _check_columns(described, batch.id, staged)
-            diff = staging.diff(connection, described, batch.id, under, stated or staged.as_of)
+            diff = staging.diff(connection, described, batch.id, under)
             reasons = {"repeated": diff.repeated, "older": diff.older}
             batches.update(
                 connection,
                 batch.id,
                 fetched=staged.fetched,
                 unchanged=diff.unchanged,
-                as_of=stated or staged.as_of,
+                as_of=staged.as_of or stated,
                 cursor=fetched.cursor,
                 reasons={code: count for code, count in reasons.items() if count},
-                findings=[{"code": "conflicting", "severity": "info", "values": {"rows": diff.conflicting}}]
-                if diff.conflicting
-                else [],
+                findings=[
+                    {"code": code, "severity": "info", "values": {"rows": rows}}
+                    for code, rows in (("conflicting", diff.conflicting), ("malformed", staged.malformed))
+                    if rows
+                ],
             )
     return {"batch": batch.id, "chunks": diff.chunks}
 
@@ -122,7 +124,7 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
         batches.require(row, "open", "gated")
         # What a person releases is mapped again although the ledger knows it.
         known_under = row.contract if row.kind == "run" else ""
-        needed = staging.ordinals(connection, row.source, batch, chunk, known_under, row.as_of)
+        needed = staging.ordinals(connection, row.source, batch, chunk, known_under)
         released = connection.scalars(
             sa.text(
                 "SELECT digest::text FROM decision WHERE kind = 'release' AND source = :source AND digest IS NOT NULL"
@@ -225,7 +227,8 @@ def merge(batch: str) -> dict[str, Any]:
             flags=row.flags | ({"tied": merged.tied} if merged.tied else {}),
             finished_at=sa.func.clock_timestamp(),
         )
-        batches.supersede_halted(connection, row.source)
+        if row.kind == "run":
+            batches.supersede_halted(connection, row.source)
     return {"batch": batch, "holdings_changed": merged.holdings_changed}
 
 
@@ -334,7 +337,7 @@ def _judge(described: Source, counts: dict[str, int], usual: list[int], conflict
         *checks.conservation(counts),
         *checks.volume(described.volume, counts["fetched"], usual, described.extent),
         *checks.duplicates(described.duplicates, conflicting),
-        *checks.bad_share(counts["accepted"] + bad, bad, bounds.max_bad_share, bounds.min_rows),
+        *checks.bad_share(counts["fetched"], bad, bounds.max_bad_share, bounds.min_rows),
     ]
 
 
@@ -350,7 +353,7 @@ def _stated(as_of: str | None) -> dt.datetime | None:
 
 
 @contextmanager
-def _alone(source: str) -> Iterator[None]:
+def alone(source: str) -> Iterator[None]:
     """No other whole run of the source meanwhile: a session lock, which ends with the process at the latest."""
     key = {"name": source}
     with database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as guard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.json as pa_json
 import sqlalchemy as sa
@@ -51,13 +52,14 @@ def show(connection: sa.Connection, entry: int) -> dict[str, Any]:
     ).first()
     if row is None:
         raise UsageError("quarantine-unknown", entry=entry)
-    return dict(row._mapping) | {"raw": bytes(row.raw).decode(errors="replace")}
+    return {str(name): value for name, value in row._mapping.items()} | {"raw": bytes(row.raw).decode(errors="replace")}
 
 
 def by_source(connection: sa.Connection, entries: list[int]) -> dict[str, list[int]]:
     """Open entries grouped by source. UsageError for an unknown entry, FatalError for one that is decided already."""
     rows = connection.execute(
-        sa.text("SELECT id, source, state FROM quarantine WHERE id = ANY(:entries) ORDER BY id"), {"entries": entries}
+        sa.text("SELECT id, source, state FROM quarantine WHERE id = ANY(:entries) ORDER BY id"),
+        {"entries": entries},
     ).all()
     for entry in sorted(set(entries) - {row.id for row in rows}):
         raise UsageError("quarantine-unknown", entry=entry)
@@ -68,6 +70,19 @@ def by_source(connection: sa.Connection, entries: list[int]) -> dict[str, list[i
     for row in rows:
         groups.setdefault(row.source, []).append(row.id)
     return groups
+
+
+def one_version_each(connection: sa.Connection, entries: list[int]) -> None:
+    """UsageError ``release-conflicting`` when two entries are versions of one row: only one can be right."""
+    several = connection.execute(
+        sa.text(
+            """SELECT array_agg(id ORDER BY id) AS ids FROM quarantine WHERE id = ANY(:entries)
+            GROUP BY source, original_key HAVING count(*) > 1 ORDER BY 1 LIMIT 1"""
+        ),
+        {"entries": entries},
+    ).first()
+    if several:
+        raise UsageError("release-conflicting", entries=", ".join(map(str, several.ids)))
 
 
 def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
@@ -83,9 +98,11 @@ def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
         "_digest": pa.string(),
     }
     found = copying.out_of(connection, query, pa.schema(fields), {"entries": listing})
-    lines = io.BytesIO("\n".join(found["raw"].to_pylist()).encode())  # a person's choice of rows, not a batch
-    raw = pa_json.read_json(lines, parse_options=pa_json.ParseOptions(newlines_in_values=False))
-    raw = raw.cast(pa.schema([(name, pa.string()) for name in raw.column_names]))
+    lines = found["raw"].to_pylist()  # a person's choice of rows, not a batch
+    # Strings as they came: nothing may be read as a date or a number on the way.
+    columns = pa.schema([(name, pa.string()) for line in lines[:1] for name in orjson.loads(line)])
+    parsing = pa_json.ParseOptions(explicit_schema=columns, unexpected_field_behavior="error")
+    raw = pa_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=parsing)
     for name in ("_file", "_row", "_row_key", "_digest"):
         raw = raw.append_column(name, found[name])
     return raw

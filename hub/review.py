@@ -31,34 +31,39 @@ def approve(batch: str, *, actor: str, note: str = "") -> dict[str, Any]:
 def release(entries: list[int], *, actor: str, note: str = "") -> list[dict[str, Any]]:
     """Let quarantined rows pass on a person's word: each source's rows go through mapping and merge as a small batch.
 
-    A row that cannot be mapped at all (no usable identifier) cannot be released: FatalError ``release-unmappable``.
+    A row that cannot be mapped at all (no usable identifier) cannot be released: FatalError ``release-unmappable``. Two
+    versions of one row: UsageError ``release-conflicting``. A run of the source under way: RetriableError.
     """
-
-    summaries = []
     with database.engine().connect() as connection:
         groups = quarantine.by_source(connection, entries)
-    for source, ids in groups.items():
-        described = sources.load(source)
-        contract = pipeline.contract(described)
+        quarantine.one_version_each(connection, entries)
+    return [_release(source, ids, actor, note) for source, ids in groups.items()]
+
+
+def _release(source: str, ids: list[int], actor: str, note: str) -> dict[str, Any]:
+    described = sources.load(source)
+    with pipeline.alone(source):
         with database.engine().begin() as connection:
             rows = quarantine.raw_rows(connection, ids)
-            batch = batches.begin(connection, described, contract, None, kind="release")
+            batch = batches.begin(connection, described, pipeline.contract(described), None, kind="release")
             decisions.record_rows(connection, "release", source, ids, actor=actor, note=note)
             staging.restage(connection, batch.id, rows)
             batches.update(connection, batch.id, fetched=rows.num_rows, as_of=quarantine.as_of(connection, ids))
-        verdicts = pipeline.map_and_gate(batch.id, 0)
-        if verdicts.get("accepted", 0) != rows.num_rows:
+        try:
+            passed = pipeline.map_and_gate(batch.id, 0).get("accepted", 0)
+            if passed != rows.num_rows:
+                raise FatalError("release-unmappable", rows=rows.num_rows - passed, source=source)
+            with database.engine().begin() as connection:
+                batches.update(connection, batch.id, state="gated")
+            pipeline.merge(batch.id)
+        except BaseException:
             with database.engine().begin() as connection:
                 decisions.revoke_rows(connection, "release", source, ids)
                 batches.update(connection, batch.id, state="failed", finished_at=sa.func.now())
-            raise FatalError("release-unmappable", rows=rows.num_rows - verdicts.get("accepted", 0), source=source)
-        with database.engine().begin() as connection:
-            batches.update(connection, batch.id, state="gated")
-        pipeline.merge(batch.id)
+            raise
         with database.engine().begin() as connection:
             quarantine.decided(connection, ids, "released", actor)
-        summaries.append(pipeline.publish(batch.id))
-    return summaries
+        return pipeline.publish(batch.id)
 
 
 def reject(entries: list[int], *, actor: str, note: str = "") -> int:

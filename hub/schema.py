@@ -116,11 +116,26 @@ stage_row = Table(
     Column("chunk", Integer, nullable=False),
     Column("row_key", Uuid, nullable=False),
     Column("digest", Uuid, nullable=False),
+    Column("original_key", Uuid, comment="of a conflicting row, whose row_key is one per version"),
     Column("seen_at", Timestamp, comment="the row's as_of column, where readable"),
     Column("fate", Text, comment="null: compared with the ledger; repeated, older, conflicting"),
     Index(None, "batch", "chunk"),
     prefixes=["UNLOGGED"],
     comment="Rows of open batches between diff and merge; can be made again from the landing zone.",
+)
+
+stage_file = Table(
+    "stage_file",
+    metadata,
+    Column("batch", Text, primary_key=True),
+    Column(
+        "file", BigInteger, primary_key=True, comment="0: all files of the batch, where they are pages of one answer"
+    ),
+    Column("first_chunk", Integer, nullable=False),
+    Column("last_chunk", Integer, nullable=False),
+    Column("as_of", Timestamp),
+    prefixes=["UNLOGGED"],
+    comment="The as_of of each delivery in an open batch: two files fetched together count as if fetched one by one.",
 )
 
 row_ledger = Table(
@@ -134,8 +149,11 @@ row_ledger = Table(
     Column(
         "in_force", Boolean, nullable=False, server_default="true", comment="false: accepted, another version stands"
     ),
-    Column("updated_at", Timestamp, nullable=False, comment="at the source; the batch's as_of when a row says nothing"),
-    Column("as_of", Timestamp, nullable=False, comment="latest as_of of a batch that held this version"),
+    Column("timed", Boolean, nullable=False, comment="the row says itself when it was updated"),
+    Column(
+        "updated_at", Timestamp, nullable=False, comment="at the source; the delivery's as_of when a row says nothing"
+    ),
+    Column("as_of", Timestamp, nullable=False, comment="latest as_of of a delivery that held this version"),
     Column("batch", Text, nullable=False),
     Column("file", BigInteger, nullable=False),
     Column("row", BigInteger, nullable=False),

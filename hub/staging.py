@@ -26,6 +26,7 @@ from mappings import dates
 CHUNK_ROWS = 65_536
 MALFORMED = "malformed"  # prefix of row keys of lines that have no columns
 RUINED = r"^[0-9](\.[0-9]+)?E\+[0-9]+$"  # a number that a spreadsheet cut to its first digits tells no rows apart
+CHINA = dt.timezone(dt.timedelta(hours=8))
 FAR_FUTURE = dt.timedelta(days=1)
 
 
@@ -53,27 +54,50 @@ class Diff:
 
 
 def stage(
-    connection: sa.Connection, source: Source, batch: str, files: Iterable[tuple[int, LandedFile]], landing: Landing
+    connection: sa.Connection,
+    source: Source,
+    batch: str,
+    files: Iterable[tuple[int, LandedFile]],
+    landing: Landing,
+    stated: dt.datetime | None = None,
 ) -> Staged:
     """Read landed files into raw chunk files and ``stage_row``. Anything staged for ``batch`` before is replaced.
 
     ``files``: (id of ``landed_file``, landed file). Row order within and across files does not matter later.
+    ``stated``: the as_of of all of them, when a person says so. A file out of a drop folder is a delivery of its own;
+    the pages of one answer are one delivery.
     """
     workspace = Workspace(batch)
     workspace.clear()
-    connection.execute(sa.text("DELETE FROM stage_row WHERE batch = :batch"), {"batch": batch})
+    for table in ("stage_row", "stage_file"):
+        connection.execute(sa.text(f"DELETE FROM {table} WHERE batch = :batch"), {"batch": batch})
     staged = Staged()
+    deliveries = []
     with copying.into(connection, "stage_row", ("batch", "ordinal", "chunk", "row_key", "digest", "seen_at")) as copy:
         for file_id, landed in files:
+            first, latest = staged.chunks, None
             for block in blocks(source, landed, landing, block_rows=CHUNK_ROWS):
-                _add(source, batch, file_id, block, staged, workspace, copy)
+                latest = _later(latest, _add(source, batch, file_id, block, staged, workspace, copy))
+            deliveries.append({"file": file_id, "first": first, "last": staged.chunks - 1, "as_of": stated or latest})
+            staged.as_of = _later(staged.as_of, stated or latest)
+    if source.connector != "files" and deliveries:
+        deliveries = [{"file": 0, "first": 0, "last": staged.chunks, "as_of": staged.as_of}]
+    if deliveries:
+        connection.execute(
+            sa.text("INSERT INTO stage_file VALUES (:batch, :file, :first, :last, :as_of) ON CONFLICT DO NOTHING"),
+            [{"batch": batch, **delivery} for delivery in deliveries],
+        )
     connection.execute(sa.text("ANALYZE stage_row"))
     return staged
 
 
+def _later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | None:
+    return max(one, other) if one and other else one or other
+
+
 def _add(
     source: Source, batch: str, file_id: int, block: Block, staged: Staged, workspace: Workspace, copy: copying.Writer
-) -> None:
+) -> dt.datetime | None:
     found = tuple(name for name in block.table.column_names if name != "_row")
     if source.connector == "rest" and block.table.num_rows:
         staged.headers = {tuple(dict.fromkeys([*(name for names in staged.headers for name in names), *found]))}
@@ -101,8 +125,7 @@ def _add(
     staged.fetched += keyed.num_rows + bad.num_rows
     staged.malformed += bad.num_rows
     staged.chunks += 1
-    if latest is not None:
-        staged.as_of = max(latest, staged.as_of) if staged.as_of else latest
+    return latest
 
 
 def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.datetime | None]:
@@ -132,7 +155,7 @@ def _seen_at(source: Source, table: pa.Table) -> tuple[pa.Array, dt.datetime | N
     column = source.as_of.column
     if column is None or column not in table.column_names or not table.num_rows:
         constant = source.as_of.date
-        stamp = dt.datetime(constant.year, constant.month, constant.day, tzinfo=dt.UTC) if constant else None
+        stamp = dt.datetime(constant.year, constant.month, constant.day, tzinfo=CHINA) if constant else None
         return pa.nulls(table.num_rows, pa.timestamp("us", "UTC")), stamp if table.num_rows else None
     values = table[column].combine_chunks() if isinstance(table[column], pa.ChunkedArray) else table[column]
     stamps, _ = dates.timestamp(values)
@@ -159,9 +182,10 @@ def _malformed(table: pa.Table, first: int) -> pa.Table:
 
 
 def hash_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None) -> pa.ChunkedArray:
-    """MD5 (32 hex digits) of each row over string columns; null and empty differ, and so do column boundaries."""
+    """MD5 (32 hex digits) of each row over string columns; lengths go in, so that null and empty differ and no value can
+    pass for two."""
     table = pa.table({f"c{place}": column for place, column in enumerate(columns)})
-    parts = ", ".join(f"coalesce(c{place}, chr(1))" for place in range(len(columns)))
+    parts = ", ".join(f"coalesce(length(c{place}) || ':' || c{place}, '-')" for place in range(len(columns)))
     header = "\x1f".join(names or [])
     return _query(f"SELECT md5(concat_ws(chr(31), $header, {parts})) AS d FROM t", t=table, header=header)["d"]
 
@@ -195,16 +219,18 @@ def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:
         )
 
 
-def diff(connection: sa.Connection, source: Source, batch: str, contract: str, as_of: dt.datetime | None) -> Diff:
+def diff(connection: sa.Connection, source: Source, batch: str, contract: str) -> Diff:
     """Give repeated and conflicting rows their fate, and find the chunks in which rows remain to be mapped.
 
     Conflicting repeats (one key, several versions) keep a ledger entry per version: their key becomes a hash of key
     and digest, so that the same batch again finds them unchanged and no version hides another.
     """
-    bind = {"batch": batch, "source": source.name, "contract": contract, "as_of": as_of}
+    bind = {"batch": batch, "source": source.name, "contract": contract}
     connection.execute(sa.text(_REPEATS), bind)
     repeated = connection.execute(sa.text(_MARK_REPEATED), bind).rowcount
-    older = connection.execute(sa.text(_MARK_OLDER), bind).rowcount if source.duplicates == "latest" else 0
+    older = connection.execute(sa.text(_MARK_OF_OLDER_FILE), bind).rowcount
+    if source.duplicates == "latest":
+        older += connection.execute(sa.text(_MARK_OLDER), bind).rowcount
     conflicting = connection.execute(sa.text(_MARK_CONFLICTING), bind).rowcount if source.duplicates != "latest" else 0
     connection.execute(sa.text("DROP TABLE repeat_key"))
     found = copying.out_of(connection, _TO_MAP, pa.schema({"chunk": pa.int64(), "rows": pa.int64()}), bind)
@@ -213,11 +239,9 @@ def diff(connection: sa.Connection, source: Source, batch: str, contract: str, a
     return Diff(total - to_map, repeated, conflicting, older, sorted(found["chunk"].to_numpy().tolist()))
 
 
-def ordinals(
-    connection: sa.Connection, source: str, batch: str, chunk: int, contract: str, as_of: dt.datetime | None
-) -> pa.Table:
+def ordinals(connection: sa.Connection, source: str, batch: str, chunk: int, contract: str) -> pa.Table:
     """The rows of one chunk that need mapping: ``ordinal`` (sorted), ``row_key``, ``conflicting``."""
-    bind = {"batch": batch, "source": source, "contract": contract, "chunk": chunk, "as_of": as_of}
+    bind = {"batch": batch, "source": source, "contract": contract, "chunk": chunk}
     schema = pa.schema({"ordinal": pa.int64(), "row_key": pa.string(), "conflicting": pa.bool_()})
     return copying.out_of(connection, _ORDINALS, schema, bind)
 
@@ -226,13 +250,27 @@ _REPEATS = """
 CREATE TEMP TABLE repeat_key ON COMMIT DROP AS
 SELECT row_key FROM stage_row WHERE batch = :batch GROUP BY row_key HAVING count(*) > 1
 """
-_MARK_REPEATED = """
+_DELIVERED = """
+FROM stage_row AS s JOIN repeat_key USING (row_key)
+  JOIN stage_file AS f ON f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
+WHERE s.batch = :batch
+"""
+_MARK_REPEATED = f"""
 UPDATE stage_row SET fate = 'repeated'
 FROM (
-  SELECT ordinal AS place, row_number() OVER (PARTITION BY row_key, digest ORDER BY ordinal) AS turn
-  FROM stage_row JOIN repeat_key USING (row_key) WHERE batch = :batch
+  SELECT s.ordinal AS place,
+    row_number() OVER (PARTITION BY s.row_key, s.digest ORDER BY f.as_of DESC NULLS LAST, s.ordinal) AS turn
+  {_DELIVERED}
 ) AS ranked
 WHERE batch = :batch AND ordinal = place AND turn > 1
+"""
+_MARK_OF_OLDER_FILE = f"""
+UPDATE stage_row SET fate = 'older'
+FROM (
+  SELECT s.ordinal AS place, coalesce(f.as_of, 'epoch') < max(coalesce(f.as_of, 'epoch')) OVER (PARTITION BY s.row_key) AS old
+  {_DELIVERED} AND s.fate IS NULL
+) AS aged
+WHERE batch = :batch AND ordinal = place AND old
 """
 _MARK_OLDER = """
 UPDATE stage_row SET fate = 'older'
@@ -243,7 +281,7 @@ FROM (
 WHERE batch = :batch AND ordinal = place AND turn > 1
 """
 _MARK_CONFLICTING = """
-UPDATE stage_row SET fate = 'conflicting', row_key = md5(stage_row.row_key::text || digest::text)::uuid
+UPDATE stage_row SET fate = 'conflicting', original_key = stage_row.row_key, row_key = md5(stage_row.row_key::text || digest::text)::uuid
 FROM (
   SELECT row_key FROM stage_row JOIN repeat_key USING (row_key) WHERE batch = :batch AND fate IS NULL
   GROUP BY row_key HAVING count(*) > 1
@@ -253,7 +291,9 @@ WHERE batch = :batch AND stage_row.row_key = several.row_key AND fate IS NULL
 _UNKNOWN = """
 FROM stage_row AS s LEFT JOIN row_ledger AS l
   ON l.source = {source} AND l.row_key = s.row_key AND l.digest = s.digest AND l.contract = {contract}
-  AND (l.in_force OR l.verdict <> 'accepted' OR {as_of}::timestamptz IS NULL OR l.as_of >= {as_of})
+  AND (l.in_force OR l.timed OR l.verdict <> 'accepted' OR NOT EXISTS (
+    SELECT FROM stage_file AS f WHERE f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
+      AND f.as_of > l.as_of))
 WHERE s.batch = {batch} AND l.row_key IS NULL AND (s.fate IS NULL OR s.fate = 'conflicting')
 """
 _TO_MAP = f"SELECT s.chunk, count(*) AS rows {_UNKNOWN} GROUP BY s.chunk ORDER BY s.chunk"

@@ -25,9 +25,15 @@ class Finding:
 
 
 def columns(expected: Sequence[str], seen: Sequence[str]) -> list[Finding]:
-    """Drift of the raw columns: what is missing and what is new, with a hint where a column looks renamed."""
+    """Drift of the raw columns: what is missing and what is new, with a hint where a column looks renamed.
+
+    Where hardly any column is known the header is missing, and what stands in its place is somebody's record: then no
+    name found is repeated.
+    """
     missing = [name for name in expected if name not in seen]
     unknown = [name for name in seen if name not in expected and not name.startswith("_")]
+    if len(missing) > len(expected) / 2:
+        return [Finding("batch-header-missing", "halt", {"columns": ", ".join(missing), "found": len(unknown)})]
     findings = []
     if missing:
         hint = ", ".join(f"{old} → {new}" for old, new in _renamed(missing, unknown, expected, seen)) or "-"

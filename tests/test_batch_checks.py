@@ -39,6 +39,11 @@ def test_missing_and_unknown_columns_halt_with_a_hint_of_the_rename() -> None:
     assert "电话" in str(unknown.values["columns"])
 
 
+def test_a_file_without_its_header_is_told_without_repeating_its_first_record() -> None:
+    (finding,) = batch.columns(["xm", "gmsfhm", "zt"], ["某人", "11010519491231002X", "zt"])
+    assert finding.code == "batch-header-missing" and "11010519491231002X" not in str(finding)
+
+
 def test_a_column_of_another_name_in_the_same_place_is_taken_for_a_rename() -> None:
     (missing, _) = batch.columns(["id", "name"], ["id", "xm"])
     assert missing.values["renamed"] == "name → xm"

@@ -25,7 +25,7 @@ def _deliver(tmp_path: Path, source: str, records: list[dict[str, str]], name: s
 
 
 @pytest.mark.parametrize("first", ["strong", "weak"])
-def test_the_source_with_more_authority_wins_whatever_came_first(tmp_path: Path, variant, first: str) -> None:  # noqa: F811
+def test_the_source_with_more_authority_wins_whatever_came_first(tmp_path: Path, variant, first: str) -> None:
     weak = variant("xx-weak", authority="10")
     deliveries = {
         "strong": (SH, [licences.row(1, name="权威名称有限公司")]),
@@ -39,7 +39,7 @@ def test_the_source_with_more_authority_wins_whatever_came_first(tmp_path: Path,
     assert count("holding", "observations = 2 AND conflicting") == 1
 
 
-def test_sources_that_agree_do_not_conflict(tmp_path: Path, variant) -> None:  # noqa: F811
+def test_sources_that_agree_do_not_conflict(tmp_path: Path, variant) -> None:
     weak = variant("xx-weak", authority="10")
     for source in (SH, weak):
         _deliver(tmp_path, source, licences.rows(3), source)
@@ -47,7 +47,7 @@ def test_sources_that_agree_do_not_conflict(tmp_path: Path, variant) -> None:  #
     assert count("feed") == 3, "a second voice for the same certificate is no change"
 
 
-def test_merges_of_several_sources_at_once_lose_nothing(tmp_path: Path, variant) -> None:  # noqa: F811
+def test_merges_of_several_sources_at_once_lose_nothing(tmp_path: Path, variant) -> None:
     other = variant("xx-other", authority="50")
     size = 300
     deliveries = [(SH, licences.rows(size)), (other, licences.rows(size, start=size // 2)),

@@ -365,7 +365,7 @@ def test_a_batch_that_another_overtook_is_not_merged(tmp_path: Path, deliver) ->
 
 
 def test_one_run_of_a_source_at_a_time(deliver) -> None:
-    with pipeline._alone(SH), pytest.raises(RetriableError) as refused:
+    with pipeline.alone(SH), pytest.raises(RetriableError) as refused:
         deliver(licences.rows(2))
     assert refused.value.code == "source-busy"
 
@@ -379,6 +379,36 @@ def test_a_changed_contract_maps_unchanged_rows_again(deliver, variant) -> None:
     summary = deliver(records, source=name)
     assert (summary["accepted"], summary["quarantined"], summary["unchanged"]) == (3, 1, 0)
     assert count("quarantine", "state = 'open'") == 1 and count("feed") == 3
+
+
+def test_an_old_file_under_a_new_contract_does_not_make_its_rows_older(deliver, variant) -> None:
+    name = variant("xx-changing")
+    kept = licences.row(1, capital="1(万元人民币)", date="2019-01-01")
+    old = [kept, licences.row(2, date="2019-04-01")]
+    deliver(old, source=name)
+    deliver([kept, licences.row(3, date="2020-01-01")], source=name)
+    checks = sources.load(name).checks_path
+    checks.write_text(checks.read_text(encoding="utf-8") + "\n# another contract\n", encoding="utf-8")
+    deliver(old, source=name)
+    between = licences.row(1, capital="9(万元人民币)", date="2019-06-01")
+    assert deliver([between], source=name)["reasons"] == {"older": 1}
+
+
+def test_a_snapshot_with_unreadable_lines_withdraws_nothing(deliver, variant, tmp_path: Path) -> None:
+    name = variant("xx-snapshot", extent="snapshot")
+    deliver(licences.rows(10), source=name)
+    path = tmp_path / "torn.csv"
+    lines = licences.text([*licences.rows(8), licences.row(30, date="2019-08-08")]).splitlines()
+    path.write_text("\n".join([*lines[:3], "半行", *lines[3:]]) + "\n", encoding="utf-8")
+    assert pipeline.run(name, input=path)["withdrawn"] == 0 and len(names()) == 11
+
+
+def test_a_snapshot_with_a_conflict_does_not_withdraw_the_row(deliver, variant) -> None:
+    name = variant("xx-snapshot", extent="snapshot")
+    deliver(licences.rows(10), source=name)
+    newer = [*licences.rows(10), licences.row(1, name="另一名称有限公司"), licences.row(30, date="2019-08-08")]
+    assert deliver(newer, source=name)["withdrawn"] == 0
+    assert licences.credit_code(1) in names()
 
 
 def test_working_files_and_staged_rows_are_gone_after_a_run(deliver) -> None:

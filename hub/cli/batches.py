@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+State = Literal["open", "gated", "halted", "approved", "merged", "failed", "superseded"]
 Batch = Annotated[str, typer.Argument(metavar="BATCH", help="A batch id, see `yici batch list`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
@@ -17,9 +18,7 @@ def register(app: typer.Typer) -> None:
     @commands.command("list")
     def list_(
         source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-        state: Annotated[
-            str | None, typer.Option(help="open, gated, halted, approved, merged, failed, superseded")
-        ] = None,
+        state: Annotated[State | None, typer.Option(help="Only batches in this state.")] = None,
         limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
         json: Json = False,
     ) -> None:

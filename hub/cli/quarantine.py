@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+State = Literal["open", "released", "rejected", "superseded", "all"]
 Entries = Annotated[list[int], typer.Argument(metavar="ENTRY…", help="Entry numbers, see `yici quarantine list`.")]
 Note = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
         source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
         batch: Annotated[str | None, typer.Option(help="Only rows of this batch.")] = None,
         reason: Annotated[str | None, typer.Option(help="Only rows with this reason.")] = None,
-        state: Annotated[str, typer.Option(help="open, released, rejected, superseded, all")] = "open",
+        state: Annotated[State, typer.Option(help="Only entries in this state.")] = "open",
         limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
         json: Json = False,
     ) -> None:
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
         with database.engine().connect() as connection:
             rows = quarantine.listed(connection, source=source, batch=batch, state=wanted, reason=reason, limit=limit)
         if json:
-            output.json([dict(row._mapping) for row in rows])
+            output.json([{str(name): value for name, value in row._mapping.items()} for row in rows])
             return
         output.table(
             ("entry", "source", "verdict", "state", "file", "row", "reasons"),
