@@ -129,10 +129,11 @@ def _parsed(text: TextBlock, columns: Sequence[str], form: Form, first_row: int,
     raw = text.raw.split(b"\n") if ((reasons != "") & ~blank).any() else []
     odd = np.flatnonzero((reasons == "quote") & ~blank)
     if len(odd):
-        readable, rows = _one_by_one(whole, starts[odd], ends[odd], columns, form.delimiter)
+        places_read, rows = _one_by_one(whole, starts[odd], ends[odd], columns, form.delimiter)
+        readable = np.array(places_read, dtype=np.int64)
         # After a line whose quote stayed open comes the rest of its value: that is no row, however well it reads.
         torn = np.isin(odd[readable] - 1, np.setdiff1d(odd, odd[readable]))
-        readable, rows = np.array(readable, dtype=np.int64)[~torn], rows.filter(pa.array(~torn))
+        readable, rows = readable[~torn], rows.filter(pa.array(~torn))
         reasons[odd[readable]] = ""
         numbers.append(odd[readable])
         tables.append(rows)

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
+from connectors.landing import Landing
 from connectors.source import Source
-from hub import schema
+from hub import home, schema
 
 CHINA = dt.timezone(dt.timedelta(hours=8))  # China Standard Time has had no summer time since 1991
 UNFINISHED = ("open", "gated", "approved")
@@ -189,15 +190,10 @@ def approvable(batch: sa.Row) -> bool:
     return not any(finding["code"] in UNAPPROVABLE for finding in batch.findings)
 
 
-def files(connection: sa.Connection, batch: str) -> list[sa.Row]:
-    """Landed files behind a batch's rows in the ledger and in quarantine."""
-    return list(
-        connection.execute(
-            sa.text(
-                """SELECT DISTINCT f.name, f.digest, f.size FROM landed_file AS f WHERE f.id IN (
-                  SELECT file FROM row_ledger WHERE batch = :batch UNION SELECT file FROM quarantine WHERE batch = :batch)
-                ORDER BY f.name"""
-            ),
-            {"batch": batch},
-        )
-    )
+def files(batch: sa.Row) -> list[dict[str, Any]]:
+    """The files that were landed for a batch, from its manifest; none when it ended before anything was landed."""
+    try:
+        manifest = Landing(home.current().landing_url).read_manifest(batch.source, batch.id)
+    except FatalError:
+        return []
+    return [{"name": landed.name, "sha256": landed.digest, "size": landed.size} for landed in manifest.files]

@@ -240,3 +240,10 @@ def test_memory_is_bounded() -> None:
         peak = max(peak, pa.total_allocated_bytes() - base)
     assert rows == 60_000_000 // len(line)
     assert peak < 40_000_000
+
+
+def test_the_rest_of_a_torn_value_is_no_row() -> None:
+    text = 'name,code\n"上海\n某某公司",123\n某5"管件公司,456\n'
+    found = list(blocks(lambda: io.BytesIO(text.encode()), "torn.csv", Form()))
+    assert [row for block in found for row in block.table["name"].to_pylist()] == ['某5"管件公司']
+    assert [row for block in found for row in block.malformed["_row"].to_pylist()] == [2, 3]

@@ -60,7 +60,9 @@ def test_versions_with_their_own_time_do_not_grow_younger_by_being_read_again(tm
 
 
 def test_two_versions_of_one_row_are_not_released_together(tmp_path: Path) -> None:
-    pipeline.run(SH, input=licences.write(tmp_path / "a.csv", [licences.row(1), licences.row(1, name="另一名称有限公司")]))
+    pipeline.run(
+        SH, input=licences.write(tmp_path / "a.csv", [licences.row(1), licences.row(1, name="另一名称有限公司")])
+    )
     with pytest.raises(UsageError) as refused:
         review.release(entries(), actor="tester")
     assert refused.value.code == "release-conflicting"

@@ -17,6 +17,8 @@ from connectors.errors import YiciError
 TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "clients", "services", "database",
           "synth", "bench")  # fmt: skip
 
+INTERRUPTED = 130  # typer's exit code on Ctrl-C
+
 app = typer.Typer(
     name="yici",
     help="Yici 一次: pull records once, ask applicants never twice. 数据只取一次，材料不再重复提交。",
@@ -39,9 +41,10 @@ def main() -> None:
     except YiciError as error:
         report(error)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as done:
+        if done.code == INTERRUPTED:
+            print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

@@ -45,11 +45,8 @@ def register(app: typer.Typer) -> None:
         from hub.cli import pipeline as run_command
 
         with database.engine().connect() as connection:
-            summary = batches.summary(batches.get(connection, batch))
-            files = [
-                {"name": file.name, "sha256": file.digest, "size": file.size}
-                for file in batches.files(connection, batch)
-            ]
+            row = batches.get(connection, batch)
+        summary, files = batches.summary(row), batches.files(row)
         if json:
             output.json({**summary, "files": files})
             return
