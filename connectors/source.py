@@ -245,11 +245,23 @@ def load(name: str, root: Path | None = None) -> Source:
 
 def all_sources(root: Path | None = None) -> list[Source]:
     """Every source, by name. FatalError when one is invalid or a name occurs in two roots."""
+    sources, broken = readable(root)
+    if broken:
+        raise broken[0]
+    return sources
+
+
+def readable(root: Path | None = None) -> tuple[list[Source], list[FatalError]]:
+    """Every source that can be read, by name, and why others cannot: one broken folder hides no other."""
     seen: dict[str, Path] = {}
-    sources = []
+    sources: list[Source] = []
+    broken: list[FatalError] = []
     for folder in _folders(root):
-        if other := seen.get(folder.name):
-            raise FatalError("source-twice", source=folder.name, folders=f"{other}, {folder}")
-        seen[folder.name] = folder
-        sources.append(read(folder))
-    return sorted(sources, key=lambda source: source.name)
+        try:
+            if other := seen.get(folder.name):
+                raise FatalError("source-twice", source=folder.name, folders=f"{other}, {folder}")
+            seen[folder.name] = folder
+            sources.append(read(folder))
+        except FatalError as error:
+            broken.append(error)
+    return sorted(sources, key=lambda source: source.name), broken

@@ -175,7 +175,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
-        findings = _judge(described, counts, usual, conflicting)
+        findings = _judge(described, counts, flags, usual, conflicting)
         failed = [finding for finding in findings if finding.severity == "halt"]
         with database.engine().begin() as connection:
             batches.update(
@@ -326,7 +326,9 @@ def _check_columns(described: Source, batch: str, staged: Any) -> None:
                 raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
 
 
-def _judge(described: Source, counts: dict[str, int], usual: list[int], conflicting: int) -> list[Any]:
+def _judge(
+    described: Source, counts: dict[str, int], flags: Counter[str], usual: list[int], conflicting: int
+) -> list[Any]:
     """Findings of all checks of the batch as a whole."""
     from quality import batch as checks
     from quality import suite
@@ -338,6 +340,7 @@ def _judge(described: Source, counts: dict[str, int], usual: list[int], conflict
         *checks.volume(described.volume, counts["fetched"], usual, described.extent),
         *checks.duplicates(described.duplicates, conflicting),
         *checks.bad_share(counts["fetched"], bad, bounds.max_bad_share, bounds.min_rows),
+        *checks.flag_shares(counts["accepted"] + bad, flags, bounds.max_flag_share, bounds.min_rows),
     ]
 
 

@@ -45,7 +45,9 @@ def show(connection: sa.Connection, entry: int) -> dict[str, Any]:
     row = connection.execute(
         sa.text(
             """SELECT q.id, q.source, q.batch, q.verdict, q.state, q.reasons, q.raw, f.name AS file, f.digest AS file_digest,
-              q."row", q.created_at, q.decided_at, q.decided_by
+              q."row", q.created_at, q.decided_at, q.decided_by,
+              (SELECT d.note FROM decision AS d WHERE d.source = q.source AND d.row_key = q.original_key
+                AND d.digest = q.digest ORDER BY d.id DESC LIMIT 1) AS note
             FROM quarantine AS q JOIN landed_file AS f ON f.id = q.file WHERE q.id = :entry"""
         ),
         {"entry": entry},

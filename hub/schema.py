@@ -1,4 +1,4 @@
-"""Tables of the store. ``hub/migrations`` brings a database to this state.
+"""Tables of the store. ``hub/migrations`` brings a database to this state; a change here needs a migration beside it.
 
 Row digests and row keys are MD5 values kept as ``uuid`` (16 bytes): they tell rows apart, they protect nothing.
 Identifiers are looked up by keyed hash (:mod:`hub.home`); the values themselves stand only in ``document.holders``.
@@ -312,12 +312,4 @@ answer = Table(
     Column("body", JSONB, nullable=False, comment="the answer as given"),
     Column("trace", JSONB, nullable=False, comment="rule by rule why; holding keys, no identifiers"),
     Index(None, "asked_at"),
-)
-
-FUNCTIONS = (
-    """
-CREATE OR REPLACE FUNCTION keyed_hash(value text, inner_key bytea, outer_key bytea) RETURNS bytea
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN substr(sha256(outer_key || sha256(inner_key || convert_to(value, 'UTF8'))), 1, 16)
-""",
 )

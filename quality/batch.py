@@ -106,3 +106,14 @@ def bad_share(mapped: int, bad: int, max_share: float = 0.5, min_rows: int = 20)
         return []
     values: dict[str, object] = {"bad": bad, "mapped": mapped, "percent": round(100 * bad / mapped)}
     return [Finding("batch-mass-failure", "halt", values)]
+
+
+def flag_shares(
+    mapped: int, flags: Mapping[str, int], max_share: Mapping[str, float], min_rows: int = 20
+) -> list[Finding]:
+    """A flag that is fine on some rows and alarming on most, such as another province in a province's own register."""
+    return [
+        Finding("batch-flag-share", "halt", {"flag": flag, "rows": flags[flag], "mapped": mapped})
+        for flag, share in sorted(max_share.items())
+        if mapped >= min_rows and flags.get(flag, 0) > share * mapped
+    ]

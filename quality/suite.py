@@ -97,9 +97,11 @@ class Check(Strict):
 
 
 class BatchChecks(Strict):
-    """Bounds of the whole batch. ``max_bad_share``: how much of what was mapped may be quarantined or rejected."""
+    """Bounds of the whole batch. ``max_bad_share``: how much of it may be quarantined or rejected; ``max_flag_share``: on how
+    much of what was mapped a flag may stand, by flag."""
 
     max_bad_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    max_flag_share: dict[Reason, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     min_rows: Annotated[int, Field(ge=1)] = 20
 
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from connectors.errors import FatalError
 from hub import database, home, schema
 
 
 def test_migrations_end_at_the_declared_tables(store: sa.Engine) -> None:
+    """A change of hub/schema.py without a migration fails here."""
     assert set(schema.metadata.tables) <= set(sa.inspect(store).get_table_names())
+    with store.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
+        assert compare_metadata(context, schema.metadata) == []
+        unlogged = set(
+            connection.scalars(sa.text("SELECT relname FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'"))
+        )
+    assert unlogged == {table.name for table in schema.metadata.sorted_tables if "UNLOGGED" in table._prefixes}
 
 
 def test_upgrading_twice_changes_nothing(store: sa.Engine) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from connectors.errors import RetriableError, UsageError
+from connectors.errors import BatchHalted, RetriableError, UsageError
 from hub import database, pipeline, quarantine, review
 from hub.cli import app
 from tests import licences
+from tests.conftest import ROOT
 from tests.test_pipeline import SH, count, names
 
 RESIDENT = {
@@ -116,6 +119,7 @@ def test_the_commands(tmp_path: Path) -> None:
     first, second = sorted(entry["id"] for entry in yici("quarantine", "list", "--source", SH))
     assert yici("quarantine", "show", str(first))["row"] == 5
     assert yici("quarantine", "release", str(first), "--note", "seen")[0]["accepted"] == 1
+    assert yici("quarantine", "show", str(first))["note"] == "seen"
     assert yici("quarantine", "reject", str(second)) == {"rejected": 1}
     assert yici("quarantine", "list") == []
     assert [entry["state"] for entry in yici("quarantine", "list", "--state", "all")] == ["rejected", "released"]
@@ -123,3 +127,21 @@ def test_the_commands(tmp_path: Path) -> None:
     assert {item["batch"] for item in yici("batch", "list")} > {batch}
     yici("quarantine", "list", "--state", "bogus", code=2)
     yici("batch", "list", "--state", "bogus", code=2)
+
+
+def test_a_file_of_another_province_halts(tmp_path: Path) -> None:
+    path = licences.write(tmp_path / "a.csv", [licences.row(number, province="江苏") for number in range(30)])
+    with pytest.raises(BatchHalted) as halted:
+        pipeline.run(SH, input=path)
+    assert halted.value.code == "batch-flag-share" and count("holding") == 0
+    mixed = [*licences.rows(30), licences.row(40, province="江苏")]
+    assert pipeline.run(SH, input=licences.write(tmp_path / "b.csv", mixed))["accepted"] == 31
+
+
+def test_an_error_is_the_one_json_value(tmp_path: Path) -> None:
+    path = tmp_path / "page.csv"
+    path.write_text("<html></html>", encoding="utf-8")
+    command = [sys.executable, "-m", "hub", "run", SH, "--input", str(path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1 and json.loads(done.stdout)["error"]["code"] == "file-is-html"
+    assert "web page" in done.stderr

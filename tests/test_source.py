@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,12 @@ def test_import_is_light() -> None:
     code = f"import sys, connectors.source as s; s.all_sources(); print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_broken_folder_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "source.yml").write_text("name: x\n", encoding="utf-8")
+    shutil.copytree(source.PACKAGED / "sh-amr-enterprises", tmp_path / "sh-amr-enterprises")
+    sources, broken = source.readable(tmp_path)
+    assert [one.name for one in sources] == ["sh-amr-enterprises"]
+    assert [error.code for error in broken] == ["source-invalid"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import sys
 
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def report(error: YiciError) -> None:
-    """Print what went wrong and what to do next to standard error."""
+    """Print what went wrong and what to do next to standard error; with ``--json`` also as the one value of stdout."""
     from rich.console import Console
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -59,3 +60,12 @@ def report(error: YiciError) -> None:
     console.print(error.message(), markup=False)
     if advice := error.advice():
         console.print(f"  → {advice}", markup=False)
+    if "--json" in sys.argv[1:]:
+        named = {name: str(error.values[name]) for name in ("source", "batch") if name in error.values}
+        described = {
+            "code": error.code,
+            "message": error.message(),
+            "advice": error.advice(),
+            "exit_code": error.exit_code,
+        }
+        print(json.dumps({"error": described | named}, ensure_ascii=False))

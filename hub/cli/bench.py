@@ -13,12 +13,14 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 
 def register(app: typer.Typer) -> None:
-    commands = typer.Typer(help="Measurements, side by side with alternatives. 基准测试。", no_args_is_help=True)
+    commands = typer.Typer(help="Measurements, side by side with alternatives. 基准测试。", invoke_without_command=True)
     app.add_typer(commands, name="bench")
 
-    @commands.callback()
-    def about() -> None:
-        """Measurements, side by side with alternatives. 基准测试。"""
+    @commands.callback(invoke_without_command=True)
+    def all_(context: typer.Context) -> None:
+        """Measurements, side by side with alternatives; without a name, all of them. 基准测试。"""
+        if context.invoked_subcommand is None:
+            identifiers(rows=1_000_000, json=False)
 
     @commands.command("id")
     def identifiers(

@@ -42,12 +42,14 @@ def register(app: typer.Typer) -> None:
 
 def sources(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array. 输出 JSON。")] = False) -> None:
     from connectors.messages import language
-    from connectors.source import all_sources
+    from connectors.source import readable
 
-    found = all_sources()
+    found, broken = readable()
+    for error in broken:  # one folder that cannot be read hides no other
+        typer.echo(f"✗ {error}", err=True)
     if as_json:
         _print_json([_entry(source) for source in found])
-        return
+        raise typer.Exit(bool(broken))
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -71,6 +73,7 @@ def sources(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON
         )
     # redirected output must keep whole names, however narrow a terminal rich assumes
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    raise typer.Exit(bool(broken))
 
 
 def check(
