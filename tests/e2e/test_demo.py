@@ -191,7 +191,7 @@ def test_no_identifier_reaches_logs_or_airflow(demo: Demo) -> None:
 
 def test_a_halted_batch_shows_as_such_and_is_not_repeated(demo: Demo, tmp_path: Path) -> None:
     source = "sh-amr-enterprises"
-    demo.run("hub", "synth", "--people", "50", "--companies", "20000", "--seed", "5", "--out", str(tmp_path / "many"))
+    demo.run("hub", "synth", "--people", "50", "--companies", "80000", "--seed", "5", "--out", str(tmp_path / "many"))
     drop, brought = demo.home.path / "demo" / "amr" / "sh", []
     earlier = time.time() - 60
     for file in (tmp_path / "many" / "amr" / "sh").glob("*.csv"):
