@@ -16,10 +16,12 @@ class Block:
     """``table``: string columns as found, plus ``_row``. ``malformed``: ``_row``, ``raw`` bytes, ``reason``.
 
     Reasons: ``column-count``, ``quote``, ``undecodable``, ``nul-character``, ``carriage-return``, ``not-an-object``.
+    ``open_end``: the file ends without a line end after a row that reads well; its last value may have been cut.
     """
 
     table: pa.Table
     malformed: pa.Table
+    open_end: bool = False
 
 
 def table_schema(columns: Sequence[str]) -> pa.Schema:
@@ -41,8 +43,8 @@ def regrouped(blocks: Iterable[Block], block_rows: int) -> Iterator[Block]:
             whole = _joined(held)
             yield Block(whole.table.slice(0, block_rows), whole.malformed)
             yielded = True
-            held = [Block(whole.table.slice(block_rows), MALFORMED.empty_table())]
-    if held and (not yielded or any(part.table.num_rows or part.malformed.num_rows for part in held)):
+            held = [Block(whole.table.slice(block_rows), MALFORMED.empty_table(), whole.open_end)]
+    if held and (not yielded or any(part.table.num_rows or part.malformed.num_rows or part.open_end for part in held)):
         yield _joined(held)
 
 
@@ -50,4 +52,5 @@ def _joined(parts: Sequence[Block]) -> Block:
     return Block(
         pa.concat_tables([part.table for part in parts]).combine_chunks(),
         pa.concat_tables([part.malformed for part in parts]).combine_chunks(),
+        any(part.open_end for part in parts),
     )

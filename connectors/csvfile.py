@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def _lines(opener: Opener, name: str, form: Form, encoding: Encoding) -> Iterato
         if not text.raw.endswith(b"\n") and pc.max(block.malformed[ROW]).as_py() == last:
             raise FatalError("file-truncated", file=name, row=last)
         row += count
-        yield block
+        yield block if text.raw.endswith(b"\n") else replace(block, open_end=block.table.num_rows > 0)
     if columns is None:
         raise FatalError("file-empty", file=name)
 

@@ -24,6 +24,8 @@ from connectors.source import Source
 from hub import batches, database, home
 from hub.workspace import Workspace
 
+OPEN_END = "file-without-last-line-end"
+
 
 class Progress(Protocol):
     """Told of each stage: ``done`` of ``total`` parts (total 0: not known)."""
@@ -104,6 +106,7 @@ def fetch(
                 as_of=staged.as_of or stated,
                 cursor=fetched.cursor,
                 reasons={code: count for code, count in reasons.items() if count},
+                flags={OPEN_END: staged.open_ends} if staged.open_ends else {},
                 findings=[
                     {"code": code, "severity": "info", "values": {"rows": rows}}
                     for code, rows in (("conflicting", diff.conflicting), ("malformed", staged.malformed))
@@ -166,7 +169,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         reasons: Counter[str] = Counter(
             {code: row.reasons[code] for code in ("repeated", "older") if code in row.reasons}
         )
-        flags: Counter[str] = Counter()
+        flags: Counter[str] = Counter({code: row.flags[code] for code in (OPEN_END,) if code in row.flags})
         for table in Workspace(batch).each("mapped", ["verdict", "reasons", "flags"]):
             verdicts.update(outcome.counts(table, "verdict"))
             reasons.update(outcome.counts(table, "reasons"))

@@ -38,6 +38,7 @@ class Staged:
     fetched: int = 0
     chunks: int = 0
     malformed: int = 0
+    open_ends: int = 0  # files whose last value may have been cut
     as_of: dt.datetime | None = None
     headers: set[tuple[str, ...]] = field(default_factory=set)
 
@@ -124,6 +125,7 @@ def _add(
             )
     staged.fetched += keyed.num_rows + bad.num_rows
     staged.malformed += bad.num_rows
+    staged.open_ends += block.open_end
     staged.chunks += 1
     return latest
 

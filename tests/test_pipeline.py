@@ -251,6 +251,13 @@ def test_a_truncated_file_fails_and_leaves_the_store(deliver, tmp_path: Path) ->
     assert deliver(licences.rows(4))["accepted"] == 1
 
 
+def test_a_file_without_its_last_line_end_is_flagged(tmp_path: Path) -> None:
+    path = tmp_path / "perhaps-cut.csv"
+    path.write_bytes(licences.text(licences.rows(3)).encode()[:-4])  # 松 is left of 松江
+    summary = pipeline.run(SH, input=path)
+    assert (summary["accepted"], summary["flags"]) == (3, {pipeline.OPEN_END: 1})
+
+
 def test_ten_times_the_usual_size_halts_until_approved(deliver) -> None:
     deliver(licences.rows(150))
     with pytest.raises(BatchHalted) as halted:
