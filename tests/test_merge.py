@@ -51,7 +51,7 @@ def test_merges_of_several_sources_at_once_lose_nothing(tmp_path: Path, variant)
     other = variant("xx-other", authority="50")
     size = 300
     deliveries = [(SH, licences.rows(size)), (other, licences.rows(size, start=size // 2)),
-                  ("js-amr-enterprises", licences.rows(size, start=size // 3))]  # fmt: skip
+                  ("js-amr-enterprises", [row | {"所在省份": "江苏"} for row in licences.rows(size, start=size // 3)])]  # fmt: skip
     with ThreadPoolExecutor(3) as pool:
         for done in [pool.submit(_deliver, tmp_path, source, rows, source) for source, rows in deliveries]:
             done.result()
