@@ -8,6 +8,7 @@ is open there is what is wrong in it. All set-based; sources of one material typ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -16,6 +17,9 @@ from connectors.errors import FatalError, RetriableError
 from hub import copying, outcome
 from hub.home import KeyedHash
 from hub.workspace import Workspace
+
+Run = Callable[[str], int]
+"""Runs one statement with the batch's values; returns the rows touched."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,15 @@ def _copy_outcomes(connection: sa.Connection, batch: str) -> None:
     connection.execute(sa.text("ANALYZE incoming"))
 
 
-def _withdraw(run) -> int:  # type: ignore[no-untyped-def]
+def _withdraw(run: Run) -> int:
     """A complete snapshot that lacks a row withdraws it, unless the row was seen in a later one."""
     run(_TOUCHED_BY_ABSENCE)
-    count = int(run(_ABSENT))
+    count = run(_ABSENT)
     run(_ABSENT_OBSERVATIONS)
     return count
 
 
-def _holdings(connection: sa.Connection, run) -> int:  # type: ignore[no-untyped-def]
+def _holdings(connection: sa.Connection, run: Run) -> int:
     """Bring the touched holdings to the observation in force; versions and feed follow."""
     run(_IN_FORCE)
     run(_HOLDINGS_CHANGED)
@@ -162,12 +166,13 @@ WHERE d.file = i.file
 _SAME_VERSION = """
 UPDATE incoming AS i SET updated_at = l.updated_at FROM row_ledger AS l
 WHERE l.source = :source AND l.row_key = i.row_key AND l.digest = i.digest
-  AND NOT i.timed AND NOT l.timed AND l.updated_at > i.updated_at
+  AND NOT i.timed AND NOT l.timed AND l.updated_at > i.updated_at AND l.verdict <> 'withdrawn'
 """
+# A withdrawn row comes back only with a delivery that is no older than the snapshot that lacked it.
 _OLDER = """
 UPDATE incoming AS i SET fate = 'older' FROM row_ledger AS l
-WHERE l.source = :source AND l.row_key = i.row_key AND l.digest <> i.digest
-  AND l.updated_at > i.updated_at AND l.verdict <> 'withdrawn'
+WHERE l.source = :source AND l.row_key = i.row_key
+  AND CASE l.verdict WHEN 'withdrawn' THEN l.as_of > i.as_of ELSE l.digest <> i.digest AND l.updated_at > i.updated_at END
 """
 # An accepted version older than a bad one, but newer than the last accepted one, still says what is held.
 _COVERED = """

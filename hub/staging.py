@@ -293,6 +293,7 @@ WHERE batch = :batch AND stage_row.row_key = several.row_key AND fate IS NULL
 _UNKNOWN = """
 FROM stage_row AS s LEFT JOIN row_ledger AS l
   ON l.source = {source} AND l.row_key = s.row_key AND l.digest = s.digest AND l.contract = {contract}
+  AND l.verdict <> 'withdrawn'
   AND (l.in_force OR l.timed OR l.verdict <> 'accepted' OR NOT EXISTS (
     SELECT FROM stage_file AS f WHERE f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
       AND f.as_of > l.as_of))

@@ -301,6 +301,18 @@ def test_a_snapshot_withdraws_what_it_lacks_and_never_when_empty(deliver, varian
     assert back["accepted"] == 1 and licences.credit_code(19) in names()
 
 
+def test_a_withdrawn_row_comes_back_with_a_later_snapshot_and_with_no_earlier_one(deliver, variant) -> None:
+    name = variant("xx-snapshot", extent="snapshot")
+    first, mark = licences.rows(5), {number: licences.row(90, date=f"2019-0{number}-25") for number in (5, 6, 7)}
+    deliver([*first, mark[5]], source=name)
+    assert deliver([*first[1:], mark[6]], source=name)["withdrawn"] == 1
+    deliver([*first, mark[5]], source=name)
+    assert licences.credit_code(0) not in names(), "the later snapshot lacks it"
+    assert deliver([*first, mark[7]], source=name)["accepted"] == 2
+    assert licences.credit_code(0) in names(), "the same bytes again, held again"
+    assert count("feed", "change = 'added'") == 7
+
+
 def test_an_older_snapshot_that_arrives_late_withdraws_nothing(deliver, variant) -> None:
     name = variant("xx-snapshot", extent="snapshot")
     deliver([*licences.rows(5), licences.row(30, date="2019-06-06")], source=name)
