@@ -85,7 +85,7 @@ def stage(
         deliveries = [{"file": 0, "first": 0, "last": staged.chunks, "as_of": staged.as_of}]
     if deliveries:
         connection.execute(
-            sa.text("INSERT INTO stage_file VALUES (:batch, :file, :first, :last, :as_of) ON CONFLICT DO NOTHING"),
+            sa.text("INSERT INTO stage_file VALUES (:batch, :file, :first, :last, :as_of)"),
             [{"batch": batch, **delivery} for delivery in deliveries],
         )
     connection.execute(sa.text("ANALYZE stage_row"))
