@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
 
 from connectors import csvfile, jsonpages
 from connectors.block import ROW, Block, regrouped
 from connectors.errors import FatalError
 from connectors.landing import LandedFile, Landing
-from connectors.source import FilesOptions, RestOptions, Source
+from connectors.source import FileOptions, HubOptions, RestOptions, Source
 
 __all__ = ["ROW", "Block", "blocks"]
 
@@ -27,8 +29,23 @@ def blocks(source: Source, landed: LandedFile, landing: Landing, block_rows: int
             raise FatalError("page-not-records", file=landed.name, records=options.records)
         yield from regrouped([jsonpages.block(page, landed.name, options.records, options.columns)], block_rows)
         return
-    if isinstance(options, FilesOptions):
+    if isinstance(options, HubOptions):
+        from connectors import indexpages
+
+        yield from regrouped(indexpages.blocks(source, landed, landing), block_rows)
+        return
+    if isinstance(options, FileOptions) and options.format != "csv":
+        yield from _format(options.format).blocks(lambda: landing.open(landed), landed.name, options, block_rows)
+        return
+    if isinstance(options, FileOptions):
         form = csvfile.Form(options.encodings, options.delimiter, options.multiline)
     else:
         form = csvfile.Form(multiline=True, nulls=True, header_row=0)
     yield from csvfile.blocks(lambda: landing.open(landed), landed.name, form, block_rows)
+
+
+def _format(name: str) -> ModuleType:
+    """The reader of a file format; its library is imported only when it is used."""
+    return import_module(
+        {"jsonl": "connectors.jsonlines", "xlsx": "connectors.workbook"}.get(name, f"connectors.{name}file")
+    )

@@ -96,9 +96,16 @@ class Options(Strict):
 
 
 class RestOptions(Options):
-    """Paged JSON over HTTPS with OAuth2 client credentials; the names a server uses for its parameters and keys."""
+    """Paged JSON over HTTPS with OAuth2 client credentials; the names a server uses for its parameters and keys.
+
+    ``paging: pages`` counts pages and knows a total; ``cursor`` follows the token under ``next`` until there is none.
+    Records may be nested: a column ``holder.id.number`` is found inside. All keys of a record are such dotted paths.
+    """
 
     connector: Literal["rest"] = "rest"
+    paging: Literal["pages", "cursor"] = "pages"
+    cursor_parameter: str = "cursor"
+    next: str = "next"
     path: Annotated[str, StringConstraints(pattern=r"^/")]
     token_path: Annotated[str, StringConstraints(pattern=r"^/")] = "/oauth/token"  # noqa: S105 - an address
     client_authentication: Literal["basic", "form"] = "basic"
@@ -134,10 +141,10 @@ class DatabaseOptions(Options):
     statement_seconds: Annotated[float, Field(gt=0)] = 600
 
 
-class FilesOptions(Options):
-    """CSV files in a drop folder: a local path or any fsspec URL."""
+class FileOptions(Options):
+    """Files, wherever they lie. ``header_rows``: lines of an XLSX header; merged cells above give ``group/name``."""
 
-    connector: Literal["files"] = "files"
+    format: Literal["csv", "jsonl", "xlsx", "parquet"] = "csv"
     pattern: str = "*.csv"
     encodings: Annotated[tuple[Annotated[str, AfterValidator(_encoding)], ...], Field(min_length=1)] = (
         "utf-8",
@@ -145,7 +152,55 @@ class FilesOptions(Options):
     )
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1), AfterValidator(_byte)] = ","
     multiline: bool = False
+    sheet: str | None = None
+    header_rows: Annotated[int, Field(ge=1, le=5)] = 1
     settle_seconds: Annotated[float, Field(ge=0)] = 5
+
+
+class FilesOptions(FileOptions):
+    """A drop folder: a local path or any fsspec URL."""
+
+    connector: Literal["files"] = "files"
+
+
+class RemoteOptions(FileOptions):
+    """Files fetched over a network."""
+
+    connect_seconds: Annotated[float, Field(gt=0)] = 10
+    read_seconds: Annotated[float, Field(gt=0)] = 30
+    attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    backoff_seconds: Annotated[float, Field(ge=0)] = 0.5
+    requests_per_second: Annotated[float, Field(gt=0)] = 20
+
+
+class SftpOptions(RemoteOptions):
+    """A folder of an SFTP server; its host key is known by the connection, never learnt."""
+
+    connector: Literal["sftp"] = "sftp"
+
+
+class S3Options(RemoteOptions):
+    """Objects under a prefix of a bucket in S3 or a store that speaks its protocol."""
+
+    connector: Literal["s3"] = "s3"
+
+
+class HubOptions(Options):
+    """The index feed of a partner hub (docs/protocol.md)."""
+
+    connector: Literal["hub"] = "hub"
+    page_size: Annotated[int, Field(ge=1, le=10_000)] = 2000
+    connect_seconds: Annotated[float, Field(gt=0)] = 5
+    read_seconds: Annotated[float, Field(gt=0)] = 30
+    request_seconds: Annotated[float, Field(gt=0)] = 120
+    attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    backoff_seconds: Annotated[float, Field(ge=0)] = 0.5
+    retry_after_seconds: Annotated[float, Field(gt=0)] = 60
+    requests_per_second: Annotated[float, Field(gt=0)] = 20
+    page_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
+
+
+AnyOptions = RestOptions | DatabaseOptions | FilesOptions | SftpOptions | S3Options | HubOptions
 
 
 class Source(Strict):
@@ -159,7 +214,7 @@ class Source(Strict):
     legal_basis: Text
     entity: Name
     authority: Annotated[int, Field(ge=0, le=100)]
-    connector: Literal["rest", "database", "files"]
+    connector: Literal["rest", "database", "files", "sftp", "s3", "hub"]
     connection: Name
     schedule: Cron | None = None
     promise: Duration
@@ -168,7 +223,7 @@ class Source(Strict):
     as_of: AsOf
     duplicates: Literal["quarantine", "halt", "latest"] = "quarantine"
     volume: Volume
-    options: Annotated[RestOptions | DatabaseOptions | FilesOptions, Field(discriminator="connector")]
+    options: Annotated[AnyOptions, Field(discriminator="connector")]
 
     @model_validator(mode="before")
     @classmethod

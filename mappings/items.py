@@ -123,12 +123,16 @@ class Condition(Strict):
 
 
 class Use(Strict):
-    """One material that an option needs: whose it is, in which role of the certificate, and how long it must last."""
+    """One material that an option needs: whose it is, in which role of the certificate, and how long it must last.
+
+    ``region``: only a certificate of this province (two digits of GB/T 2260) will do.
+    """
 
     material: Code
     holder: Identifier = APPLICANT
     as_: Annotated[tuple[Identifier, ...], Field(alias="as")] = ()
     valid_left: dt.timedelta = dt.timedelta(0)
+    region: Annotated[str, StringConstraints(pattern=r"^[1-9]\d$")] | None = None
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -146,6 +150,26 @@ class Option(Strict):
         return tuple(dict.fromkeys(use.material for use in self.materials))
 
 
+class Deferral(Strict):
+    """What may stand in for a missing material for now.
+
+    ``later`` 容缺受理: accepted without it, to be handed in ``within`` a time. ``promise`` 告知承诺: the applicant declares in
+    writing that the facts are so, and the body verifies them before it completes the matter.
+    """
+
+    kind: Literal["later", "promise"]
+    within: dt.timedelta | None = None
+    basis: Text
+
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        if (self.kind == "later") != (self.within is not None):
+            raise ValueError("`within` belongs to kind `later`, and only there")
+        if self.within is not None and self.within < dt.timedelta(days=1):
+            raise ValueError("`within` is at least a day")
+        return self
+
+
 class Requirement(Strict):
     """What has to be shown. Any option satisfies it, the first is preferred; without ``legal_basis`` it binds nobody."""
 
@@ -153,6 +177,7 @@ class Requirement(Strict):
     name: Text
     when: Condition | None = None
     legal_basis: Text | None = None
+    deferral: Deferral | None = None
     options: Annotated[tuple[Option, ...], Field(min_length=1)]
 
 

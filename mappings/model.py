@@ -99,10 +99,10 @@ class Codes(Strict):
 
 
 class Material(Strict):
-    """A material type (``certificate``) or an entity of the catalogue that comes through the same pipeline."""
+    """A material type (``certificate``), or what comes through the same pipeline: an entity of the ``catalogue``, the ``index`` of a partner hub."""
 
     code: Code
-    kind: Literal["certificate", "catalogue"]
+    kind: Literal["certificate", "catalogue", "index"]
     name: Text
     holders: dict[Identifier, Role] = Field(default_factory=dict)
     natural_key: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -110,6 +110,8 @@ class Material(Strict):
     authoritative: Text
     freshness: dt.timedelta
     volatile: bool = False
+    # False: too sensitive for the index feed, partner hubs have to ask for it (docs/protocol.md).
+    indexed: bool = True
     sharing: Sharing
     codes: Codes
     note: Text | None = None
