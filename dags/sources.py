@@ -90,7 +90,9 @@ def build(source: sources.Source) -> None:
         batch = fetched["batch"]
         mapped = map_and_gate.expand_kwargs(fetched)
         held = Asset(f"yici://holdings/{source.entity}", group="yici")
-        published = publish.override(outlets=[held, Asset(f"yici://sources/{source.name}", group="yici")])(batch)
+        own = Asset(f"yici://sources/{source.name}", group="yici")
+        raw = Asset(f"yici://landing/{source.name}", group="yici")
+        published = publish.override(inlets=[raw], outlets=[held, own])(batch)
         chain(mapped, gate_batch(batch), merge(batch), published)
 
     pipeline_of_source()

@@ -23,13 +23,14 @@ from sqlalchemy.engine import make_url
 
 import hub
 from connectors.errors import FatalError
-from hub import embedded
+from hub import embedded, openlineage
 from hub.home import Home, write_secret
 
 USERNAME = "admin"
 PARALLELISM = 4
 MIGRATE_SECONDS = 300
-WARM = ("hub.pipeline", "pyarrow.compute", "pyarrow.parquet", "pandas", "duckdb", "great_expectations", "psycopg")
+WARM = ("hub.pipeline", "pyarrow.compute", "pyarrow.parquet", "pandas", "duckdb", "great_expectations", "psycopg",
+        "airflow.providers.openlineage.plugins.listener", "openlineage.client.transport.file")  # fmt: skip
 
 
 def folder(home: Home) -> Path:
@@ -123,6 +124,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
         },
         "workers": {"min_heartbeat_interval": 1},
         "triggerer": {"capacity": 100},
+        "openlineage": dict(openlineage.settings(home)),
     }
     if make_url(url).drivername == "postgresql+psycopg":  # serves both ways; for others Airflow finds the second driver
         settings["database"]["sql_alchemy_conn_async"] = url

@@ -132,15 +132,16 @@ CALL = """
 import json, sys
 from connectors.errors import BatchHalted, FatalError, RetriableError
 from hub import tasks
+NUMBER = "31010119900101" + "1234"  # in two parts: a traceback may show a line of code
 class Instance:
     pushed = {}
     def xcom_push(self, key, value): self.pushed[key] = value
 def unreachable(): raise RetriableError("services-busy", pid=7)
 def wrong(): raise FatalError("services-busy", pid=7)
 def stopped():
-    try: raise ValueError("310101199001011234")
+    try: raise ValueError(NUMBER)
     except ValueError as error: raise BatchHalted("services-busy", pid=7, batch="b1") from error
-def bug(): raise KeyError("310101199001011234")
+def bug(): raise KeyError(NUMBER)
 here = sys.modules[__name__]
 seen = {}
 for name in ("unreachable", "wrong", "stopped", "bug"):

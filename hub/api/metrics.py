@@ -8,14 +8,17 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from hub import database, watching
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """The counters of one application."""
+    """The counters of one application, and what its store tells of runs and sources."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(watching.Store(database.engine))
         self.requests = Counter(
             "yici_http_requests",
             "HTTP requests by route and status.",

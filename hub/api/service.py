@@ -51,8 +51,8 @@ def readyz() -> Response:
     responses={200: {"description": "Counters", "content": {"text/plain": {"schema": {"type": "string"}}}}},
     response_class=Response,
 )
-async def metrics(request: Request) -> Response:
-    """Lookups by disposition, their duration, requests by route. No identifiers."""
+def metrics(request: Request) -> Response:
+    """Lookups by disposition, requests by route; runs, rows by state and freshness against promise. No identifiers."""
     return Response(request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 
 BENCH = Path(__file__).parents[2] / "bench"
+Rows = Annotated[int, typer.Option(min=1000, help="How many rows.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,21 +21,49 @@ def register(app: typer.Typer) -> None:
 
     @commands.callback(invoke_without_command=True)
     def all_(context: typer.Context) -> None:
-        """Measurements, side by side with alternatives; without a name, all of them. 基准测试。"""
+        """Measurements, side by side with alternatives; without a name, ingest and lookup. 基准测试。
+
+        How to read the figures: bench/README.md.
+        """
         if context.invoked_subcommand is None:
-            identifiers(rows=1_000_000, json=False)
+            _run("ingest")
+            _run("lookup")
 
     @commands.command("id")
-    def identifiers(
-        rows: Annotated[int, typer.Option(min=1000, help="How many identifiers.")] = 1_000_000,
-        json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
-    ) -> None:
+    def identifiers(rows: Rows = 1_000_000, json: Json = False) -> None:
         """Identifier checks a second, beside python-stdnum. 标识校验速度。
 
         Example: [bold]yici bench id --rows 1000000 --json[/]
         """
-        script = BENCH / "identifiers.py"
-        if not script.exists():
-            raise typer.BadParameter("measurements run from a checkout of the repository: see README.md, `make bench`")
-        sys.argv = [str(script), "--rows", str(rows), *(["--json"] if json else [])]
-        runpy.run_path(str(script), run_name="__main__")
+        _run("identifiers", "--rows", str(rows), json=json)
+
+    @commands.command("ingest")
+    def ingest(rows: Rows = 1_000_000, rounds: Rounds = 1, json: Json = False) -> None:
+        """The whole pipeline beside COPY, dlt and pandas to_sql. 入库速度对比。
+
+        Example: [bold]yici bench ingest --rows 1000000 --rounds 3 --json[/]
+        """
+        _run("ingest", "--rows", str(rows), "--rounds", str(rounds), json=json)
+
+    @commands.command("lookup")
+    def lookup(
+        holdings: Annotated[int, typer.Option(min=1000, help="How many holdings.")] = 1_000_000,
+        seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10,
+        rounds: Rounds = 3,
+        json: Json = False,
+    ) -> None:
+        """Full lookups a second, beside a bare FastAPI + asyncpg endpoint. 查询速度对比。
+
+        Example: [bold]yici bench lookup --holdings 100000 --seconds 5 --json[/]
+        """
+        _run(
+            "lookup", "--holdings", str(holdings), "--seconds", str(seconds), "--rounds", str(rounds), json=json
+        )  # fmt: skip
+
+
+def _run(name: str, *arguments: str, json: bool = False) -> None:
+    script = BENCH / f"{name}.py"
+    if not script.exists():
+        raise typer.BadParameter("measurements run from a checkout of the repository: see README.md, `make bench`")
+    sys.argv = [str(script), *arguments, *(["--json"] if json else [])]
+    runpy.run_path(str(script), run_name="__main__")

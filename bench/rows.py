@@ -1,0 +1,57 @@
+"""The input of the ingest measurement: one CSV of a residents' register, thirteen columns, one row in a hundred dirty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from demo import dirt, population
+from demo.columns import digits, join, strings
+
+DIRT = 0.01
+SEED = 20260101
+
+
+def write(path: Path, rows: int, seed: int = SEED) -> None:
+    """``rows`` rows at ``path``, block by block in bounded memory."""
+    spoiler = dirt.Spoiler(dirt.RESIDENTS, rows, DIRT)
+    writer = None
+    for people, rng in population.blocks(rows, seed):
+        table, _ = population.residents(people, population.cards(people, rng), rng)
+        table = spoiler.table(table, spoiler.plan(table, rng), rng)
+        number = strings(digits(rng.integers(0, 10**8, len(people)), 8))
+        table = table.append_column("lxdh", join("139", number))
+        table = table.append_column("bz", pa.array([""] * len(people)))
+        writer = writer or pacsv.CSVWriter(path, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+
+def shuffle(source: Path, target: Path, seed: int) -> None:
+    """The same rows in another order under another name."""
+    table = read(source)
+    order = np.random.default_rng(seed).permutation(table.num_rows)
+    pacsv.write_csv(table.take(pa.array(order)), target)
+
+
+def change(source: Path, target: Path, every: int, seed: int) -> None:
+    """Shuffled too, and one row in ``every`` with another office and a later update."""
+    table = read(source)
+    order = np.random.default_rng(seed).permutation(table.num_rows)
+    table = table.take(pa.array(order)).combine_chunks()
+    chosen = pa.array(np.arange(table.num_rows) % every == 0)
+    for name, value in (("qfjg", "上海市公安局"), ("gxsj", "2025-07-15 12:00:00")):
+        changed = pc.if_else(chosen, value, table[name])
+        table = table.set_column(table.column_names.index(name), name, changed)
+    pacsv.write_csv(table, target)
+
+
+def read(path: Path) -> pa.Table:
+    """All columns as text, as every contender gets them."""
+    names = pacsv.open_csv(path).schema.names
+    return pacsv.read_csv(path, convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))
