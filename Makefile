@@ -1,7 +1,7 @@
 # Yici 一次. `make help` lists what there is.
 
 PYTHON ?= $(shell for name in python3 python3.12 python3.11 python3.13; do \
-	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
@@ -25,7 +25,7 @@ setup: $(READY)
 
 # An installation that was cut off leaves the mark `unfinished` behind and is made again from nothing.
 $(READY): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3 需要 Python 3.11 或更高版本" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3 需要 Python 3.11、3.12 或 3.13" >&2; exit 1; }
 	@rm -f $(READY)
 	@if [ -e $(HALF) ] || ! $(RUN) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
 	@touch $(HALF)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import http.client
 import io
+import re
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,11 +27,12 @@ from urllib3 import exceptions as urllib3_errors
 
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
-from connectors.source import RestOptions, Source
+from connectors.source import HubOptions, RestOptions, Source
 
 Parsed = TypeVar("Parsed")
 LONGEST_PAUSE = 30.0
 PIECE = 65536  # bytes asked for at once
+ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]{0,500}"')  # RFC 9110, 8.8.3; a longer one is left unused
 
 
 class Again(Exception):
@@ -38,6 +41,15 @@ class Again(Exception):
     def __init__(self, error: YiciError, after: float | None = None) -> None:
         super().__init__(error.code)
         self.error, self.after = error, after
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said. ``etag``: its name for what it answered with, when it gives one."""
+
+    status: int
+    body: bytes
+    etag: str | None
 
 
 class _Token(msgspec.Struct):
@@ -104,7 +116,7 @@ class Department:
     """One session with the server of ``source``; use as a context manager."""
 
     def __init__(self, source: Source, connection: Connection) -> None:
-        assert isinstance(source.options, RestOptions)
+        assert isinstance(source.options, RestOptions | HubOptions)
         self.source, self.options, self.connection = source, source.options, connection
         self.base = connection.url.rstrip("/")
         self.requests = 0
@@ -130,24 +142,37 @@ class Department:
 
     def get(self, path: str, parameters: dict[str, str | int], read: Callable[[bytes], Parsed]) -> Parsed:
         """What ``read`` makes of the body; ``read`` raises :class:`Again` for a body that another try may better."""
-        renewed = False
+        return self._repeated(lambda: read(self._answer(path, parameters, None).body))
 
-        def once() -> Parsed:
-            nonlocal renewed
-            bearer = f"Bearer {self._authorise()}".encode()  # bytes: http.client refuses text beyond Latin-1
-            status, body = self._send("GET", self.base + path, params=parameters, headers={"authorization": bearer})
-            if status == 401 and not renewed:
-                renewed, self._token = True, ""
-                return once()
-            if status == 401:
-                raise self._fatal("rest-unauthorised")
-            if status == 403:
-                raise self._fatal("rest-forbidden", path=path)
-            if status != 200:
-                raise self._fatal("rest-status", status=status, path=path)
-            return read(body)
+    def get_unless(
+        self, etag: str | None, path: str, parameters: dict[str, str | int], read: Callable[[Answer], Parsed]
+    ) -> Parsed | None:
+        """As :meth:`get`, but None when the server says that it is still as it was under ``etag``."""
+
+        def once() -> Parsed | None:
+            answer = self._answer(path, parameters, etag)
+            return None if answer.status == 304 else read(answer)
 
         return self._repeated(once)
+
+    def _answer(self, path: str, parameters: dict[str, str | int], etag: str | None) -> Answer:
+        """Status 200, or 304 where ``etag`` was sent; the token is renewed once when it is refused."""
+        for renewed in (False, True):
+            bearer = f"Bearer {self._authorise()}".encode()  # bytes: http.client refuses text beyond Latin-1
+            headers: dict[str, str | bytes] = {"authorization": bearer}
+            if etag:
+                headers["if-none-match"] = etag
+            answer = self._send("GET", self.base + path, params=parameters, headers=headers)
+            if answer.status != 401 or renewed:
+                break
+            self._token = ""
+        if answer.status == 401:
+            raise self._fatal("rest-unauthorised")
+        if answer.status == 403:
+            raise self._fatal("rest-forbidden", path=path)
+        if answer.status != 200 and not (answer.status == 304 and etag):
+            raise self._fatal("rest-status", status=answer.status, path=path)
+        return answer
 
     def log_in(self) -> None:
         """Gets a token, and with it the server's clock."""
@@ -163,19 +188,19 @@ class Department:
         basic = self.options.client_authentication == "basic"
         if not basic:
             form |= {"client_id": name, "client_secret": secret}
-        status, body = self._send(
+        answer = self._send(
             "POST",
             self.connection.extra.get("token_url") or self.base + self.options.token_path,
             data=form,
             # RFC 6749, 2.3.1: both are form-encoded before they are joined
             **({"auth": (quote_plus(name), quote_plus(secret))} if basic else {}),
         )
-        if status in (400, 401, 403):
+        if answer.status in (400, 401, 403):
             raise self._fatal("rest-login", connection=self.connection.name)
-        if status != 200:
-            raise self._fatal("rest-status", status=status, path=self.options.token_path)
+        if answer.status != 200:
+            raise self._fatal("rest-status", status=answer.status, path=self.options.token_path)
         try:
-            token = msgspec.json.decode(body, type=_Token, strict=False)
+            token = msgspec.json.decode(answer.body, type=_Token, strict=False)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Again(
                 RetriableError("rest-not-json", source=self.source.name, path=self.options.token_path)
@@ -185,7 +210,7 @@ class Department:
         self._token_ends = time.monotonic() + token.expires_in * 0.9
         return self._token
 
-    def _send(self, method: str, url: str, **arguments: Any) -> tuple[int, bytes]:
+    def _send(self, method: str, url: str, **arguments: Any) -> Answer:
         """One request within its deadline, however slowly the bytes drip. Raises :class:`Again` or an error."""
         self._wait_for_slot()
         self.requests += 1
@@ -202,7 +227,7 @@ class Department:
                     body += piece
                     if len(body) > options.page_bytes:
                         raise self._fatal("rest-page-too-big", bytes=options.page_bytes)
-                return response.status_code, bytes(body)
+                return Answer(response.status_code, bytes(body), _etag(response.headers.get("etag")))
         except (requests.Timeout, urllib3_errors.TimeoutError):
             raise Again(RetriableError("rest-slow", source=self.source.name, seconds=options.request_seconds)) from None
         except (requests.ConnectionError, urllib3_errors.ProtocolError, urllib3_errors.SSLError) as error:
@@ -225,7 +250,7 @@ class Department:
             raise Again(error, after)
         if status >= 500:
             raise Again(RetriableError("rest-server", source=self.source.name, status=status))
-        if 300 <= status < 400:
+        if 300 <= status < 400 and status != 304:
             raise self._fatal("rest-redirected", status=status, host=_host(response.headers.get("location", "")) or "-")
 
     def _wait_for_slot(self) -> None:
@@ -255,6 +280,10 @@ class Department:
 
     def _fatal(self, code: str, **values: object) -> FatalError:
         return FatalError(code, source=self.source.name, **values)
+
+
+def _etag(value: str | None) -> str | None:
+    return value if value and ETAG.fullmatch(value) else None
 
 
 def _host(address: str) -> str | None:

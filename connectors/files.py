@@ -20,7 +20,7 @@ from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
 from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, columns_expected, failed
 from connectors.landing import LandedFile, Landing
-from connectors.source import FilesOptions, Source
+from connectors.source import FileOptions, FilesOptions, Source
 
 UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload")
 Stamp = list[Any]
@@ -61,8 +61,8 @@ def land_input(source: Source, path: str, landing: Landing, progress: Progress |
         raise UsageError("input-not-found", path=path)
     if fs.isdir(root):
         options = source.options
-        pattern = options.pattern if isinstance(options, FilesOptions) else "*"
-        paths = [item for item in _files(fs, root) if _matches(_name(item), pattern)]
+        pattern = options.pattern if isinstance(options, FileOptions) else "*"
+        paths = [item for item in _files(fs, root) if matches(_name(item), pattern)]
     else:
         paths = [root]
     landed = []
@@ -114,7 +114,7 @@ def _folder(connection: Connection) -> tuple[Any, str]:
 
 def _listing(fs: Any, root: str, options: FilesOptions, source: Source, connection: Connection) -> dict[str, Stamp]:
     try:
-        names = [path for path in _files(fs, root) if _matches(_name(path), options.pattern)]
+        names = [path for path in _files(fs, root) if matches(_name(path), options.pattern)]
         return {path: _stamp(fs, path) for path in names}
     except FileNotFoundError:
         raise FatalError("folder-missing", source=source.name, folder=connection.url) from None
@@ -135,7 +135,8 @@ def _name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
+    """Whether a file of that name is meant: packed or not, but neither hidden nor still being written."""
     if name.startswith((".", "~")) or name.lower().endswith(UNFINISHED):
         return False
     return fnmatchcase(name.lower(), pattern.lower()) or fnmatchcase(name.lower(), f"{pattern.lower()}.gz")

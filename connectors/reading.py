@@ -11,8 +11,9 @@ from connectors.block import ROW, Block, regrouped
 from connectors.errors import FatalError
 from connectors.landing import LandedFile, Landing
 from connectors.source import FileOptions, HubOptions, RestOptions, Source
+from connectors.textfile import Opener
 
-__all__ = ["ROW", "Block", "blocks"]
+__all__ = ["ROW", "Block", "blocks", "file_blocks"]
 
 
 def blocks(source: Source, landed: LandedFile, landing: Landing, block_rows: int = 65536) -> Iterator[Block]:
@@ -34,14 +35,20 @@ def blocks(source: Source, landed: LandedFile, landing: Landing, block_rows: int
 
         yield from regrouped(indexpages.blocks(source, landed, landing), block_rows)
         return
-    if isinstance(options, FileOptions) and options.format != "csv":
-        yield from _format(options.format).blocks(lambda: landing.open(landed), landed.name, options, block_rows)
-        return
     if isinstance(options, FileOptions):
-        form = csvfile.Form(options.encodings, options.delimiter, options.multiline)
-    else:
-        form = csvfile.Form(multiline=True, nulls=True, header_row=0)
+        yield from file_blocks(lambda: landing.open(landed), landed.name, options, block_rows)
+        return
+    form = csvfile.Form(multiline=True, nulls=True, header_row=0)
     yield from csvfile.blocks(lambda: landing.open(landed), landed.name, form, block_rows)
+
+
+def file_blocks(opener: Opener, name: str, options: FileOptions, block_rows: int = 65536) -> Iterator[Block]:
+    """The rows of one file in the format that ``options`` names, landed or not."""
+    if options.format != "csv":
+        yield from _format(options.format).blocks(opener, name, options, block_rows)
+        return
+    form = csvfile.Form(options.encodings, options.delimiter, options.multiline)
+    yield from csvfile.blocks(opener, name, form, block_rows)
 
 
 def _format(name: str) -> ModuleType:

@@ -98,14 +98,16 @@ class Options(Strict):
 class RestOptions(Options):
     """Paged JSON over HTTPS with OAuth2 client credentials; the names a server uses for its parameters and keys.
 
-    ``paging: pages`` counts pages and knows a total; ``cursor`` follows the token under ``next`` until there is none.
-    Records may be nested: a column ``holder.id.number`` is found inside. All keys of a record are such dotted paths.
+    ``paging: pages`` counts pages and knows a total; ``cursor`` follows the token under ``next`` until there is none, and
+    keeps the one under ``resume``, if the server gives it, for the next reading. Records may be nested: a column
+    ``holder.id.number`` is found inside, and what else stands there has such a dotted path too.
     """
 
     connector: Literal["rest"] = "rest"
     paging: Literal["pages", "cursor"] = "pages"
     cursor_parameter: str = "cursor"
     next: str = "next"
+    resume: str = "resume"
     path: Annotated[str, StringConstraints(pattern=r"^/")]
     token_path: Annotated[str, StringConstraints(pattern=r"^/")] = "/oauth/token"  # noqa: S105 - an address
     client_authentication: Literal["basic", "form"] = "basic"
@@ -189,6 +191,10 @@ class HubOptions(Options):
     """The index feed of a partner hub (docs/protocol.md)."""
 
     connector: Literal["hub"] = "hub"
+    # Fixed by the protocol; here so that the wire of REST sources serves this one too.
+    token_path: Literal["/oauth2/token"] = "/oauth2/token"  # noqa: S105 - an address
+    client_authentication: Literal["basic"] = "basic"
+    scope: Literal["index"] = "index"
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 2000
     connect_seconds: Annotated[float, Field(gt=0)] = 5
     read_seconds: Annotated[float, Field(gt=0)] = 30

@@ -41,9 +41,24 @@ def constant(text: str, count: int) -> Bytes:
     return np.tile(np.frombuffer(text.encode("ascii"), dtype=np.uint8), (count, 1))
 
 
+def same(text: str, count: int) -> pa.StringArray:
+    return pick((text,), np.zeros(count, dtype=np.int64))
+
+
+def concat(*parts: pa.Array) -> pa.Array:
+    """The parts end to end."""
+    return pa.concat_arrays(parts)
+
+
 def pick(values: Sequence[str | None], indices: Integers) -> pa.StringArray:
     """``values[i]`` for every index."""
     return pa.array(values, pa.string()).take(pa.array(indices))
+
+
+def reworded(values: pa.StringArray, words: dict[str, str]) -> pa.StringArray:
+    """What ``words`` says for each value."""
+    places = pc.index_in(values, value_set=pa.array(list(words)))
+    return pa.array(list(words.values())).take(places)
 
 
 def join(*parts: pa.StringArray | str) -> pa.StringArray:
@@ -56,10 +71,14 @@ def dates(days: Integers) -> pa.Array:
     return pa.array(days.astype(np.int32)).cast(pa.date32())
 
 
+def spaced(seconds: Integers) -> pa.StringArray:
+    """Local seconds since 1970 in China -> ``2025-03-01 12:00:00``, as most departments write it."""
+    return pa.array(seconds.astype(np.int64)).cast(pa.timestamp("s")).cast(pa.string())
+
+
 def moments(seconds: Integers) -> pa.StringArray:
     """Local seconds since 1970 in China -> ISO 8601 with +08:00."""
-    local = pa.array(seconds.astype(np.int64)).cast(pa.timestamp("s")).cast(pa.string())
-    return join(pc.replace_substring(local, " ", "T"), "+08:00")
+    return join(pc.replace_substring(spaced(seconds), " ", "T"), "+08:00")
 
 
 def day(text: str) -> int:

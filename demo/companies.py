@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from demo import names, places
 from demo.columns import Bytes, Integers, constant, dates, day, digits, join, pick, strings, written
-from demo.writers import Csv
+from demo.forms import Csv
 from mappings.checksums import GB_32100, mod_11_10, mod_31
 
 COLUMNS = ("企业名称", "统一社会信用代码", "注册日期", "企业类型", "注册资金", "所在省份", "地区")
 BLOCK = 65_536
+REFORM = day("2015-10-01")  # credit codes take the place of registration numbers
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Register:
     province: str
     year: int
     form: Csv
-    end: str
     old: float
 
     @property
@@ -36,19 +36,19 @@ class Register:
         return f"amr/{self.folder}/{self.year}-{self.province}.csv"
 
 
-def _form(encoding: str = "utf-8", marked: bool = False) -> Csv:
-    return Csv(columns=COLUMNS, encoding=encoding, marked=marked)
+def _form(end: str, encoding: str = "utf-8", marked: bool = False) -> Csv:
+    return Csv(columns=COLUMNS, encoding=encoding, marked=marked, end=end)
 
 
 REGISTERS = (
-    Register("sh", "31", "上海", 2013, _form(), "\n", 0.08),
-    Register("sh", "31", "上海", 2021, _form(), "\n", 0.005),
-    Register("js", "32", "江苏", 2013, _form("gb18030"), "\n", 0.10),
-    Register("js", "32", "江苏", 2021, _form("gb18030"), "\r\n", 0.005),
-    Register("zj", "33", "浙江", 2013, _form(marked=True), "\r\n", 0.08),
-    Register("zj", "33", "浙江", 2021, _form(marked=True), "\n", 0.005),
-    Register("ah", "34", "安徽", 2013, _form("gb18030", marked=True), "\n", 0.08),
-    Register("ah", "34", "安徽", 2021, _form("gb18030"), "\n", 0.005),
+    Register("sh", "31", "上海", 2013, _form("\n"), 0.08),
+    Register("sh", "31", "上海", 2021, _form("\n"), 0.005),
+    Register("js", "32", "江苏", 2013, _form("\n", "gb18030"), 0.10),
+    Register("js", "32", "江苏", 2021, _form("\r\n", "gb18030"), 0.005),
+    Register("zj", "33", "浙江", 2013, _form("\r\n", marked=True), 0.08),
+    Register("zj", "33", "浙江", 2021, _form("\n", marked=True), 0.005),
+    Register("ah", "34", "安徽", 2013, _form("\n", "gb18030", marked=True), 0.08),
+    Register("ah", "34", "安徽", 2021, _form("\n", "gb18030"), 0.005),
 )
 
 # What the number of a company is: a credit code, or an old number of 15 or 13 characters or in words.
@@ -133,11 +133,33 @@ def _block(rng: np.random.Generator, register: Register, first: int, n: int, las
     )
 
 
+def generations(
+    register: Register, block: Companies, value: pa.StringArray
+) -> tuple[pa.StringArray, pa.StringArray, Integers]:
+    """The registration number and the credit code of each company, null where it has none, and the day the code came.
+
+    ``value``: the number that the company has in its register. Companies of 2013 got a credit code after the reform of
+    October 2015, also those whose row in the register still has the old number.
+    """
+    credit, fifteen = pa.array(block.kind == CREDIT), pa.array(block.kind == FIFTEEN)
+    changed = REFORM + block.number * 7_919 % 800
+    if register.year > 2015:
+        return pc.if_else(credit, None, value), pc.if_else(credit, value, None), np.minimum(changed, block.registered)
+    regions = digits(block.region, 6)
+    codes = strings(credit_codes(block.number, regions, register.year))
+    old = pc.if_else(credit, strings(_fifteen(regions, block.number)), value)
+    return old, pc.if_else(credit, value, pc.if_else(fifteen, codes, None)), changed
+
+
+def _fifteen(regions: Bytes, number: Integers) -> Bytes:
+    body = np.concatenate([regions, digits(number, 8)], axis=1)
+    return np.concatenate([body, mod_11_10(body)[:, None]], axis=1)
+
+
 def _numbers(number: Integers, kind: Integers, region: Integers, city: pa.StringArray, year: int) -> pa.StringArray:
     regions = digits(region, 6)
     serial = digits(number, 8)
-    fifteen = np.concatenate([regions, serial], axis=1)
-    fifteen = np.concatenate([fifteen, mod_11_10(fifteen)[:, None]], axis=1)
+    fifteen = _fifteen(regions, number)
     thirteen = np.concatenate([regions, serial[:, 1:]], axis=1)
     worded = join(strings(regions), "NA", strings(digits(number % 1_000_000, 6)), "X")
     foreign = join("企合", pc.utf8_slice_codeunits(city, 0, 1), "分字第", strings(digits(number, 6)))

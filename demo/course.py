@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.errors import YiciError
-from demo import departments, questions
+from demo import departments, neighbour, questions
 from demo.airflow import Airflow, Run
 from demo.report import COUNTS, Report
 from hub import agreements, database, home, schema, services, stack
@@ -22,6 +22,7 @@ from hub.home import Home
 from hub.stack import Stack
 
 REPORT_DAG = "holdings-report"
+INDEX, INDEX_SOURCE = "zj-hub", "zj-hub-index"
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     for name in ("YICI_DATABASE_URL", "YICI_LANDING_URL", "YICI_SOURCES", "YICI_DAGS"):
         os.environ.pop(name, None)
     here = home.current()
-    os.environ["YICI_HOME"] = str(here.path)
+    os.environ.update(YICI_HOME=str(here.path), YICI_HUB="sh", YICI_REGION="310000")
     report = Report()
     with services.interruptible():
         try:
@@ -57,30 +58,41 @@ def _run(here: Home, report: Report) -> int:
     started = stack.start(here)
     report.step("生成演示部门的数据", "making the demo departments' data")
     folder = departments.make(here)
-    departments.wait(departments.open_all(here, folder))
+    report.step("启动各部门的服务器与浙江的数据枢纽", "starting the departments' servers and Zhejiang's hub")
+    servers, entries = departments.open_all(here, folder)
+    departments.wait(servers)
+    second = neighbour.start(here, {name: entry for name, entry in entries.items() if name.startswith("zj-")})
+    own = {name: entry for name, entry in entries.items() if name not in ("zj-ga", "zj-hrss")}
+    departments.connect(here, own)
     secret = _agree(here, started)
     report.step("等待服务就绪", "waiting for the services")
     started.wait()
-    runs, airflow = _drive(here, started, report)
+    airflow = _airflow(started)
+    names = [source.name for source in departments.all_sources(own)]
+    runs = _drive(airflow, started, report, [*names, REPORT_DAG], names)
+    elsewhere = second.wait()
+    departments.connect(here, {INDEX: second.connection()})
+    runs += _drive(airflow, started, report, [INDEX_SOURCE], [INDEX_SOURCE])
     rows = _rows(runs)
     report.runs(rows)
+    report.elsewhere(second.api.address, elsewhere)
     failed = [run for run in runs if run.state != "success"]
     answers = []
     if not failed:
         report.step("通过接口提问", "asking through the API")
         intake = questions.Intake(started.api.address, questions.CLIENT, secret, report.language)
         for question in questions.choose(folder, dt.date.today()):
-            answer = intake.ask(question)
-            answers.append(questions.essence(answer))
-            report.answer(question.about[report.language], answer)
+            for answer in intake.ask(question):
+                answers.append(questions.essence(answer))
+                report.answer(question.about[report.language], answer)
     else:
         reasons = {run.dag_id: reason for run in failed if (reason := airflow.halted(run))}
         report.failed(failed, reasons, started.airflow.address, str(here.path / "logs" / "airflow"))
     file = here.path / "credentials.json"
     addresses = {"api": started.api.address, "airflow": started.airflow.address, "credentials_file": str(file)}
     _write(here.path / "demo.json", {"runs": rows, "answers": answers, "addresses": addresses})
-    report.addresses(started.api.address, started.airflow.address, str(file))
-    return 1 if failed else 0
+    report.addresses(started.api.address, started.airflow.address, str(file), str(second.home.path))
+    return 1 if failed or any(run["state"] != "success" for run in elsewhere) else 0
 
 
 def _agree(here: Home, started: Stack) -> str:
@@ -94,21 +106,23 @@ def _agree(here: Home, started: Stack) -> str:
     return secret
 
 
-def _drive(here: Home, started: Stack, report: Report) -> tuple[list[Run], Airflow]:
-    """Unpause and trigger the sources, and follow them while the scheduler runs them."""
-    names = [source.name for source in departments.all_sources()]
-    user = stack.read_credentials(here)["airflow"]
-    airflow = Airflow(started.airflow.address, user["username"], user["password"])
-    airflow.wait_for([*names, REPORT_DAG])
-    airflow.end_unfinished([*names, REPORT_DAG])
+def _airflow(started: Stack) -> Airflow:
+    user = stack.read_credentials(started.home)["airflow"]
+    return Airflow(started.airflow.address, user["username"], user["password"])
+
+
+def _drive(airflow: Airflow, started: Stack, report: Report, dags: list[str], names: list[str]) -> list[Run]:
+    """Unpause ``dags``, trigger the sources ``names``, and follow them while the scheduler runs them."""
+    airflow.wait_for(dags)
+    airflow.end_unfinished(dags)
     report.step(f"触发 {len(names)} 个 DAG", f"triggering {len(names)} DAGs")
     run_id = f"demo__{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}"
     runs = [airflow.trigger(name, run_id) for name in names]
-    for name in [*names, REPORT_DAG]:
+    for name in dags:
         airflow.unpause(name)
     with report.following() as show:
         airflow.follow(runs, show, lambda: _alive(started))
-    return runs, airflow
+    return runs
 
 
 def _alive(started: Stack) -> None:

@@ -11,15 +11,23 @@ from typing import Any
 
 from connectors import source as sources
 from connectors.source import Source
-from demo import marriage_database, synthesis
+from demo import marriage_database, sftp_server, synthesis
 from hub import embedded, services
 from hub.home import Home, write_secret
 from hub.services import Running
 
-PARAMETERS = synthesis.Parameters(people=2000, companies=6000, seed=20260101)
-POLICE = "demo-police"
-POLICE_PORT = 8490
+PARAMETERS = synthesis.Parameters(people=20_000, companies=6000, seed=20260101)
 PROVINCES = ("sh", "js", "zj", "ah")
+# Departments that speak HTTP: the module that serves them, its part of the data, and the port asked for.
+WEB = {"demo-police": ("police_server", 8490), "demo-education": ("degree_server", 8491)}
+BUCKET, BUCKET_PORT = "demo-health", 8492
+SFTP, SFTP_PORT = "demo-sftp", 8493
+SHARES = {"sh-hrss": "hrss/sh", "zj-hrss": "hrss/zj", "sh-mnr": "mnr"}
+CREDENTIALS = ("YICI_DEMO_CLIENT_ID", "YICI_DEMO_CLIENT_SECRET")
+BUCKET_NAME, PREFIX, BUCKET_REGION = "nhc-births", "certificates", "us-east-1"
+NEIGHBOUR = "330000"  # records of Zhejiang are its own hub's, except the register of enterprises, which is public
+SHARED = ("zj-amr", "zj-hub")
+Entries = dict[str, dict[str, Any]]
 
 
 def make(home: Home) -> Path:
@@ -27,36 +35,80 @@ def make(home: Home) -> Path:
     return synthesis.synthesise(PARAMETERS, home.path / "demo").folder
 
 
-def open_all(home: Home, folder: Path) -> list[Running]:
-    """Start the departments and write ``connections.json``; entries of other sources in it stay."""
+def open_all(home: Home, folder: Path) -> tuple[list[Running], Entries]:
+    """Start the departments; also returns what ``connections.json`` of a hub says of each."""
     secret = _secret(home)
-    port = known.port if (known := services.running(home).get(POLICE)) else services.free_port(POLICE_PORT)
-    command = [sys.executable, "-m", "demo.police_server", "--data", str(folder), "--port", str(port)]
-    variables = {"YICI_DEMO_CLIENT_ID": "yici", "YICI_DEMO_CLIENT_SECRET": secret}
-    police = services.start(home, POLICE, command, port=port, variables=variables)
-    marriages = marriage_database.prepare(
-        embedded.url(home, "postgres"), folder / "mca" / "marriages.csv", password=_secret(home)
-    )
-    address, user = _without_password(marriages)
-    entries: dict[str, dict[str, Any]] = {
-        "sh-ga": {"url": police.address, "username": "yici", "password": secret},
-        "sh-mca": {"url": address, "username": user, "password": secret},
-        **{f"{province}-amr": {"url": str(folder / "amr" / province)} for province in PROVINCES},
+    login = dict(zip(CREDENTIALS, ("yici", secret), strict=True))
+    web = {
+        name: _start(home, name, port, [f"demo.{module}", "--data", str(folder)], login)
+        for name, (module, port) in WEB.items()
     }
-    _connect(home, entries)
-    return [police]
+    births = ["demo.bucket_server", "--data", str(folder / "nhc" / "certificates"), "--bucket", BUCKET_NAME]
+    bucket = _start(home, BUCKET, BUCKET_PORT, [*births, "--prefix", PREFIX, "--region", BUCKET_REGION], login)
+    sftp, host_key = _share(home, folder, secret)
+    address, user = _without_password(
+        marriage_database.prepare(
+            embedded.url(home, "postgres"), folder / "mca" / "marriages.csv", password=secret
+        )
+    )  # fmt: skip
+    key = {"username": "yici", "password": secret}
+    store = {"endpoint_url": bucket.address, "region": BUCKET_REGION}
+    entries: Entries = {
+        "sh-ga": {"url": web["demo-police"].address, **key},
+        "sh-moe": {"url": web["demo-education"].address, **key},
+        "sh-mca": {"url": address, "username": user, "password": secret},
+        "sh-nhc": {"url": f"s3://{BUCKET_NAME}/{PREFIX}", **key, "extra": store},
+        **{
+            share: {
+                "url": f"sftp://{services.HOST}:{sftp.port}/",
+                "username": share,
+                "password": secret,
+                "extra": {"host_key": host_key},
+            }
+            for share in SHARES
+        },
+        **{f"{province}-amr": {"url": str(folder / "amr" / province)} for province in PROVINCES},
+        "zj-ga": {"url": str(folder / "ga-zj")},
+    }
+    return [*web.values(), bucket, sftp], entries
 
 
 def wait(running: list[Running]) -> None:
     """Until the departments' servers answer."""
     for server in running:
-        services.wait(server, lambda server=server: services.answers(f"{server.address}/healthz"))  # type: ignore[misc]
+        services.wait(server, lambda server=server: _answers(server))  # type: ignore[misc]
 
 
-def all_sources() -> list[Source]:
-    """The packaged sources that a department of the demo serves, by name."""
-    served = {"sh-ga", "sh-mca", *(f"{province}-amr" for province in PROVINCES)}
-    return [source for source in sources.all_sources(sources.PACKAGED) if source.connection in served]
+def all_sources(entries: Entries) -> list[Source]:
+    """The packaged sources of Shanghai's hub that ``entries`` lead to, by name."""
+    return [
+        source
+        for source in sources.all_sources(sources.PACKAGED)
+        if source.connection in entries and (source.region != NEIGHBOUR or source.connection in SHARED)
+    ]
+
+
+def _start(home: Home, name: str, port: int, arguments: list[str], variables: dict[str, str]) -> Running:
+    known = services.running(home).get(name)
+    free = known.port if known and known.port else services.free_port(port)
+    command = [sys.executable, "-m", *arguments, "--port", str(free)]
+    return services.start(home, name, command, port=free, variables=variables)
+
+
+def _share(home: Home, folder: Path, secret: str) -> tuple[Running, str]:
+    known = services.running(home).get(SFTP)
+    port = known.port if known and known.port else services.free_port(SFTP_PORT)
+    key = home.keys / "demo.sftp"
+    line = sftp_server.host_key(key)
+    command = sftp_server.command(port, key, {name: folder / place for name, place in SHARES.items()})
+    variables = {sftp_server.variable(name): secret for name in SHARES}
+    return services.start(home, SFTP, command, port=port, variables=variables), line
+
+
+def _answers(server: Running) -> bool:
+    if server.name == SFTP:
+        return sftp_server.answers(server.port or 0)
+    return services.answers(f"{server.address}/healthz")
 
 
 def _secret(home: Home) -> str:
@@ -75,7 +127,8 @@ def _without_password(url: str) -> tuple[str, str]:
     return parts.set(password=None).render_as_string(), parts.username or ""
 
 
-def _connect(home: Home, entries: dict[str, dict[str, Any]]) -> None:
+def connect(home: Home, entries: Entries) -> None:
+    """Write ``connections.json`` (0600); entries of other sources in it stay."""
     path = home.path / "connections.json"
     try:
         known = json.loads(path.read_text(encoding="utf-8"))

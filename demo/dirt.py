@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from demo.columns import Integers, Mask, calendar, join, pick, replaced
+from demo.columns import Integers, Mask, join, pick, replaced
 from demo.places import unlisted
 from mappings.checksums import GB_32100, mod_31
 
@@ -50,6 +50,11 @@ def scientific(values: pa.StringArray, _: np.random.Generator) -> pa.StringArray
     return join(lead, ".", tail, "E+17")
 
 
+def rounded(values: pa.StringArray, _: np.random.Generator) -> pa.StringArray:
+    """The number that a spreadsheet keeps of a long one: fifteen digits, shown as 3.10E+17."""
+    return join(pc.utf8_slice_codeunits(values, 0, 1), ".", pc.utf8_slice_codeunits(values, 1, 15), "E+17")
+
+
 def full_width(values: pa.StringArray, _: np.random.Generator) -> pa.StringArray:
     for number in range(10):
         values = pc.replace_substring(values, str(number), chr(ord("０") + number))
@@ -60,11 +65,13 @@ def lower_case(values: pa.StringArray, _: np.random.Generator) -> pa.StringArray
     return pc.utf8_lower(values)
 
 
-def odd_date(values: pa.StringArray, _: np.random.Generator) -> pa.StringArray:
-    """2019-9-18 0:00"""
-    days = values.cast(pa.date32()).cast(pa.int32()).to_numpy()
-    year, month, day = (pa.array(part).cast(pa.string()) for part in calendar(days))
-    return join(year, "-", month, "-", day, " 0:00")
+def odd_date(values: pa.StringArray, rng: np.random.Generator) -> pa.StringArray:
+    """2019-9-18 0:00 or 2019/9/18 instead of 2019-09-18 or 20190918, or the other one of these two."""
+    apart = pc.replace_substring_regex(values, r"^(\d{4})-?(\d\d)-?(\d\d)$", r"\1-\2-\3")
+    short = pc.replace_substring(apart, "-0", "-")
+    other = pc.if_else(pc.equal(apart, values), pc.replace_substring(values, "-", ""), apart)
+    form = pa.array(rng.integers(0, 3, len(values)))
+    return pc.choose(form, join(short, " 0:00"), pc.replace_substring(short, "-", "/"), other)
 
 
 def unlisted_region(values: pa.StringArray, rng: np.random.Generator) -> pa.StringArray:
@@ -84,6 +91,23 @@ def too_many_columns(lines: pa.StringArray, _: np.random.Generator) -> pa.String
     return join(lines, ",,多余")
 
 
+def cut_short(lines: pa.StringArray, _: np.random.Generator) -> pa.StringArray:
+    """A record whose end was lost."""
+    return pc.utf8_slice_codeunits(lines, 0, 40)
+
+
+def error_page(lines: pa.StringArray, rng: np.random.Generator) -> pa.StringArray:
+    """What a server answered in the place of a record."""
+    request = pa.array(rng.integers(10**8, 10**9, len(lines))).cast(pa.string())
+    page = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1>"
+    return join(page, "<p>request ", request, "</p></body></html>")
+
+
+def spaced_out(values: pa.StringArray, _: np.random.Generator) -> pa.StringArray:
+    """Blanks and a no-break space around the value."""
+    return join(" ", values, "\u00a0 ")
+
+
 def too_few_columns(lines: pa.StringArray, _: np.random.Generator) -> pa.StringArray:
     return pc.replace_substring_regex(lines, r"^([^,]*,[^,]*,[^,]*),.*$", r"\1")
 
@@ -98,16 +122,21 @@ def repeated(lines: pa.StringArray, _: np.random.Generator) -> pa.StringArray:
     return lines
 
 
-def person_kinds(identifiers: Sequence[str], date: str, optional: str, region: str) -> tuple[Kind, ...]:
-    """Kinds for a table about persons; the first and the last of ``identifiers`` are spoiled."""
+def person_kinds(
+    identifiers: Sequence[str], date: str, optional: str, region: str, pattern: str = "."
+) -> tuple[Kind, ...]:
+    """Kinds for a table about persons; the first and the last of ``identifiers`` are spoiled.
+
+    ``pattern``: the numbers whose check digit can be spoiled.
+    """
     first, last = identifiers[0], identifiers[-1]
     return (
-        Kind("wrong-check-digit", "quarantined", first, wrong_check_digit),
-        Kind("scientific-notation", "rejected", last, scientific),
+        Kind("wrong-check-digit", "quarantined", first, wrong_check_digit, pattern),
+        Kind("scientific-notation", "rejected", last, scientific, pattern),
         Kind("backslash-n", "accepted", optional, always("\\n")),
         Kind("odd-date", "accepted", date, odd_date, "^[0-9]"),
         Kind("repeated-row", "repeated", None, repeated),
-        Kind("lower-case-x", "accepted", first, lower_case, "X$"),
+        Kind("lower-case-x", "accepted", first, lower_case, "^[0-9]{17}X$"),
         Kind("unlisted-region", "flagged", region, unlisted_region),
         Kind("full-width-digits", "accepted", last, full_width),
         Kind("not-available", "accepted", optional, always("N/A")),
@@ -118,7 +147,13 @@ _CODE, _DATE, _TYPE, _CAPITAL = "统一社会信用代码", "注册日期", "企
 # Credit codes with M000 at 9-12 are excused a wrong check digit; registration numbers have one only at 15 digits.
 _CREDIT_CODE = "^9.{17}$"
 
-RESIDENTS = person_kinds(["gmsfhm"], "yxqq", "mz", "xzqh")
+# Resident IDs among passports, permits and the fifteen digits of long ago.
+RESIDENT_ID = "^[1-6][0-9]{16}[0-9X]$"
+
+RESIDENTS = (
+    *person_kinds(["gmsfhm"], "yxqq", "mz", "xzqh"),
+    Kind("endless-date", "accepted", "yxqz", always("9999-9-9", "9999-12-31"), "^长期$"),
+)
 HOUSEHOLDS = person_kinds(["gmsfhm"], "djrq", "hb", "xzqh")
 MARRIAGES = person_kinds(["nf_sfzh", "nvf_sfzh"], "djrq", "djjg_dm", "xzqh")
 COMPANIES = (
@@ -140,20 +175,27 @@ COMPANIES = (
 class Spoiler:
     """Spreads dirt over one file of ``total`` rows that is written block by block, each kind as often as the others."""
 
-    def __init__(self, kinds: Sequence[Kind], total: int, rate: float, first: int = 0) -> None:
-        """``rate``: share of dirty rows, at least one in a file of 50 or more when above 0; ``first``: kind to begin with."""
+    def __init__(self, kinds: Sequence[Kind], total: int | None, rate: float, first: int = 0) -> None:
+        """``rate``: share of dirty rows, at least one in a file of 50 or more when above 0; ``total``: None while not
+        known; ``first``: kind to begin with."""
         self.kinds = kinds
         self.total = total
-        self.count = max(round(rate * total), 1 if rate > 0 and total >= 50 else 0)
+        self.rate = rate
         self.first = first
         self.seen = 0
         self.given = 0
+
+    @property
+    def count(self) -> int:
+        """Dirty rows of the file, as far as it is known."""
+        rows = self.seen if self.total is None else self.total
+        return max(round(self.rate * rows), 1 if self.rate > 0 and rows >= 50 else 0)
 
     def plan(self, table: pa.Table, rng: np.random.Generator) -> Integers:
         """The kind of each row of a block, -1 for a clean one."""
         chosen = np.full(table.num_rows, -1, dtype=np.int64)
         self.seen += table.num_rows
-        due = self.count * self.seen // max(self.total, 1)
+        due = self.count * self.seen // max(self.total or self.seen, 1)
         turns = (self.first + np.arange(self.given, due)) % len(self.kinds)
         self.given = due
         shuffled = rng.permutation(table.num_rows)
@@ -162,8 +204,11 @@ class Spoiler:
             if not wanted:
                 continue
             free = chosen[shuffled] == -1
-            if kind.column is not None:
-                fits: Mask = pc.match_substring_regex(table[kind.column], kind.pattern).to_numpy()
+            if kind.column is None:
+                free &= shuffled > 0  # no file begins with a line that is no record
+            else:
+                matches = pc.match_substring_regex(table[kind.column], kind.pattern)
+                fits: Mask = pc.fill_null(matches, False).to_numpy()
                 free &= fits[shuffled]
             chosen[shuffled[free][:wanted]] = place
         return chosen
@@ -179,17 +224,18 @@ class Spoiler:
             table = table.set_column(table.column_names.index(kind.column), kind.column, edited)
         return table
 
-    def lines(self, lines: pa.StringArray, plan: Integers, rng: np.random.Generator) -> tuple[pa.StringArray, Integers]:
-        """The lines edited and repeated, and for each line the row of the block that it came from."""
-        times = np.ones(len(lines), dtype=np.int64)
+    def lines(self, lines: pa.StringArray, plan: Integers, rng: np.random.Generator) -> pa.StringArray:
+        """The lines edited, none of them repeated yet."""
         for place, kind in enumerate(self.kinds):
             rows = np.flatnonzero(plan == place)
-            if kind.column is not None or not len(rows):
-                continue
-            lines = replaced(lines, rows, kind.edit(lines.take(pa.array(rows)), rng))
-            times[rows] += kind.verdict == "repeated"
-        origins = np.repeat(np.arange(len(lines)), times)
-        return (lines.take(pa.array(origins)) if len(origins) != len(lines) else lines), origins
+            if kind.column is None and len(rows):
+                lines = replaced(lines, rows, kind.edit(lines.take(pa.array(rows)), rng))
+        return lines
+
+    def origins(self, plan: Integers) -> Integers:
+        """For each line of the file the row of the block that it comes from: some come twice."""
+        twice = np.array([kind.verdict == "repeated" for kind in self.kinds])
+        return np.repeat(np.arange(len(plan)), 1 + ((plan >= 0) & twice[plan]))
 
 
 def _head(values: pa.StringArray) -> pa.StringArray:

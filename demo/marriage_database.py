@@ -1,7 +1,9 @@
-"""The civil affairs bureau 民政 of the demo: a PostgreSQL database with one table, and a role that can only read it."""
+"""The civil affairs bureau 民政 of the demo: a PostgreSQL database with marriages and the roster of allowances, and a role
+that can only read it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,36 +12,65 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from connectors.errors import FatalError
-from demo.marriages import COLUMNS
+from demo import allowances, marriages
 from demo.writers import digest
 
-TABLE = "hydj"  # 婚姻登记
+DATABASE, READER = "mca_marriages", "mca_reader"
 LOCK = 0x79696369  # "yici": databases and roles are made by one process at a time
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the bureau: all of it text but ``moment``, the time it is read by."""
+
+    name: str
+    columns: tuple[str, ...]
+    moment: str
+
+
+MARRIAGES = Table("hydj", marriages.COLUMNS, "gxsj")  # 婚姻登记
+ROSTER = Table("dibao", allowances.COLUMNS, "tjsj")  # 低保
 
 
 def prepare(
     admin_url: str,
     csv_path: Path,
-    database: str = "mca_marriages",
-    reader: str = "mca_reader",
+    database: str = DATABASE,
+    reader: str = READER,
     *,
     password: str,
 ) -> str:
     """Make or refresh the bureau's database and return the URL its reader connects with (``postgresql://``).
 
-    ``admin_url`` (libpq or SQLAlchemy form) names a role that may create databases and roles. The table is loaded
+    ``admin_url`` (libpq or SQLAlchemy form) names a role that may create databases and roles. ``csv_path``: the marriages;
+    the roster of allowances is loaded too where one lies beside it, unless a later one came after that very one. A table is loaded
     only when the file's content differs from what was loaded last, in one transaction: readers see the old rows or the
     new ones. Raises FatalError when the file is missing or is not one of ``yici synth``.
     """
     if not csv_path.is_file():
         raise FatalError("demo-data-missing", file=csv_path)
     admin = conninfo_to_dict(_libpq(admin_url))
+    roster = csv_path.with_name("dibao.csv")
     with psycopg.connect(**admin, autocommit=True) as connection:  # type: ignore[arg-type]
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         _create(connection, database, reader, password)
         with psycopg.connect(**{**admin, "dbname": database}) as inside:  # type: ignore[arg-type]
-            _load(inside, csv_path, reader)
+            _load(inside, MARRIAGES, csv_path, reader)
+            if roster.is_file():
+                _load(inside, ROSTER, roster, reader)
     return _url({**admin, "user": reader, "password": password, "dbname": database})
+
+
+def load_roster(admin_url: str, csv_path: Path, database: str = DATABASE, reader: str = READER) -> None:
+    """Replace the roster of allowances by that of another month, as the bureau does; :func:`prepare` leaves it then.
+
+    Raises FatalError as :func:`prepare`.
+    """
+    if not csv_path.is_file():
+        raise FatalError("demo-data-missing", file=csv_path)
+    admin = conninfo_to_dict(_libpq(admin_url))
+    with psycopg.connect(**{**admin, "dbname": database}) as inside:  # type: ignore[arg-type]
+        _load(inside, ROSTER, csv_path, reader, later=True)
 
 
 def _create(connection: psycopg.Connection, database: str, reader: str, password: str) -> None:
@@ -60,39 +91,46 @@ def _create(connection: psycopg.Connection, database: str, reader: str, password
     connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, role))
 
 
-def _load(connection: psycopg.Connection, csv_path: Path, reader: str) -> None:
-    table, role = sql.Identifier(TABLE), sql.Identifier(reader)
+def _load(connection: psycopg.Connection, table: Table, csv_path: Path, reader: str, later: bool = False) -> None:
+    """The table's comment says what was loaded first, and, of a ``later`` file, what after it."""
+    name, role, moment = (sql.Identifier(part) for part in (table.name, reader, table.moment))
     content = f"sha256:{digest(csv_path)}"
-    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
     typed = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL("timestamptz NOT NULL" if name == "gxsj" else "text"))
-        for name in COLUMNS
+        sql.SQL("{} {}").format(
+            sql.Identifier(column), sql.SQL("timestamptz NOT NULL" if column == table.moment else "text")
+        )
+        for column in table.columns
     )
     with connection.transaction():
         # The bureau's own key is not declared: its table may hold a row twice, as such tables do.
         connection.execute(
             sql.SQL("CREATE TABLE IF NOT EXISTS {} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {})").format(
-                table, typed
+                name, typed
             )
         )
-        connection.execute(sql.SQL("CREATE INDEX IF NOT EXISTS hydj_gxsj ON {} (gxsj, id)").format(table))
+        index = sql.Identifier(f"{table.name}_{table.moment}")
+        connection.execute(sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({}, id)").format(index, name, moment))
         connection.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))
-        connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(table, role))
-        known = connection.execute("SELECT obj_description(%s::regclass)", (TABLE,)).fetchone()
-        if known and known[0] == content:
+        connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(name, role))
+        known = connection.execute("SELECT obj_description(%s::regclass)", (table.name,)).fetchone()
+        first, _, after = str((known and known[0]) or "").partition(" ")
+        if content == (after if later else first):
             return
-        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(table))
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER match)").format(table, columns)
+        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(name))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER match)").format(name, columns)
         try:
             with csv_path.open("rb") as file, connection.cursor().copy(statement) as copy:
                 while block := file.read(1 << 20):
                     copy.write(block)
         except psycopg.DataError:
             raise FatalError("demo-data-unreadable", file=csv_path) from None  # the cause may quote a row
-        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(content)))
+        comment = f"{first} {content}" if later else content
+        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(comment)))
     connection.autocommit = True
-    connection.execute(sql.SQL("ANALYZE {}").format(table))
+    connection.execute(sql.SQL("ANALYZE {}").format(name))
+    connection.autocommit = False
 
 
 def _libpq(url: str) -> str:

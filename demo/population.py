@@ -220,8 +220,14 @@ def _term(born: Integers, issued: Integers | int) -> Integers:
 
 def updated(people: People, count: int, rng: np.random.Generator) -> pa.StringArray:
     """``count`` update times, strictly rising over all blocks."""
+    return moments(instants(people, count, rng))
+
+
+def instants(people: People, count: int, rng: np.random.Generator) -> Integers:
+    """The same as local seconds since 1970."""
     slots = people.start + np.arange(count, dtype=np.int64)
-    return moments(UPDATES_BEGIN + slots * people.step + rng.integers(0, people.step, count))
+    rising: Integers = UPDATES_BEGIN + slots * people.step + rng.integers(0, people.step, count)
+    return rising
 
 
 def residents(people: People, held: Cards, rng: np.random.Generator) -> tuple[pa.Table, Integers]:

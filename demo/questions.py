@@ -18,9 +18,12 @@ from connectors.messages import Language
 SECONDS = 30.0
 CLIENT = "demo-intake"
 PURPOSE = "demo"
-ITEMS = ("demo-food-permit", "demo-branch-registration", "demo-household-move", "demo-newborn-registration",
-         "demo-elder-card", "demo-residence-permit")  # fmt: skip
+ITEMS = ("demo-food-permit", "demo-branch-registration", "demo-household-move", "demo-elder-card",
+         "demo-residence-permit", "demo-pension-transfer", "demo-housing-fund-withdrawal", "newborn",
+         "start-company")  # fmt: skip
 MEMBERS = ("requirement", "materials", "disposition", "reason", "legal_basis")
+
+Words = dict[Language, str]
 
 
 @dataclass(frozen=True)
@@ -28,90 +31,170 @@ class Question:
     """One request to ``/v1/lookups``; ``about`` says in words who asks, without naming anybody."""
 
     item: str
-    about: dict[Language, str]
+    about: Words
     id: str = field(repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict, repr=False)
 
 
+class Truth:
+    """What the generator knows: who holds what, leaving out everybody about whom records contradict each other."""
+
+    def __init__(self, folder: Path, today: dt.date) -> None:
+        truth = folder / "truth"
+        self.today = today
+        people = pq.read_table(truth / "people.parquet")
+        self.people = people.append_column("text", pc.binary_join_element_wise("cn.ric", people["identifier"], ":"))
+        companies = pq.read_table(truth / "companies.parquet")
+        value = pc.binary_join_element_wise(companies["scheme"], companies["value"], ":")
+        head = pc.binary_join_element_wise("cn.ric", companies["representative_identifier"], ":")
+        self.companies = companies.append_column("text", value).append_column("head", head)
+        self.doubtful = pq.read_table(truth / "contradictions.parquet", columns=["identifier"])["identifier"]
+        certificates = pq.read_table(truth / "certificates.parquet")
+        self.certificates = certificates.filter(pc.field("held") & pc.field("dirt").is_null())
+
+    def holders(self, material: str, file: str = "", *, ended: bool = False) -> pa.Array:
+        """Who holds a certificate in force for another year, or (``ended``) one that has run out; ``file`` begins its name."""
+        found = self.certificates.filter((pc.field("material") == material) & pc.starts_with(pc.field("file"), file))
+        if ended:
+            chosen = pc.less(found["valid_to"], pa.scalar(self.today))
+        else:
+            lasting = pc.greater(found["valid_to"], pa.scalar(self.today + dt.timedelta(days=365)))
+            chosen = pc.and_(pc.or_kleene(found["valid_to"].is_null(), lasting), pc.equal(found["status"], "in_force"))
+        return pc.unique(pc.list_flatten(found.filter(pc.fill_null(chosen, False))["holders"]))
+
+    def persons(self, *holding: pa.Array, without: pa.Array | None = None) -> pa.Table:
+        """Grown-up people in each of the sets ``holding``, in order of their number."""
+        grown = self.today.replace(year=self.today.year - 25, day=1)
+        mask = pc.less(self.people["born_on"], pa.scalar(grown))
+        for holders in holding:
+            mask = pc.and_(mask, _in(self.people["text"], holders))
+        mask = pc.and_(mask, pc.invert(_in(self.people["text"], self.doubtful.combine_chunks())))
+        if without is not None:
+            mask = pc.and_(mask, pc.invert(_in(self.people["text"], without)))
+        return self.people.filter(mask).sort_by("person")
+
+
 def choose(folder: Path, today: dt.date) -> list[Question]:
-    """Questions whose answers differ: held, to submit, not required, expired, replaced, still open."""
-    truth = folder / "truth"
-    people = pq.read_table(truth / "people.parquet")
-    companies = pq.read_table(truth / "companies.parquet")
-    certificates = pq.read_table(truth / "certificates.parquet").filter(pc.field("held") & pc.field("dirt").is_null())
-    open_ended = certificates["valid_to"].is_null()
-    lasting = pc.or_kleene(open_ended, pc.greater(certificates["valid_to"], pa.scalar(today + dt.timedelta(days=365))))
-    lasting = pc.fill_null(pc.and_(lasting, pc.equal(certificates["status"], "in_force")), False)
-    ended = pc.fill_null(pc.less(certificates["valid_to"], pa.scalar(today)), False)
-    cards = pc.equal(certificates["material"], "resident-id-card")
-    with_card = _holders(certificates.filter(pc.and_(cards, lasting)))
-    without_card = _holders(certificates.filter(pc.and_(cards, ended)))
-    registered = _holders(certificates.filter(_of("household-register", certificates, lasting)))
-    married = _holders(certificates.filter(_of("marriage-certificate", certificates, lasting)))
-    licensed = _holders(certificates.filter(_of("business-licence", certificates, lasting)))
+    """Questions whose answers differ: held, elsewhere, to submit, deferred, not required, expired, replaced, open."""
+    truth = Truth(folder, today)
+    card = truth.holders("resident-id-card")
+    household = truth.holders("household-register", "ga/")
+    found = [
+        _companies(truth, card),
+        _couple(truth, card, household),
+        _mover(truth, card),
+        _insured(truth, card),
+        _elder(truth, household),
+        _owner(truth, card),
+        _founder(truth, card),
+        _parent(truth, card, household),
+    ]
+    return [question for questions in found for question in questions]
 
-    identifiers = pc.binary_join_element_wise("cn.ric", people["identifier"], ":")
-    people = people.append_column("text", identifiers)
-    adult = pc.less(people["born_on"], pa.scalar(today.replace(year=today.year - 25, day=1)))
-    elder = people.filter(pc.and_(adult, pc.and_(_in(people["text"], without_card), _in(people["text"], registered))))
-    at_home = pc.and_(_in(people["text"], with_card), _in(people["text"], registered))
-    spouses = people.select(["person", "text"]).rename_columns(["spouse", "spouse_text"])
-    couples = people.filter(pc.and_(at_home, _in(people["text"], married))).join(spouses, "spouse", join_type="inner")
-    couples = couples.filter(_in(couples["spouse_text"], registered)).sort_by("person")
-    firms = companies.append_column("text", pc.binary_join_element_wise(companies["scheme"], companies["value"], ":"))
-    heads = pc.binary_join_element_wise("cn.ric", firms["representative_identifier"], ":")
-    firms = firms.append_column("head", heads)
-    firms = firms.filter(pc.and_(_in(firms["text"], licensed), _in(firms["head"], with_card))).sort_by("company")
 
-    questions = []
-    if firms.num_rows:
-        firm, head = firms["text"][0].as_py(), firms["head"][0].as_py()
-        questions += [
-            Question(
-                "demo-food-permit",
-                {"zh": "一家企业，法定代表人本人到场", "en": "A company; its legal representative comes in person"},
-                firm,
-                {"legal_representative_in_person": True},
-                {"legal_representative": head},
-            ),
-            Question(
-                "demo-food-permit",
-                {"zh": "同一家企业，尚未说明由谁办理", "en": "The same company, not having said who will apply"},
-                firm,
-            ),
-        ]
-    if couples.num_rows:
-        person, spouse = couples["text"][0].as_py(), couples["spouse_text"][0].as_py()
-        questions.append(
-            Question(
-                "demo-household-move",
-                {"zh": "一位已婚居民，投靠配偶", "en": "A married resident who joins the spouse"},
-                person,
-                {"married": True, "ground": "spouse"},
-                {"spouse": spouse},
-            )
-        )
-    if elder.num_rows:
-        person = elder.sort_by("person")["text"][0].as_py()
-        questions += [
-            Question(
-                "demo-elder-card",
-                {
-                    "zh": "一位身份证已过期、有户籍登记的居民",
-                    "en": "A resident whose identity card has expired, with a household",
-                },
-                person,
-                {"registered_in_city": True},
-            ),
-            Question(
-                "demo-residence-permit",
-                {"zh": "同一位居民", "en": "The same resident"},
-                person,
-                {"lives_with_spouse": False},
-            ),
-        ]
-    return questions
+def _companies(truth: Truth, card: pa.Array) -> list[Question]:
+    firms = truth.companies
+    held = pc.and_(_in(firms["text"], truth.holders("business-licence")), _in(firms["head"], card))
+    firms = firms.filter(held).sort_by("company")
+    if not firms.num_rows:
+        return []
+    firm, head = firms["text"][0].as_py(), firms["head"][0].as_py()
+    present: Words = {"zh": "一家企业，法定代表人本人到场", "en": "A company; its legal representative comes in person"}
+    silent: Words = {"zh": "同一家企业，尚未说明由谁办理", "en": "The same company, not having said who will apply"}
+    return [
+        Question(
+            "demo-food-permit",
+            present,
+            firm,
+            {"legal_representative_in_person": True},
+            {"legal_representative": head},
+        ),
+        Question("demo-food-permit", silent, firm),
+    ]
+
+
+def _couple(truth: Truth, card: pa.Array, household: pa.Array) -> list[Question]:
+    spouses = truth.people.select(["person", "text"]).rename_columns(["spouse", "spouse_text"])
+    couples = truth.persons(card, household, truth.holders("marriage-certificate"))
+    couples = couples.join(spouses, "spouse", join_type="inner")
+    couples = couples.filter(_in(couples["spouse_text"], household)).sort_by("person")
+    about: Words = {
+        "zh": "一位已婚居民，在本市内投靠配偶",
+        "en": "A married resident who joins the spouse within the city",
+    }
+    facts = {"married": True, "ground": "spouse", "moved_from": "shanghai"}
+    return _first(couples, "demo-household-move", about, facts, {"spouse": "spouse_text"})
+
+
+def _mover(truth: Truth, card: pa.Array) -> list[Question]:
+    about: Words = {
+        "zh": "一位户口在浙江的居民，因工作迁入",
+        "en": "A resident registered in Zhejiang who moves in for work",
+    }
+    people = truth.persons(card, truth.holders("household-register", "ga-zj/"))
+    return _first(people, "demo-household-move", about, {"married": False, "ground": "work", "moved_from": "zhejiang"})
+
+
+def _insured(truth: Truth, card: pa.Array) -> list[Question]:
+    here, there = (truth.holders("social-insurance-record", f"hrss/{place}/") for place in ("sh", "zj"))
+    about: Words = {
+        "zh": "一位曾在浙江参保、现在本市参保的职工",
+        "en": "An employee insured here, and in Zhejiang before",
+    }
+    facts = {"moved_from": "zhejiang", "sex": "female", "age": 35}
+    return _first(truth.persons(card, here, there), "demo-pension-transfer", about, facts)
+
+
+def _elder(truth: Truth, household: pa.Array) -> list[Question]:
+    people = truth.persons(truth.holders("resident-id-card", ended=True), household)
+    zh = "一位身份证已过期、有户籍登记的居民"
+    about: Words = {"zh": zh, "en": "A resident whose identity card has expired, with a household"}
+    again: Words = {"zh": "同一位居民", "en": "The same resident"}
+    return [
+        *_first(people, "demo-elder-card", about, {"registered_in_city": True}),
+        *_first(people, "demo-residence-permit", again, {"lives_with_spouse": False}),
+    ]
+
+
+def _owner(truth: Truth, card: pa.Array) -> list[Question]:
+    about: Words = {
+        "zh": "一位名下有房、退休提取公积金的职工",
+        "en": "An employee who draws the housing fund on retiring",
+    }
+    people = truth.persons(card, truth.holders("real-estate-title"))
+    return _first(people, "demo-housing-fund-withdrawal", about, {"purpose": "retirement"})
+
+
+def _founder(truth: Truth, card: pa.Array) -> list[Question]:
+    about: Words = {
+        "zh": "一位名下无房的创业者，办理企业开办一件事",
+        "en": "A founder without a title to premises, all three items at once",
+    }
+    people = truth.persons(card, without=truth.holders("real-estate-title"))
+    return _first(
+        people, "start-company", about, {"founder_is_legal_representative": True, "company_registered": False}
+    )
+
+
+def _parent(truth: Truth, card: pa.Array, household: pa.Array) -> list[Question]:
+    about: Words = {
+        "zh": "一位新生儿的父亲或母亲，办理出生一件事",
+        "en": "A parent of a newborn, all three items at once",
+    }
+    people = truth.persons(card, household, truth.holders("birth-certificate"))
+    facts = {"born_abroad": False, "registers_with": "applicant", "child_registered": False}
+    return _first(people, "newborn", about, facts)
+
+
+def _first(
+    people: pa.Table, item: str, about: Words, facts: dict[str, Any], roles: dict[str, str] | None = None
+) -> list[Question]:
+    """The question of the first of ``people``; ``roles``: role -> column with its identifier."""
+    if not people.num_rows:
+        return []
+    named = {role: people[column][0].as_py() for role, column in (roles or {}).items()}
+    return [Question(item, about, people["text"][0].as_py(), facts, named)]
 
 
 def essence(answer: dict[str, Any]) -> dict[str, Any]:
@@ -136,11 +219,10 @@ class Intake:
         answer = self._post("/oauth2/token", data=data, auth=(client_id, client_secret))
         self._session.headers["Authorization"] = f"Bearer {answer['access_token']}"
 
-    def ask(self, question: Question) -> dict[str, Any]:
-        """The API's answer to one question."""
+    def ask(self, question: Question) -> list[dict[str, Any]]:
+        """The API's answers to one question: one an item, several for a bundle."""
         body = {"items": [question.item], "id": question.id, "facts": question.facts, "roles": question.roles}
-        (answer,) = self._post("/v1/lookups", json=body)["answers"]
-        return dict(answer)
+        return [dict(answer) for answer in self._post("/v1/lookups", json=body)["answers"]]
 
     def _post(self, path: str, **options: Any) -> Any:
         try:
@@ -151,14 +233,6 @@ class Intake:
             code = answer.json().get("code", "-") if "json" in answer.headers.get("Content-Type", "") else "-"
             raise FatalError("demo-api-refuses", path=path, status=answer.status_code, code=code)
         return answer.json()
-
-
-def _of(material: str, certificates: pa.Table, lasting: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.and_(pc.equal(certificates["material"], material), lasting)
-
-
-def _holders(certificates: pa.Table) -> pa.Array:
-    return pc.unique(pc.list_flatten(certificates["holders"]))
 
 
 def _in(values: pa.ChunkedArray, of: pa.Array) -> pa.ChunkedArray:

@@ -20,7 +20,9 @@ STATES = {"success": "green", "failed": "bold red", "running": "cyan"}
 DISPOSITIONS = {
     "held": ("✓", "green", "已有", "held"),
     "alternative_held": ("✓", "green", "已有可替代材料", "alternative held"),
+    "held_elsewhere": ("✓", "cyan", "外省已有", "held elsewhere"),
     "expired": ("!", "yellow", "已过期", "expired"),
+    "deferred": ("…", "blue", "可容缺或承诺", "deferred"),
     "not_required": ("–", "dim", "不需要", "not required"),
     "submit": ("→", "bold magenta", "需提交", "submit"),
     "undetermined": ("?", "yellow", "待定", "undetermined"),
@@ -55,23 +57,28 @@ class Report:
         else:
             yield self._lines
 
-    def runs(self, rows: Sequence[dict[str, Any]]) -> None:
+    def runs(self, rows: Sequence[dict[str, Any]], zh: str = "运行结果", en: str = "Runs") -> None:
         """The table of runs."""
         names = {
             "source": ("来源", "source"), "state": ("状态", "state"), "fetched": ("取得", "fetched"),
             "unchanged": ("未变", "unchanged"), "accepted": ("接受", "accepted"),
             "quarantined": ("隔离", "quarantined"), "rejected": ("拒绝", "rejected"), "seconds": ("秒", "seconds"),
         }  # fmt: skip
-        table = Table(title=self.word("运行结果", "Runs"), title_justify="left", header_style="bold")
+        table = Table(title=self.word(zh, en), title_justify="left", header_style="bold")
         for name, words in names.items():
             left = name in ("source", "state")
             table.add_column(self.word(*words), justify="left" if left else "right", no_wrap=True)
         for row in rows:
             state = f"[{STATES.get(row['state'], 'yellow')}]{row['state']}[/]"
-            counts = [f"{row[name]:,}" for name in COUNTS]
+            counts = [f"{row.get(name, 0):,}" for name in COUNTS]
             table.add_row(row["source"], state, *counts, f"{row['seconds']:.1f}")
         self.console.print()
         self.console.print(table)
+
+    def elsewhere(self, address: str, runs: Sequence[dict[str, Any]]) -> None:
+        """The runs of the neighbouring hub, which needs no Airflow."""
+        rows = [{**run, "seconds": sum(run.get("seconds", {}).values())} for run in runs]
+        self.runs(rows, f"浙江的数据枢纽 {address}", f"Zhejiang's hub {address}")
 
     def answer(self, about: str, answer: dict[str, Any]) -> None:
         """One answer, requirement by requirement."""
@@ -101,12 +108,16 @@ class Report:
             self.console.print(f"    {address}/dags/{run.dag_id}/runs/{run.run_id}", soft_wrap=True)
             self.console.print(f"    {logs}/dag_id={run.dag_id}/run_id={run.run_id}", soft_wrap=True)
 
-    def addresses(self, api: str, airflow: str, credentials: str) -> None:
+    def addresses(self, api: str, airflow: str, credentials: str, neighbour: str) -> None:
         """Where everything is, and how to stop it."""
         lines = [
             (self.word("查询接口", "lookup API"), f"{api}/openapi.json"),
             ("Airflow", airflow),
             (self.word("用户名与密码", "user names and passwords"), credentials),
+            (
+                self.word("只停浙江的数据枢纽", "stop Zhejiang's hub alone"),
+                f"YICI_HOME={neighbour} .venv/bin/yici down",
+            ),
             (self.word("停止", "stop"), "make stop"),
         ]
         self.console.print()

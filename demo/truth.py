@@ -17,8 +17,8 @@ PEOPLE = pa.schema(
         ("ethnicity", pa.string()),
         ("born_on", pa.date32()),
         ("birth_region", pa.string()),
-        ("region", pa.string()),
-        ("household", pa.string()),
+        ("region", pa.string()),  # where they live
+        ("household", pa.string()),  # the one whose register is in force; its first six digits say where
         ("relation", pa.string()),
         ("spouse", pa.int64()),  # the person married to today
     ]
@@ -67,7 +67,8 @@ CERTIFICATES = pa.schema(
     [
         ("material", pa.string()),
         ("identifier", pa.string()),
-        ("holders", pa.list_(pa.string())),  # scheme:value
+        ("holders", pa.list_(pa.string())),  # scheme:value, as the row says
+        ("subjects", pa.list_(pa.string())),  # whom it is about, in the same order
         ("valid_from", pa.date32()),
         ("valid_to", pa.date32()),  # null: no end
         ("status", pa.string()),
@@ -88,6 +89,63 @@ DIRT = pa.schema(
     ]
 )
 
+# People whom no register of residents lists: foreigners, and residents of Hong Kong, Macau and Taiwan.
+OVERSEAS = pa.schema(
+    [
+        ("overseas", pa.int64()),
+        ("name", pa.string()),
+        ("sex", pa.string()),
+        ("born_on", pa.date32()),
+        ("origin", pa.string()),  # ISO 3166 alpha-3
+    ]
+)
+
+# Who is whom: every identifier that a subject has or had. A number that nobody ever wrote down is here too.
+LINKS = pa.schema(
+    [
+        ("subject", pa.string()),  # person:<n>, overseas:<n> or company:<n>
+        ("scheme", pa.string()),
+        ("value", pa.string()),  # normalised
+        ("written", pa.string()),  # as documents of the time have it: a resident ID of 15 digits
+        ("valid_from", pa.date32()),
+        ("valid_to", pa.date32()),  # the last day; null: still in use
+    ]
+)
+
+NAMES = pa.schema(
+    [
+        ("subject", pa.string()),  # only those who have had more than one
+        ("name", pa.string()),
+        ("valid_from", pa.date32()),
+        ("valid_to", pa.date32()),
+    ]
+)
+
+# Rows that say what another row or the identifier itself denies.
+CONTRADICTIONS = pa.schema(
+    [
+        ("kind", pa.string()),  # birth-date, sex, shared-identifier, two-households
+        ("identifier", pa.string()),  # scheme:value
+        ("subject", pa.string()),  # whom the row is about
+        ("other", pa.string()),  # whose identifier it is; null: the subject's own
+        ("says", pa.string()),  # the claim: born_on=1970-01-31, sex=2, name=…, household=…
+        ("file", pa.string()),
+        ("row", pa.int64()),
+    ]
+)
+
+# Months in which a certificate is on the roster of subsistence allowances.
+ALLOWANCES = pa.schema(
+    [
+        ("number", pa.string()),
+        ("holder", pa.string()),  # scheme:value of the head
+        ("persons", pa.int64()),
+        ("persons_next", pa.int64()),  # in the second month, null when no longer listed
+        ("first_month", pa.date32()),
+        ("last_month", pa.date32()),  # null: still on the last roster
+    ]
+)
+
 TABLES = {
     "people": PEOPLE,
     "identifiers": IDENTIFIERS,
@@ -95,4 +153,9 @@ TABLES = {
     "companies": COMPANIES,
     "certificates": CERTIFICATES,
     "dirt": DIRT,
+    "overseas": OVERSEAS,
+    "links": LINKS,
+    "names": NAMES,
+    "contradictions": CONTRADICTIONS,
+    "allowances": ALLOWANCES,
 }

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import hashlib
-import hmac
 import re
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import catalogue, database, schema
+from hub import catalogue, client_secrets, database, schema
 
-# scrypt (RFC 7914): 16 MiB and some 50 ms a try.
-COST, BLOCK, PARALLEL, SALT_BYTES, HASH_BYTES = 2**14, 8, 1, 16, 32
 SHORTEST_SECRET = 24
-_NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -71,18 +66,18 @@ def add(
     ``secret`` None makes one. UsageError ``client-invalid-name``, ``client-known`` (unless ``replace``), ``client-empty``,
     ``secret-short``, or of an unknown item.
     """
-    if not re.fullmatch(_NAME, client) or len(client) > 80:
+    if not NAME.fullmatch(client) or len(client) > LONGEST_NAME:
         raise UsageError("client-invalid-name")
     if not items or not purposes:
         raise UsageError("client-empty", client=client)
     if secret is not None and len(secret) < SHORTEST_SECRET:
         raise UsageError("secret-short", length=SHORTEST_SECRET)
-    made = secret or secrets.token_urlsafe(32)
+    made = secret or client_secrets.made()
     row: dict[str, Any] = {
         "client": client,
-        "secret_hash": _hash(made),
+        "secret_hash": client_secrets.hashed(made),
         "name": name,
-        "items": list(dict.fromkeys(items)),
+        "items": list(catalogue.expand(items)),
         "purposes": list(dict.fromkeys(purposes)),
         "valid_from": dt.datetime.now(dt.UTC),
         "valid_to": valid_to,
@@ -127,7 +122,7 @@ def authenticate(engine: sa.Engine, client: str, secret: str) -> bool:
         kept = connection.scalar(
             sa.select(schema.agreement.c.secret_hash).where(schema.agreement.c.client == client.replace("\0", ""))
         )
-    return _matches(secret, kept or _NOBODY) and kept is not None
+    return client_secrets.matches(secret, kept)
 
 
 _COLUMNS = [column for column in schema.agreement.c if column.name not in ("secret_hash", "created_at")]
@@ -137,27 +132,3 @@ def _agreement(row: sa.Row) -> Agreement:
     return Agreement(
         row.client, row.name, tuple(row._mapping["items"]), tuple(row.purposes), row.valid_from, row.valid_to
     )
-
-
-def _hash(secret: str) -> str:
-    salt = secrets.token_bytes(SALT_BYTES)
-    derived = _derive(secret, salt, COST, BLOCK, PARALLEL)
-    parts = (base64.b64encode(part).decode() for part in (salt, derived))
-    return "$".join(("scrypt", str(COST), str(BLOCK), str(PARALLEL), *parts))
-
-
-def _derive(secret: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
-    return hashlib.scrypt(secret.encode(errors="replace"), salt=salt, n=cost, r=block, p=parallel, dklen=HASH_BYTES)
-
-
-def _matches(secret: str, kept: str) -> bool:
-    _, cost, block, parallel, salt, derived = kept.split("$")
-    tried = _derive(secret, base64.b64decode(salt), int(cost), int(block), int(parallel))
-    return hmac.compare_digest(tried, base64.b64decode(derived))
-
-
-# The hash of a secret nobody knows, tried when there is no such client.
-_NOBODY = "$".join(
-    ("scrypt", str(COST), str(BLOCK), str(PARALLEL), base64.b64encode(secrets.token_bytes(SALT_BYTES)).decode(),
-     base64.b64encode(secrets.token_bytes(HASH_BYTES)).decode())
-)  # fmt: skip

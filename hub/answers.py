@@ -13,12 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors import messages
+from connectors.documents import Text
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import catalogue, holdings, resolver, schema
+from hub import catalogue, findings, holdings, resolver, schema
 from hub.home import identifier_text, keyed_hash
 from hub.resolver import Decision, Resolution
-from mappings import model, scalars, schemes
+from mappings import model, regions, scalars, schemes
 from mappings.items import APPLICANT, FactValue, Item
 from mappings.scalars import Identifier
 
@@ -62,19 +63,17 @@ def ask(engine: sa.Engine, question: Question) -> list[dict[str, Any]]:
         for role, found in identifiers.items()
     }
     with engine.begin() as connection:
-        day = moment.astimezone(resolver.CHINA).date()
+        day = moment.astimezone(findings.CHINA).date()
         items = [catalogue.find(connection, code, day) for code in dict.fromkeys(question.items)]
         _check(items, question, identifiers)
         materials = sorted({code for item in items for code in item.materials()})
+        holders = {digests[role]: (found.scheme or "", found.normalised or "") for role, found in identifiers.items()}
         if question.as_of is None:
-            known = holdings.current(connection, sorted(set(digests.values())), materials)
+            known = holdings.current(connection, holders, materials)
         else:
-            holders = {
-                digests[role]: (found.scheme or "", found.normalised or "") for role, found in identifiers.items()
-            }
             known = holdings.recorded(connection, holders, materials, moment)
         parties = {
-            role: resolver.Party(digests[role], resolver.province(found.scheme or "", found.normalised or ""))
+            role: findings.Party(digests[role], findings.province(found.scheme or "", found.normalised or ""))
             for role, found in identifiers.items()
         }
         answers, rows, asked_for = [], [], set[str]()
@@ -213,7 +212,15 @@ def _requirement(item: Item, decision: Decision, lang: Language) -> dict[str, An
         entry["next_step"] = messages.text(
             f"answer-{decision.next_step}", lang, **_words(item, decision.next_values, lang)
         )
-    if decision.holdings:
+    if decision.deferred and requirement.deferral is not None:
+        within = requirement.deferral.within
+        entry["deferral"] = {
+            "kind": requirement.deferral.kind,
+            "within_days": within.days if within else None,
+            "basis": getattr(requirement.deferral.basis, lang),
+            "materials": list(decision.deferred),
+        }
+    if own := [(use, holding) for use, holding in decision.holdings if not holding.hub]:
         entry["holdings"] = [
             {
                 "holding": holding.key,
@@ -222,20 +229,39 @@ def _requirement(item: Item, decision: Decision, lang: Language) -> dict[str, An
                 "valid_to": holding.valid_to.isoformat() if holding.valid_to else None,
                 "region": holding.region,
             }
-            for use, holding in decision.holdings
+            for use, holding in own
         ]
+    if foreign := [(use, holding) for use, holding in decision.holdings if holding.hub]:
+        entry["elsewhere"] = [
+            {
+                "hub": holding.hub,
+                "source": holding.source,
+                "material": holding.material,
+                "holder": use.holder,
+                "region": holding.region,
+                "valid_to": holding.valid_to.isoformat() if holding.valid_to else None,
+                "as_of": holding.as_of.astimezone(dt.UTC).isoformat() if holding.as_of else None,
+            }
+            for use, holding in foreign
+        ]
+    if decision.holdings:
         rows = {(row.source, row.file, row.row) for _, holding in decision.holdings for row in holding.provenance}
         entry["provenance"] = [{"source": source, "file": file, "row": row} for source, file, row in sorted(rows)]
     return entry
 
 
 def _words(item: Item, values: Mapping[str, object], lang: Language) -> dict[str, object]:
-    """Values of a sentence, with codes of materials and roles replaced by their names."""
+    """Values of a sentence in one language: names for the codes of materials, roles and regions."""
     words = dict(values)
     if isinstance(code := words.get("material"), str):
         words["material"] = getattr(model.load(code).name, lang)
     if isinstance(codes := words.get("materials"), tuple):
         words["materials"] = ("、" if lang == "zh" else ", ").join(getattr(model.load(c).name, lang) for c in codes)
+    if isinstance(codes := words.get("regions"), tuple):
+        names = [(regions.full_name(code) if lang == "zh" else None) or code for code in codes]
+        words["regions"] = ("、" if lang == "zh" else ", ").join(names) or "-"
+    if isinstance(basis := words.get("basis"), Text):
+        words["basis"] = getattr(basis, lang)
     if isinstance(role := words.get("role"), str):
         words["role_name"] = getattr(item.party(role).name, lang)
     return words
@@ -259,8 +285,9 @@ def _trace(
                 "material": source.material,
                 "last_success_at": source.last_success_at.isoformat() if source.last_success_at else None,
                 "late": source.late(moment),
+                **({"hub": source.hub, "region": source.region} if source.hub else {}),
             }
-            for source in sorted(known.sources, key=lambda source: source.source)
+            for source in sorted(known.sources, key=lambda source: (source.source, source.material, source.region))
         ],
         "requirements": [dict(decision.trace) for decision in resolution.decisions],
     }

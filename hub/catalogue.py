@@ -1,19 +1,25 @@
-"""Which service items there are: those with published requirements (YAML) and those the pipeline loaded by name only."""
+"""Which service items there are: those with published requirements (YAML) and those the pipeline loaded by name only.
+
+A bundle 一件事 stands for its items wherever items are named: :func:`expand` is applied at the edges, nothing behind them
+knows bundles.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from mappings import items, model
-from mappings.items import Item
+from connectors.messages import Language
+from mappings import bundles, items, model, wording
+from mappings.bundles import Bundle
+from mappings.items import Item, Requirement, Use
 
 LISTED = "service-item"
 
@@ -22,6 +28,19 @@ LISTED = "service-item"
 def published() -> Mapping[str, Item]:
     """Items with requirements, by code. FatalError ``item-invalid`` names the file that cannot be used."""
     return {item.code: item for item in items.all_items()}
+
+
+@functools.cache
+def bundled() -> Mapping[str, Bundle]:
+    """Bundles by code. FatalError ``bundle-invalid`` names the file that cannot be used."""
+    return {bundle.code: bundle for bundle in bundles.all_bundles()}
+
+
+def expand(codes: Iterable[str]) -> tuple[str, ...]:
+    """``codes`` with the items of a bundle in its place; each item once, in order. Other codes stay as they are."""
+    return tuple(
+        dict.fromkeys(item for code in codes for item in (bundled()[code].items if code in bundled() else (code,)))
+    )
 
 
 @functools.cache
@@ -72,7 +91,7 @@ WHERE material = :material AND document ->> 'certificate_number' = :code ORDER B
 """
 
 
-def described(item: Item, lang: str) -> dict[str, Any]:
+def described(item: Item, lang: Language) -> dict[str, Any]:
     """An item as the catalogue shows it, in one language."""
     return {
         **summary(item, lang),
@@ -95,23 +114,44 @@ def described(item: Item, lang: str) -> dict[str, Any]:
             }
             for name, fact in item.facts.items()
         },
-        "requirements": [
-            {
-                "requirement": requirement.code,
-                "name": getattr(requirement.name, lang),
-                "legal_basis": getattr(requirement.legal_basis, lang) if requirement.legal_basis else None,
-                "facts": list(requirement.when.facts()) if requirement.when else [],
-                "options": [
-                    [{"material": use.material, "holder": use.holder} for use in option.materials]
-                    for option in requirement.options
-                ],
-            }
-            for requirement in item.requirements
-        ],
+        "requirements": [_requirement(item, requirement, lang) for requirement in item.requirements],
     }
 
 
-def summary(item: Item, lang: str) -> dict[str, Any]:
+def _requirement(item: Item, requirement: Requirement, lang: Language) -> dict[str, Any]:
+    when, deferral = requirement.when, requirement.deferral
+    return {
+        "requirement": requirement.code,
+        "name": getattr(requirement.name, lang),
+        "legal_basis": getattr(requirement.legal_basis, lang) if requirement.legal_basis else None,
+        "facts": list(when.facts()) if when else [],
+        "condition": wording.sentence(when, item.facts, lang) if when else None,
+        "deferral": {
+            "kind": deferral.kind,
+            "within_days": deferral.within.days if deferral.within else None,
+            "basis": getattr(deferral.basis, lang),
+        }
+        if deferral
+        else None,
+        "options": [[_use(use) for use in option.materials] for option in requirement.options],
+    }
+
+
+def _use(use: Use) -> dict[str, Any]:
+    """What is wanted of one material; what is not asked of it is left out."""
+    wanted: dict[str, Any] = {"material": use.material, "holder": use.holder}
+    if use.region is not None:
+        wanted["region"] = use.region
+    if use.valid_left:
+        wanted["valid_left_days"] = use.valid_left.days
+    return wanted
+
+
+def bundle_summary(bundle: Bundle, lang: Language) -> dict[str, Any]:
+    return {"bundle": bundle.code, "bundle_name": getattr(bundle.name, lang), "items": list(bundle.items)}
+
+
+def summary(item: Item, lang: Language) -> dict[str, Any]:
     return {
         "item": item.code,
         "item_name": getattr(item.name, lang),

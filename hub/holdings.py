@@ -1,6 +1,8 @@
-"""What the store knows for an answer, read in one query: holdings of everybody concerned, provenance, freshness.
+"""What the store knows for an answer, read in one query: holdings and index entries of everybody concerned, freshness.
 
-One statement sees one state of the store: a holding, its provenance and the freshness of its source belong together.
+One statement sees one state of the store: a holding, its provenance and the freshness of its source belong together. A
+partner hub counts as a source of what it tells us of in the epoch, by material and province (``index_scope``): there its
+silence says something, elsewhere it does not.
 """
 
 from __future__ import annotations
@@ -14,6 +16,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 
+from hub import home, index_keys
+from hub.index_keys import SealedKey
+
+Holders = Mapping[bytes, tuple[str, str]]
+"""Who is asked about: keyed hash of an identifier -> its scheme and normalised value."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -26,7 +34,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Holding:
-    """One certificate. ``holders``: for each asked identifier (keyed hash) its roles in the certificate."""
+    """One certificate. ``holders``: for each asked identifier (keyed hash) its roles in the certificate.
+
+    ``hub``: None for our own; else the partner hub that says it holds it, with the epoch of the entry, and when we last
+    read its index to the end. ``key`` is then the entry's handle.
+    """
 
     key: str
     material: str
@@ -38,17 +50,21 @@ class Holding:
     conflicting: bool
     holders: Mapping[bytes, tuple[str, ...]]
     provenance: tuple[Provenance, ...]
+    hub: str | None = None
+    epoch: str | None = None
+    as_of: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """A source and how fresh it is. ``last_success_at`` is None while it never ran to the end."""
+    """A source and how fresh it is. ``last_success_at`` is None while it never ran to the end; ``hub`` as in a holding."""
 
     source: str
     material: str
     region: str
     last_success_at: dt.datetime | None
     promise: dt.timedelta
+    hub: str | None = None
 
     def late(self, now: dt.datetime) -> bool:
         """Behind its promise; a source that never succeeded is not connected rather than late."""
@@ -63,7 +79,32 @@ class Known:
     sources: tuple[Freshness, ...]
 
 
-_NOW = """
+# ANY(ARRAY(SELECT unnest(...))) looks the same to the planner whatever is asked, so that a prepared plan is kept: planning
+# anew would take longer than answering.
+# Entries found, and what partner hubs are sources of, as known now or `{then}`; last runs are `{success}`.
+_ENTRIES = """
+  (SELECT coalesce(jsonb_agg(to_jsonb(f)), '[]') FROM (
+    SELECT encode(e.handle, 'hex') AS key, e.material, e.source, e.status, e.valid_from, e.valid_to, e.region,
+      false AS conflicting, coalesce(source.hub, source.name) AS hub, e.epoch, {success} AS as_of,
+      jsonb_agg(jsonb_build_array(encode(e.identifier, 'hex'), e.role)) AS holders,
+      (SELECT coalesce(jsonb_agg(jsonb_build_object('source', e.source, 'file', l.name, 'row', e."row")), '[]')
+       FROM landed_file AS l WHERE l.id = e.file) AS provenance
+    FROM index_entry AS e JOIN source ON source.name = e.source
+    WHERE e.identifier = ANY(ARRAY(SELECT unnest(:foreign))) AND e.material = ANY(:materials) AND {then}
+    GROUP BY source.name, e.source, e.handle, e.material, e.status, e.valid_from, e.valid_to, e.region, e.epoch,
+      e.file, e."row") AS f) AS entries
+"""
+_SOURCES = """
+  (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM (
+    SELECT name AS source, entity AS material, region, {success} AS last_success_at, promise_seconds, NULL AS hub
+    FROM source WHERE entity = ANY(:materials)
+    UNION ALL
+    SELECT name, c.material, c.province || '0000', {success}, promise_seconds, coalesce(hub, name)
+    FROM index_scope AS c JOIN source ON source.name = c.source WHERE c.material = ANY(:materials) AND {then}
+      AND c.epoch = (SELECT max(i.epoch COLLATE "C") FROM index_scope AS i WHERE i.source = c.source AND {latest})
+    ) AS s) AS sources
+"""
+_NOW = f"""
 SELECT
   (SELECT coalesce(jsonb_agg(to_jsonb(f)), '[]') FROM (
     SELECT encode(h.key, 'hex') AS key, h.material, h.source, h.status, h.valid_from, h.valid_to, h.region,
@@ -72,16 +113,20 @@ SELECT
                                  ORDER BY o.source, l.name, o."row"), '[]')
        FROM observation AS o JOIN landed_file AS l ON l.id = o.file WHERE o.holding = h.key) AS provenance
     FROM (SELECT holding, jsonb_agg(jsonb_build_array(encode(identifier, 'hex'), role)) AS holders
-          FROM holding_holder WHERE identifier = ANY(:identifiers) GROUP BY holding) AS w
+          FROM holding_holder WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers))) GROUP BY holding) AS w
     JOIN holding AS h ON h.key = w.holding AND h.material = ANY(:materials)) AS f) AS holdings,
-  (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM (
-    SELECT name AS source, entity AS material, region, last_success_at, promise_seconds
-    FROM source WHERE entity = ANY(:materials)) AS s) AS sources
+{_ENTRIES.format(success="last_success_at", then="e.recorded_to IS NULL")},
+{_SOURCES.format(success="last_success_at", then="true", latest="true")},
+  (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]') FROM (
+    SELECT DISTINCT ON (source) * FROM index_key ORDER BY source, epoch COLLATE "C" DESC) AS k) AS keys_
 """
 
 # As recorded at a time: the version then in force, and runs that had ended by then. Versions are kept by holding, so
 # holders are found in the documents themselves (`@>` can use a GIN index on `document -> 'holders'`).
-_THEN = """
+_ENDED_BY_THEN = """(SELECT max(b.finished_at) FROM batch AS b
+       WHERE b.source = source.name AND b.state = 'merged' AND b.kind = 'run' AND b.finished_at <= :at)"""
+_RECORDED_BY_THEN = "e.recorded_from <= :at AND (e.recorded_to IS NULL OR e.recorded_to > :at)"
+_THEN = f"""
 SELECT
   (SELECT coalesce(jsonb_agg(to_jsonb(f)), '[]') FROM (
     SELECT encode(v.holding, 'hex') AS key, v.material, v.source, coalesce(v.document ->> 'status', 'in_force') AS status,
@@ -97,56 +142,65 @@ SELECT
       AND v.recorded_from <= :at AND (v.recorded_to IS NULL OR v.recorded_to > :at)
       AND EXISTS (SELECT FROM jsonb_array_elements(:asked) AS a
                   WHERE v.document -> 'holders' @> jsonb_build_array(a -> 'holder'))) AS f) AS holdings,
-  (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM (
-    SELECT name AS source, entity AS material, region, promise_seconds,
-      (SELECT max(b.finished_at) FROM batch AS b
-       WHERE b.source = source.name AND b.state = 'merged' AND b.kind = 'run' AND b.finished_at <= :at) AS last_success_at
-    FROM source WHERE entity = ANY(:materials)) AS s) AS sources
+{_ENTRIES.format(success=_ENDED_BY_THEN, then=_RECORDED_BY_THEN)},
+{_SOURCES.format(success=_ENDED_BY_THEN, then="c.recorded_from <= :at", latest="i.recorded_from <= :at")},
+  (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]')
+   FROM index_key AS k) AS keys_
 """
+_TYPES: dict[str, Any] = {
+    "identifiers": ARRAY(BYTEA),
+    "foreign": ARRAY(BYTEA),
+    "materials": ARRAY(sa.Text),
+    "asked": JSONB,
+    "at": sa.DateTime(timezone=True),
+}
 
 
 @functools.cache
-def _now() -> sa.TextClause:
-    return sa.text(_NOW).bindparams(
-        sa.bindparam("identifiers", type_=ARRAY(BYTEA)), sa.bindparam("materials", type_=ARRAY(sa.Text))
-    )
+def _prepared(statement: str, *names: str) -> sa.TextClause:
+    return sa.text(statement).bindparams(*(sa.bindparam(name, type_=_TYPES[name]) for name in names))
 
 
-@functools.cache
-def _then() -> sa.TextClause:
-    return sa.text(_THEN).bindparams(
-        sa.bindparam("asked", type_=JSONB),
-        sa.bindparam("materials", type_=ARRAY(sa.Text)),
-        sa.bindparam("at", type_=sa.DateTime(timezone=True)),
-    )
+def current(connection: sa.Connection, holders: Holders, materials: Sequence[str]) -> Known:
+    """Holdings and entries of ``materials`` now in the store for anybody of ``holders``."""
+    return _ask(connection, _NOW, holders, {"identifiers": list(holders), "materials": list(materials)})
 
 
-def current(connection: sa.Connection, identifiers: Sequence[bytes], materials: Sequence[str]) -> Known:
-    """Holdings of ``materials`` now in the store under any of the keyed hashes ``identifiers``."""
-    bind = {"identifiers": list(identifiers), "materials": list(materials)}
-    return _known(connection.execute(_now(), bind).one())
-
-
-def recorded(
-    connection: sa.Connection, holders: Mapping[bytes, tuple[str, str]], materials: Sequence[str], at: dt.datetime
-) -> Known:
-    """The same as the store knew it at ``at``. ``holders``: keyed hash -> (scheme, normalised value)."""
+def recorded(connection: sa.Connection, holders: Holders, materials: Sequence[str], at: dt.datetime) -> Known:
+    """The same as the store knew it at ``at``."""
     asked = [
         {"identifier": digest.hex(), "holder": {"scheme": scheme, "value": value}}
         for digest, (scheme, value) in holders.items()
     ]
-    bind = {"asked": asked, "materials": list(materials), "at": at}
-    return _known(connection.execute(_then(), bind).one())
+    return _ask(connection, _THEN, holders, {"asked": asked, "materials": list(materials), "at": at})
 
 
-def _known(row: Any) -> Known:
-    return Known(tuple(map(_holding, row.holdings)), tuple(map(_freshness, row.sources)))
+# The keys of the last question: they change once an epoch, so nearly every question is one query.
+_keys: dict[tuple[home.Home, str], frozenset[SealedKey]] = {}
 
 
-def _holding(found: dict[str, Any]) -> Holding:
+def _ask(connection: sa.Connection, statement: str, holders: Holders, bind: dict[str, Any]) -> Known:
+    """Ask with the keys known, and again when the store has others by now."""
+    here, hashing = home.current(), home.keyed_hash()
+    keys = _keys.get((here, statement), frozenset())
+    while True:
+        foreign = index_keys.asked_as(here, keys, holders, hashing)
+        row = connection.execute(_prepared(statement, *bind, "foreign"), {**bind, "foreign": list(foreign)}).one()
+        valid = frozenset(SealedKey(source, epoch, bytes.fromhex(sealed)) for source, epoch, sealed in row.keys_)
+        if valid == keys:
+            break
+        keys = _keys[here, statement] = valid
+    return Known(
+        tuple([_holding(found, {}) for found in row.holdings] + [_holding(found, foreign) for found in row.entries]),
+        tuple(map(_freshness, row.sources)),
+    )
+
+
+def _holding(found: dict[str, Any], asked_as: Mapping[bytes, bytes]) -> Holding:
     holders: dict[bytes, tuple[str, ...]] = {}
     for identifier, role in found["holders"]:
         digest = bytes.fromhex(identifier)
+        digest = asked_as.get(digest, digest)
         holders[digest] = tuple(sorted({*holders.get(digest, ()), role}))
     return Holding(
         key=found["key"],
@@ -159,19 +213,26 @@ def _holding(found: dict[str, Any]) -> Holding:
         conflicting=found["conflicting"],
         holders=holders,
         provenance=tuple(Provenance(**row) for row in found["provenance"]),
+        hub=found.get("hub"),
+        epoch=found.get("epoch"),
+        as_of=_time(found.get("as_of")),
     )
 
 
 def _freshness(found: dict[str, Any]) -> Freshness:
-    last = found["last_success_at"]
     return Freshness(
         source=found["source"],
         material=found["material"],
         region=found["region"],
-        last_success_at=dt.datetime.fromisoformat(last) if last else None,
+        last_success_at=_time(found["last_success_at"]),
         promise=dt.timedelta(seconds=found["promise_seconds"]),
+        hub=found["hub"],
     )
 
 
 def _date(value: str | None) -> dt.date | None:
     return dt.date.fromisoformat(value) if value else None
+
+
+def _time(value: str | None) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(value) if value else None

@@ -3,23 +3,21 @@
 Of the accepted versions of a row the greatest by (time at the source, digest) is its observation; of the observations of
 a holding the greatest by (authority of the source, time at the source, digest) is in force. So the order of arrival
 does not matter for what is held. The ledger and the quarantine follow the last delivery among versions of one time: what
-is open there is what is wrong in it. All set-based; sources of one material type take turns, others run side by side.
+is open there is what is wrong in it. What a partner hub announces goes the same way up to its observations, and from there
+into index entries instead of holdings. All set-based; sources of one material type take turns, others run side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, RetriableError
-from hub import copying, outcome
+from hub import copying, index_entries, outcome
 from hub.home import KeyedHash
+from hub.index_entries import Run
 from hub.workspace import Workspace
-
-Run = Callable[[str], int]
-"""Runs one statement with the batch's values; returns the rows touched."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,18 @@ class Merged:
     older: int
     tied: int  # accepted, but another version of the same time is in force
     withdrawn: int
-    holdings_changed: int
+    holdings_changed: int  # or index entries
 
 
-def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: int, hashing: KeyedHash) -> Merged:
-    """Merge the gated ``batch`` within the caller's transaction.
+def merge(
+    connection: sa.Connection,
+    batch: sa.Row,
+    material: str,
+    authority: int,
+    hashing: KeyedHash,
+    agreed: bytes | None = None,
+) -> Merged:
+    """Merge the gated ``batch`` within the caller's transaction. ``agreed``: of a partner hub's index, the agreed key.
 
     Raises RetriableError ``batch-overtaken`` when another batch of the source was merged since the diff.
     """
@@ -52,8 +57,8 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
         "forced": batch.kind == "release",
     }
 
-    def run(statement: str) -> int:
-        return connection.execute(sa.text(statement), bind).rowcount
+    def run(statement: str, **more: object) -> int:
+        return connection.execute(sa.text(statement), {**bind, **more}).rowcount
 
     merges = connection.scalar(sa.text("SELECT merges FROM source WHERE name = :source FOR UPDATE"), bind)
     if batch.kind == "run" and merges != batch.merges_seen:
@@ -63,6 +68,9 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
     run(
         "ALTER TABLE incoming ADD COLUMN holding bytea, ADD COLUMN fate text, ADD COLUMN timed boolean, ADD COLUMN as_of timestamptz"
     )
+    # The planner takes a source it has no statistics of for a row or two and starts from there: then only an index keeps
+    # it from going through all of the batch for each row of the ledger.
+    run("CREATE INDEX ON incoming (row_key)")
     run(_HOLDING_KEYS)
     run(_SAME_VERSION)
     if batch.kind == "run":  # a person's release wins over age
@@ -75,6 +83,8 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
     # From here on rows of one material type can meet in one holding: those merges take turns.
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-holding-' || :material, 0))"), bind)
     run(_TOUCHED)
+    run("CREATE INDEX ON touched (holding)")
+    run("ANALYZE touched")
     run(_AS_OF_OBSERVATIONS)
     # A line that could not be read may be any row: then absence proves nothing.
     whole = not any(finding["code"] == "malformed" for finding in batch.findings)
@@ -82,7 +92,7 @@ def merge(connection: sa.Connection, batch: sa.Row, material: str, authority: in
     run(_OBSERVATIONS)
     tied = run(_IN_FORCE_NOTED)
     run(_AS_OF_LEDGER)
-    changed = _holdings(connection, run)
+    changed = _holdings(connection, run) if agreed is None else index_entries.update(connection, run, batch, agreed)
     counted = sa.text("SELECT verdict, count(*) AS rows FROM incoming WHERE fate IS DISTINCT FROM 'older' GROUP BY 1")
     verdicts = {row.verdict: row.rows for row in connection.execute(counted)}
     run(_SOURCE)
@@ -120,6 +130,8 @@ def _holdings(connection: sa.Connection, run: Run) -> int:
     """Bring the touched holdings to the observation in force; versions and feed follow."""
     run(_IN_FORCE)
     run(_HOLDINGS_CHANGED)
+    run("CREATE INDEX ON changed (holding)")
+    run("ANALYZE changed")
     changed = connection.scalar(sa.text("SELECT count(*) FROM changed")) or 0
     if changed:
         run(_HOLDINGS_GONE)
@@ -128,6 +140,7 @@ def _holdings(connection: sa.Connection, run: Run) -> int:
         run(_HOLDERS)
         run(_VERSIONS_CLOSED)
         run(_VERSIONS)
+        run(_FEED_HEAD)
         run(_FEED)
     run(_HOLDINGS_COUNTED)
     run("DROP TABLE in_force, changed")
@@ -323,13 +336,18 @@ INSERT INTO holding_version (holding, recorded_from, material, digest, source, b
 SELECT c.holding, now(), :material, f.digest, f.source, :batch, f.file, f."row", f.document
 FROM changed AS c LEFT JOIN in_force AS f USING (holding) ORDER BY c.holding
 """
-# The lock on the head is held to commit: positions follow the order of commits and a reader can never miss one.
+# The lock on the head is held to commit: positions follow the order of commits and a reader can never miss one. Times
+# follow it too, whatever the clock does; the lock comes first, so that the last position given out is seen.
+_FEED_HEAD = "SELECT position FROM feed_head FOR UPDATE"
 _FEED = """
-WITH head AS (SELECT position FROM feed_head FOR UPDATE),
+WITH head AS MATERIALIZED (
+  SELECT h.position, greatest(clock_timestamp(), f.recorded_at) AS at
+  FROM feed_head AS h LEFT JOIN feed AS f ON f.position = h.position
+),
 added AS (
   INSERT INTO feed (position, holding, material, change, digest, batch, recorded_at)
   SELECT head.position + row_number() OVER (ORDER BY c.holding), c.holding, :material,
-    CASE WHEN NOT c.present THEN 'withdrawn' WHEN c.known THEN 'changed' ELSE 'added' END, f.digest, :batch, now()
+    CASE WHEN NOT c.present THEN 'withdrawn' WHEN c.known THEN 'changed' ELSE 'added' END, f.digest, :batch, head.at
   FROM changed AS c LEFT JOIN in_force AS f USING (holding) CROSS JOIN head
   RETURNING 1
 )

@@ -104,7 +104,7 @@ def fetch(
                 fetched=staged.fetched,
                 unchanged=diff.unchanged,
                 as_of=staged.as_of or stated,
-                cursor=fetched.cursor,
+                cursor=sa.null() if fetched.cursor is None else fetched.cursor,  # None would be stored as JSON null
                 reasons={code: count for code, count in reasons.items() if count},
                 flags={OPEN_END: staged.open_ends} if staged.open_ends else {},
                 findings=[
@@ -155,7 +155,7 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
 
 def gate_batch(batch: str) -> dict[str, Any]:
     """Check the batch as a whole. Raises BatchHalted (exit code 3) with nothing merged; the batch stays to be approved."""
-    from hub import outcome
+    from hub import outcome, staging
 
     with database.engine().begin() as connection:
         row = batches.get(connection, batch)
@@ -164,6 +164,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         batches.require(row, "open", "gated", "halted")
         described = sources.load(row.source)
         usual = batches.usual_sizes(connection, row.source)
+        absence = staging.absent(connection, row)
     with _recorded(batch), _timed(batch, "gate the batch"):
         verdicts: Counter[str] = Counter()
         reasons: Counter[str] = Counter(
@@ -178,7 +179,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
-        findings = _judge(described, counts, flags, usual, conflicting)
+        findings = _judge(described, counts, flags, usual, conflicting, absence)
         failed = [finding for finding in findings if finding.severity == "halt"]
         with database.engine().begin() as connection:
             batches.update(
@@ -188,6 +189,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
                 accepted=counts["accepted"],
                 quarantined=counts["quarantined"],
                 rejected=counts["rejected"],
+                withdrawn=absence.rows,
                 flags=dict(flags),
                 reasons=dict(reasons),
                 findings=informative
@@ -213,7 +215,8 @@ def merge(batch: str) -> dict[str, Any]:
         batches.require(row, "gated", "approved")
         described = sources.load(row.source)
         material = model.load(described.entity)
-        merged = merging.merge(connection, row, material.code, described.authority, home.keyed_hash())
+        agreed = _agreed_key(described) if material.kind == "index" else None
+        merged = merging.merge(connection, row, material.code, described.authority, home.keyed_hash(), agreed)
         reasons = Counter(row.reasons)
         if merged.older:
             reasons["older"] += merged.older
@@ -233,6 +236,18 @@ def merge(batch: str) -> dict[str, Any]:
         if row.kind == "run":
             batches.supersede_halted(connection, row.source)
     return {"batch": batch, "holdings_changed": merged.holdings_changed}
+
+
+def _agreed_key(described: Source) -> bytes:
+    """The key agreed with the partner hub; the connection holds it beside the address, so that a lookup needs neither."""
+    from connectors import connections
+    from hub import index_keys
+
+    if described.extent == "snapshot":
+        raise FatalError("index-snapshot", source=described.name)
+    return index_keys.agreement_key(
+        connections.resolve(described.connection).extra.get("index_key"), described.connection
+    )
 
 
 def publish(batch: str) -> dict[str, Any]:
@@ -330,7 +345,12 @@ def _check_columns(described: Source, batch: str, staged: Any) -> None:
 
 
 def _judge(
-    described: Source, counts: dict[str, int], flags: Counter[str], usual: list[int], conflicting: int
+    described: Source,
+    counts: dict[str, int],
+    flags: Counter[str],
+    usual: list[int],
+    conflicting: int,
+    absence: Any,
 ) -> list[Any]:
     """Findings of all checks of the batch as a whole."""
     from quality import batch as checks
@@ -343,6 +363,7 @@ def _judge(
         *checks.volume(described.volume, counts["fetched"], usual, described.extent),
         *checks.duplicates(described.duplicates, conflicting),
         *checks.bad_share(counts["fetched"], bad, bounds.max_bad_share, bounds.min_rows),
+        *checks.withdrawals(absence.rows, absence.known, bounds.max_withdrawn_share, bounds.min_rows),
         *checks.flag_shares(counts["accepted"] + bad, flags, bounds.max_flag_share, bounds.min_rows),
     ]
 

@@ -28,10 +28,12 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "body-malformed": Kind(400),
     "grant-unsupported": Kind(400),
+    "scope-unsupported": Kind(400),
     "client-refused": Kind(401),
     "token-missing": Kind(401),
     "token-invalid": Kind(401),
     "agreement-ended": Kind(403),
+    "scope-insufficient": Kind(403),
     "item-not-agreed": Kind(403),
     "purpose-not-agreed": Kind(403),
     "item-unknown": Kind(404),
@@ -51,14 +53,16 @@ KINDS: Mapping[str, Kind] = {
     "item-not-in-force": Kind(422),
     "item-without-requirements": Kind(422, "hub"),
     "purpose-missing": Kind(422),
+    "query-invalid": Kind(422),
     "role-unknown": Kind(422),
     "too-many-attempts": Kind(429),
     "internal": Kind(500, "hub"),
+    "hub-region-missing": Kind(503, "hub"),
     "store-not-migrated": Kind(503, "hub"),
     "store-unavailable": Kind(503, "hub"),
 }
 # Errors of the store name hosts and folders; the caller only learns that the hub cannot answer now.
-STORE = ("store-", "embedded-", "key-")
+STORE = ("store-", "embedded-", "key-", "index-key-")
 
 
 def code_of(error: YiciError) -> str:

@@ -3,13 +3,14 @@
 A requirement is satisfied by any option, an option by all its materials:
 
 * ``held``: the preferred (first) option is satisfied; ``alternative_held``: another one is.
+* ``held_elsewhere``: an option is satisfied, the preferred one of several, with the help of partner hubs.
 * ``not_required``: it cites no law, or its condition is false.
 * ``undetermined``: a missing fact, a missing role or a source behind its promise could still change the result.
 * ``expired``: all that the best option lacks is there, but no longer valid; ``submit``: something is not there.
+* ``deferred``: the same, where the requirement says what stands in for the material for now.
 
-The best option is the one that lacks the fewest materials, the earlier one of equals. A certificate that is suspended,
-revoked or cancelled counts as not there. Presence stands when its source is late, unless the type is volatile; a
-certificate out of date under a late source is open, since its renewal may not have arrived yet.
+The best option is the one that lacks the fewest materials, the earlier one of equals. What counts as there, as lacking and
+as open is decided material by material in :mod:`hub.findings`.
 """
 
 from __future__ import annotations
@@ -20,42 +21,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hub import conditions
-from hub.holdings import Freshness, Holding, Known
+from hub.findings import OPEN, PRESENT, Evidence, Finding, Party, minute
+from hub.holdings import Holding, Known
 from mappings.items import FactValue, Item, Option, Requirement, Use
 
 Disposition = Literal[
     "held", "held_elsewhere", "alternative_held", "expired", "deferred", "not_required", "submit", "undetermined"
 ]
-State = Literal["held", "expired", "missing", "late", "role"]
-
-# Certificates are dated by China's calendar; no zone database is needed, it has had one offset since 1991.
-CHINA = dt.timezone(dt.timedelta(hours=8))
-NATIONAL = ("000000", "100000")
-OPEN: tuple[State, ...] = ("late", "role")
-
-
-@dataclass(frozen=True)
-class Party:
-    """Somebody concerned: the keyed hash of the identifier and the province (2 digits) it was issued under."""
-
-    digest: bytes
-    province: str | None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What became of one use of a material. ``values`` fill the sentence of ``reason``."""
-
-    use: Use
-    state: State
-    reason: str
-    values: Mapping[str, object]
-    holdings: tuple[Holding, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One requirement decided. ``values`` fill the sentences of ``reason`` and ``next_step``."""
+    """One requirement decided. ``values`` fill the sentence of ``reason``, ``next_values`` that of ``next_step``;
+    ``deferred``: material codes that the requirement's deferral stands in for."""
 
     requirement: Requirement
     disposition: Disposition
@@ -65,6 +43,7 @@ class Decision:
     trace: Mapping[str, Any]
     holdings: tuple[tuple[Use, Holding], ...] = ()
     must_submit: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
     question: str | None = None
     next_step: str | None = None
     next_values: Mapping[str, object] = field(default_factory=dict)
@@ -82,15 +61,6 @@ class Resolution:
         return tuple(dict.fromkeys(code for decision in self.decisions for code in decision.must_submit))
 
 
-def province(scheme: str, value: str) -> str | None:
-    """Two digits of the province in a normalised identifier; None where the scheme has none or it is nationwide."""
-    place = {"cn.uscc": 2, "cn.ric": 0, "cn.regno": 0, "cn.tax": 2 if len(value) == 18 else 0, "cn.fpr": 1}.get(scheme)
-    if place is None:
-        return None
-    code = value[place : place + 2]
-    return code if code.isdecimal() and code.isascii() and code not in ("00", "10") else None
-
-
 def resolve(
     item: Item,
     facts: Mapping[str, FactValue],
@@ -100,7 +70,7 @@ def resolve(
     now: dt.datetime,
 ) -> Resolution:
     """Decide ``item``. ``parties`` holds the applicant and the roles given; ``volatile``: codes of volatile materials."""
-    case = _Case(item, facts, parties, known, volatile, now)
+    case = _Case(item, facts, parties, Evidence(known, volatile, now))
     return Resolution(item, tuple(case.decide(requirement) for requirement in item.requirements))
 
 
@@ -109,13 +79,14 @@ class _Case:
     item: Item
     facts: Mapping[str, FactValue]
     parties: Mapping[str, Party]
-    known: Known
-    volatile: Collection[str]
-    now: dt.datetime
+    evidence: Evidence
 
     def decide(self, requirement: Requirement) -> Decision:
         condition = conditions.evaluate(requirement.when, self.facts, self.item.facts)
-        options = [tuple(self._find(use) for use in option.materials) for option in requirement.options]
+        options = [
+            tuple(self.evidence.of(use, self.parties.get(use.holder)) for use in option.materials)
+            for option in requirement.options
+        ]
         preferred = requirement.options[0].codes()
         trace: dict[str, Any] = {
             "requirement": requirement.code,
@@ -141,89 +112,23 @@ class _Case:
                     materials=requirement.options[place].codes(),
                     holdings=_shown(findings),
                 )
+        for option, findings in zip(requirement.options, options, strict=True):
+            if all(finding.state in PRESENT for finding in findings):
+                return decision(
+                    "held_elsewhere",
+                    "elsewhere",
+                    values=_partners(findings),
+                    materials=option.codes(),
+                    holdings=_shown(findings),
+                )
         if condition.value is None:
             return decision("undetermined", "fact-missing", question=condition.deciding[0], next_step="answer-question")
         for option, findings in zip(requirement.options, options, strict=True):
-            if all(finding.state == "held" or finding.state in OPEN for finding in findings):
-                return decision("undetermined", **_open(option, findings))
-        place = min(range(len(options)), key=lambda at: sum(finding.state != "held" for finding in options[at]))
-        return decision(**_lacking(requirement.options[place], options[place]))
-
-    def _find(self, use: Use) -> Finding:
-        """What is known of one material of one holder."""
-        party = self.parties.get(use.holder)
-        if party is None:
-            return Finding(use, "role", "role-missing", {"role": use.holder})
-        found = [self._judge(use, holding) for holding in self.known.holdings if _concerns(holding, use, party)]
-        sources = [source for source in self.known.sources if source.material == use.material]
-        # The best of several certificates: the state first, then the longest validity, then the key as a last resort.
-        found.sort(key=lambda finding: (_RANK[finding.reason], *_lasting(finding.holdings[0])))
-        best = found[0] if found else None
-        if best is not None and best.state == "held":
-            source = next((source for source in sources if source.source == best.holdings[0].source), None)
-            if source is None or use.material not in self.volatile or not source.late(self.now):
-                return best
-            return Finding(use, "late", "volatile-late", _late(use, source), best.holdings)
-        authoritative = [source for source in sources if _authoritative(source, party)]
-        late = sorted((source for source in authoritative if source.late(self.now)), key=lambda source: source.source)
-        if late:
-            return Finding(use, "late", "source-late", _late(use, late[0]), best.holdings if best else ())
-        if best is not None:
-            return best
-        connected = sorted(source.source for source in authoritative if source.last_success_at is not None)
-        if not connected:
-            return Finding(use, "missing", "no-source", {"material": use.material})
-        return Finding(use, "missing", "absent", {"material": use.material, "source": ", ".join(connected)})
-
-    def _judge(self, use: Use, holding: Holding) -> Finding:
-        """One certificate against what the requirement wants of it."""
-        today = self.now.astimezone(CHINA).date()
-        values = {"material": use.material, "source": holding.source, "status": holding.status}
-        if holding.status in ("suspended", "revoked", "cancelled"):
-            return Finding(use, "missing", holding.status, values, (holding,))
-        if holding.status == "expired" or (holding.valid_to is not None and holding.valid_to < today):
-            ended = holding.valid_to.isoformat() if holding.valid_to else "-"
-            return Finding(use, "expired", "expired", {**values, "valid_to": ended}, (holding,))
-        if holding.valid_from is not None and holding.valid_from > today:
-            return Finding(
-                use, "missing", "not-yet-valid", {**values, "valid_from": holding.valid_from.isoformat()}, (holding,)
-            )
-        if holding.valid_to is not None and holding.valid_to < today + use.valid_left:
-            more = {"valid_to": holding.valid_to.isoformat(), "days": use.valid_left.days}
-            return Finding(use, "expired", "validity-short", {**values, **more}, (holding,))
-        return Finding(use, "held", "held", values, (holding,))
-
-
-_RANK = {
-    reason: rank
-    for rank, reason in enumerate(
-        ("held", "validity-short", "expired", "not-yet-valid", "suspended", "revoked", "cancelled")
-    )
-}
-
-
-def _lasting(holding: Holding) -> tuple[int, str]:
-    return (-(holding.valid_to or dt.date.max).toordinal(), holding.key)
-
-
-def _concerns(holding: Holding, use: Use, party: Party) -> bool:
-    if holding.material != use.material or party.digest not in holding.holders:
-        return False
-    return not use.as_ or any(role in use.as_ for role in holding.holders[party.digest])
-
-
-def _authoritative(source: Freshness, party: Party) -> bool:
-    return source.region in NATIONAL or source.region[:2] == party.province
-
-
-def _late(use: Use, source: Freshness) -> dict[str, object]:
-    assert source.last_success_at is not None
-    return {
-        "material": use.material,
-        "source": source.source,
-        "since": source.last_success_at.astimezone(CHINA).isoformat(timespec="minutes"),
-        "hours": round(source.promise.total_seconds() / 3600, 1),
-    }
+            if all(finding.state in PRESENT or finding.state in OPEN for finding in findings):
+                return decision("undetermined", **_open(requirement, option, findings))
+        place = min(range(len(options)), key=lambda at: sum(finding.state not in PRESENT for finding in options[at]))
+        lacking = _lacking(requirement, requirement.options[place], options[place])
+        return decision(**(_deferred(requirement, lacking) if requirement.deferral else lacking))
 
 
 def _several(findings: tuple[Finding, ...]) -> dict[str, object]:
@@ -233,23 +138,34 @@ def _several(findings: tuple[Finding, ...]) -> dict[str, object]:
     }
 
 
+def _partners(findings: tuple[Finding, ...]) -> dict[str, object]:
+    """Of what partner hubs hold: which materials, whose, where, and the earliest time that their index was read."""
+    found = [holding for finding in findings for holding in finding.holdings if holding.hub]
+    read = [holding.as_of for holding in found if holding.as_of is not None]
+    return {
+        "materials": tuple(dict.fromkeys(holding.material for holding in found)),
+        "hub": ", ".join(sorted({holding.hub for holding in found if holding.hub})),
+        "regions": tuple(sorted({holding.region for holding in found if holding.region})),
+        "as_of": minute(min(read)) if read else "-",
+    }
+
+
 def _shown(findings: tuple[Finding, ...]) -> tuple[tuple[Use, Holding], ...]:
     return tuple((finding.use, holding) for finding in findings for holding in finding.holdings)
 
 
-def _open(option: Option, findings: tuple[Finding, ...]) -> dict[str, Any]:
+def _open(requirement: Requirement, option: Option, findings: tuple[Finding, ...]) -> dict[str, Any]:
     first = next(finding for finding in findings if finding.state in OPEN)
     return {
         "reason": first.reason,
         "values": first.values,
         "materials": option.codes(),
         "holdings": _shown(findings),
-        "next_step": _NEXT[first.state],
-        "next_values": first.values,
+        **_next(requirement, first),
     }
 
 
-def _lacking(option: Option, findings: tuple[Finding, ...]) -> dict[str, Any]:
+def _lacking(requirement: Requirement, option: Option, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """The option to ask for: what is certainly lacking is asked for, what is open beside it is the next step."""
     lacking = [finding for finding in findings if finding.state in ("missing", "expired")]
     gone = [finding for finding in lacking if finding.state == "missing"]
@@ -262,12 +178,40 @@ def _lacking(option: Option, findings: tuple[Finding, ...]) -> dict[str, Any]:
         "materials": option.codes(),
         "holdings": _shown(findings),
         "must_submit": tuple(dict.fromkeys(finding.use.material for finding in lacking)),
-        "next_step": _NEXT[unsure.state] if unsure else None,
-        "next_values": unsure.values if unsure else {},
+        **(_next(requirement, unsure) if unsure else {}),
     }
 
 
-_NEXT: dict[State, str] = {"late": "wait-or-accept", "role": "give-role"}
+def _deferred(requirement: Requirement, lacking: dict[str, Any]) -> dict[str, Any]:
+    """The same, but what would have to be handed in now may come later, or a promise stands in for it."""
+    assert requirement.deferral is not None
+    return {
+        **lacking,
+        "disposition": "deferred",
+        "reason": f"deferred-{requirement.deferral.kind}",
+        "values": {"materials": lacking["must_submit"], **_terms(requirement)},
+        "must_submit": (),
+        "deferred": lacking["must_submit"],
+    }
+
+
+def _next(requirement: Requirement, unsure: Finding) -> dict[str, Any]:
+    """What to do about a finding that is open: give the role, or wait for the source, or do without."""
+    if unsure.state == "role":
+        step = "give-role"
+    elif requirement.deferral is not None:
+        step = f"wait-or-{requirement.deferral.kind}"
+    else:
+        step = "wait-or-ask-hub" if unsure.values["hub"] != "-" else "wait-or-accept"
+    return {"next_step": step, "next_values": {**unsure.values, **_terms(requirement)}}
+
+
+def _terms(requirement: Requirement) -> dict[str, object]:
+    """Time and basis of a deferral."""
+    deferral = requirement.deferral
+    if deferral is None:
+        return {}
+    return {"days": deferral.within.days if deferral.within else None, "basis": deferral.basis}
 
 
 def _traced(finding: Finding) -> dict[str, Any]:
@@ -277,10 +221,14 @@ def _traced(finding: Finding) -> dict[str, Any]:
         "state": finding.state,
         "reason": finding.reason,
     }
-    if finding.holdings:
+    if own := [holding for holding in finding.holdings if not holding.hub]:
         traced["holdings"] = [
-            {"holding": holding.key, "status": holding.status, "conflicting": holding.conflicting}
-            for holding in finding.holdings
+            {"holding": holding.key, "status": holding.status, "conflicting": holding.conflicting} for holding in own
+        ]
+    if foreign := [holding for holding in finding.holdings if holding.hub]:
+        traced["entries"] = [
+            {"entry": entry.key, "source": entry.source, "epoch": entry.epoch, "status": entry.status}
+            for entry in foreign
         ]
     if finding.state == "late":
         traced["source"] = finding.values["source"]

@@ -63,6 +63,7 @@ source = Table(
     Column("as_of", Timestamp, comment="the latest as_of merged"),
     Column("last_success_at", Timestamp, comment="end of the last run that succeeded, empty ones included"),
     Column("merges", BigInteger, nullable=False, server_default="0", comment="moves with every merge"),
+    Column("hub", Text, comment="the partner hub whose index this source reads, as it calls itself"),
     comment="One row per source that ever ran: what the next run starts from, and how fresh it is.",
 )
 
@@ -120,6 +121,7 @@ stage_row = Table(
     Column("seen_at", Timestamp, comment="the row's as_of column, where readable"),
     Column("fate", Text, comment="null: compared with the ledger; repeated, older, conflicting"),
     Index(None, "batch", "chunk"),
+    Index(None, "batch", "row_key"),
     prefixes=["UNLOGGED"],
     comment="Rows of open batches between diff and merge; can be made again from the landing zone.",
 )
@@ -234,7 +236,8 @@ feed = Table(
     Column("change", Text, nullable=False, comment="added, changed, withdrawn"),
     Column("digest", Uuid),
     Column("batch", Text, nullable=False),
-    Column("recorded_at", Timestamp, nullable=False),
+    Column("recorded_at", Timestamp, nullable=False, comment="never before that of an earlier position"),
+    Index(None, "holding", "position"),
 )
 
 feed_head = Table(
@@ -312,4 +315,77 @@ answer = Table(
     Column("body", JSONB, nullable=False, comment="the answer as given"),
     Column("trace", JSONB, nullable=False, comment="rule by rule why; holding keys, no identifiers"),
     Index(None, "asked_at"),
+)
+
+index_entry = Table(
+    "index_entry",
+    metadata,
+    # The identifier leads: the key is the index of a lookup. An epoch that is over costs a lookup nothing.
+    Column("identifier", LargeBinary(16), primary_key=True, comment="keyed hash of index:<source>:<epoch>:<id>"),
+    Column("source", Text, primary_key=True),
+    Column("handle", LargeBinary(16), primary_key=True, comment="stands for one certificate of the partner hub"),
+    Column("role", Text, primary_key=True),
+    Column("recorded_from", Timestamp, primary_key=True),
+    Column("recorded_to", Timestamp, comment="null: in force"),
+    Column("material", Text, nullable=False),
+    Column("region", String(6)),
+    Column("status", Text, nullable=False),
+    Column("valid_from", Date),
+    Column("valid_to", Date),
+    Column("digest", Text, comment="of the certificate's version, as the partner hub says it"),
+    Column("epoch", Text, nullable=False),
+    Column("batch", Text, nullable=False),
+    Column("file", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Index("index_entry_open_idx", "source", "handle", postgresql_where=text("recorded_to IS NULL")),
+    comment="What partner hubs say they hold: one row per identifier, never passed on.",
+)
+
+index_key = Table(
+    "index_key",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False, comment="the epoch's key, encrypted under keys/index.key"),
+    comment="With it a lookup makes the ids of an applicant; the latest epoch, as text, is the one in force.",
+)
+
+index_scope = Table(
+    "index_scope",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("material", Text, primary_key=True),
+    Column("province", String(2), primary_key=True),
+    Column("recorded_from", Timestamp, nullable=False),
+    comment="What a partner hub tells us of in an epoch: there its silence means something, and its lateness too.",
+)
+
+peer = Table(
+    "peer",
+    metadata,
+    Column("client", Text, primary_key=True),
+    Column("secret_hash", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("materials", ARRAY(Text), nullable=False),
+    Column("regions", ARRAY(Text), nullable=False),
+    Column("epoch", Text, nullable=False),
+    Column("sealed_key", LargeBinary, nullable=False, comment="the agreed key, encrypted under keys/index.key"),
+    Column("created_at", Timestamp, nullable=False, server_default=NOW),
+    Column("valid_to", Timestamp),
+    comment="A hub that may read the index of this one, and what of it.",
+)
+
+index_read = Table(
+    "index_read",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("peer", Text, nullable=False),
+    Column("read_at", Timestamp, nullable=False, server_default=NOW),
+    Column("epoch", Text, nullable=False),
+    Column("after", BigInteger, nullable=False),
+    Column("up_to", BigInteger, nullable=False, comment="position in the feed"),
+    Column("entries", Integer, nullable=False),
+    Index(None, "peer", "read_at"),
+    comment="Which pages of this hub's index were given to whom.",
 )

@@ -3,7 +3,8 @@
 Each service runs in a session of its own, writes to ``logs/<name>.log`` and is noted in ``services.json`` with its
 process number and creation time, so that a reused number is never mistaken for it. Every process started here, and
 whatever it starts, carries ``YICI_SERVICE_HOME`` in its environment: :func:`stop_all` finds also those that no list and no
-process group knows any more. The embedded database goes last.
+process group knows any more. The embedded database goes last. A hub in ``hubs/`` of the home (the demo's neighbour) is a
+home of its own and goes with it.
 """
 
 from __future__ import annotations
@@ -223,9 +224,17 @@ def stop_all(home: Home, grace: float = GRACE_SECONDS) -> int:
             break
         ended += _end(found, grace)
     (home.path / "services.json").unlink(missing_ok=True)
+    for inner in inner_homes(home):
+        ended += stop_all(inner, grace)
     embedded.stop(home)
     # What an interrupted first start leaves: `initdb` and the server it runs, which carry nothing of ours.
     return ended + _end(_of_database(home), grace)
+
+
+def inner_homes(home: Home) -> list[Home]:
+    """Homes of other hubs that live and end with this one."""
+    folder = home.path / "hubs"
+    return [Home(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
 
 
 def processes(home: Home) -> list[psutil.Process]:

@@ -7,6 +7,9 @@ here is set-based: DuckDB hashes, PostgreSQL compares.
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -18,9 +21,9 @@ import sqlalchemy as sa
 
 from connectors.landing import LandedFile, Landing
 from connectors.reading import Block, blocks
-from connectors.source import Source
+from connectors.source import FileOptions, Source
 from hub import copying
-from hub.workspace import Workspace
+from hub.workspace import Kind, Workspace
 from mappings import dates
 
 CHUNK_ROWS = 65_536
@@ -32,11 +35,10 @@ FAR_FUTURE = dt.timedelta(days=1)
 
 @dataclass
 class Staged:
-    """What one batch holds before the diff. ``headers``: the raw columns seen, one entry per distinct header; records of a
-    REST source name their own keys, so there all pages together make one."""
+    """What one batch holds before the diff. ``headers``: the raw columns seen, one entry per distinct header; JSON
+    records name their own keys, so there all pages or files together make one."""
 
     fetched: int = 0
-    chunks: int = 0
     malformed: int = 0
     open_ends: int = 0  # files whose last value may have been cut
     as_of: dt.datetime | None = None
@@ -54,6 +56,14 @@ class Diff:
     chunks: list[int]
 
 
+@dataclass(frozen=True)
+class Absence:
+    """Rows the ledger knows and a snapshot lacks, and all that it knows."""
+
+    rows: int
+    known: int
+
+
 def stage(
     connection: sa.Connection,
     source: Source,
@@ -65,8 +75,8 @@ def stage(
     """Read landed files into raw chunk files and ``stage_row``. Anything staged for ``batch`` before is replaced.
 
     ``files``: (id of ``landed_file``, landed file). Row order within and across files does not matter later.
-    ``stated``: the as_of of all of them, when a person says so. A file out of a drop folder is a delivery of its own;
-    the pages of one answer are one delivery.
+    ``stated``: the as_of of all of them, when a person says so. A file from a folder or bucket is a delivery of its own;
+    the pages of one answer are one delivery, and gathered into chunks: each chunk costs a start of the gate.
     """
     workspace = Workspace(batch)
     workspace.clear()
@@ -74,15 +84,20 @@ def stage(
         connection.execute(sa.text(f"DELETE FROM {table} WHERE batch = :batch"), {"batch": batch})
     staged = Staged()
     deliveries = []
+    apart = isinstance(source.options, FileOptions)
     with copying.into(connection, "stage_row", ("batch", "ordinal", "chunk", "row_key", "digest", "seen_at")) as copy:
+        chunk = _Chunk(batch, workspace, copy)
         for file_id, landed in files:
-            first, latest = staged.chunks, None
+            first, latest = chunk.number, None
             for block in blocks(source, landed, landing, block_rows=CHUNK_ROWS):
-                latest = _later(latest, _add(source, batch, file_id, block, staged, workspace, copy))
-            deliveries.append({"file": file_id, "first": first, "last": staged.chunks - 1, "as_of": stated or latest})
+                latest = _later(latest, _add(source, file_id, block, staged, chunk))
+                if apart or chunk.rows >= CHUNK_ROWS:
+                    chunk.write()
+            deliveries.append({"file": file_id, "first": first, "last": chunk.number - 1, "as_of": stated or latest})
             staged.as_of = _later(staged.as_of, stated or latest)
-    if source.connector != "files" and deliveries:
-        deliveries = [{"file": 0, "first": 0, "last": staged.chunks, "as_of": staged.as_of}]
+        chunk.write()
+    if deliveries and not apart:
+        deliveries = [{"file": 0, "first": 0, "last": chunk.number, "as_of": staged.as_of}]
     if deliveries:
         connection.execute(
             sa.text("INSERT INTO stage_file VALUES (:batch, :file, :first, :last, :as_of)"),
@@ -92,41 +107,65 @@ def stage(
     return staged
 
 
+class _Chunk:
+    """Rows on their way into the chunk file ``number`` and into ``stage_row``."""
+
+    def __init__(self, batch: str, workspace: Workspace, copy: copying.Writer) -> None:
+        self.batch, self.workspace, self.copy = batch, workspace, copy
+        self.number = self.rows = 0
+        self.tables: dict[Kind, list[pa.Table]] = {"raw": [], "malformed": []}
+
+    def add(self, kind: Kind, table: pa.Table, file_id: int) -> None:
+        if table.num_rows:
+            file = pa.repeat(pa.scalar(file_id, pa.int64()), table.num_rows)
+            self.tables[kind].append(table.append_column("_file", file))
+            self.rows += table.num_rows
+
+    def write(self) -> None:
+        """Write what was added; the next rows are those of the next chunk."""
+        if not self.rows:
+            return
+        for kind, tables in self.tables.items():
+            if tables:
+                self._write(kind, pa.concat_tables(tables, promote_options="default"))
+            tables.clear()
+        self.number, self.rows = self.number + 1, 0
+
+    def _write(self, kind: Kind, table: pa.Table) -> None:
+        self.workspace.write(kind, self.number, table)
+        rows = table.num_rows
+        self.copy.write(
+            pa.table(
+                {
+                    "batch": pa.repeat(self.batch, rows),
+                    "ordinal": table["_ordinal"],
+                    "chunk": pa.repeat(pa.scalar(self.number, pa.int32()), rows),
+                    "row_key": table["_row_key"],
+                    "digest": table["_digest"],
+                    "seen_at": table["_seen_at"],
+                }
+            )
+        )
+
+
 def _later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | None:
     return max(one, other) if one and other else one or other
 
 
-def _add(
-    source: Source, batch: str, file_id: int, block: Block, staged: Staged, workspace: Workspace, copy: copying.Writer
-) -> dt.datetime | None:
+def _add(source: Source, file_id: int, block: Block, staged: Staged, chunk: _Chunk) -> dt.datetime | None:
     found = tuple(name for name in block.table.column_names if name != "_row")
-    if source.connector == "rest" and block.table.num_rows:
+    records = source.connector == "rest" or getattr(source.options, "format", None) == "jsonl"
+    if records and block.table.num_rows:
         staged.headers = {tuple(dict.fromkeys([*(name for names in staged.headers for name in names), *found]))}
-    elif source.connector != "rest":
+    elif not records:
         staged.headers.add(found)
     keyed, latest = _keyed(source, block.table, staged.fetched)
     bad = _malformed(block.malformed, staged.fetched + block.table.num_rows)
-    chunk = pa.scalar(staged.chunks, pa.int32())
-    for table, kind in ((keyed, "raw"), (bad, "malformed")):
-        if table.num_rows:
-            table = table.append_column("_file", pa.repeat(pa.scalar(file_id, pa.int64()), table.num_rows))
-            workspace.write("raw" if kind == "raw" else "malformed", staged.chunks, table)
-            copy.write(
-                pa.table(
-                    {
-                        "batch": pa.repeat(batch, table.num_rows),
-                        "ordinal": table["_ordinal"],
-                        "chunk": pa.repeat(chunk, table.num_rows),
-                        "row_key": table["_row_key"],
-                        "digest": table["_digest"],
-                        "seen_at": table["_seen_at"],
-                    }
-                )
-            )
+    chunk.add("raw", keyed, file_id)
+    chunk.add("malformed", bad, file_id)
     staged.fetched += keyed.num_rows + bad.num_rows
     staged.malformed += bad.num_rows
     staged.open_ends += block.open_end
-    staged.chunks += 1
     return latest
 
 
@@ -160,7 +199,7 @@ def _seen_at(source: Source, table: pa.Table) -> tuple[pa.Array, dt.datetime | N
         stamp = dt.datetime(constant.year, constant.month, constant.day, tzinfo=CHINA) if constant else None
         return pa.nulls(table.num_rows, pa.timestamp("us", "UTC")), stamp if table.num_rows else None
     values = table[column].combine_chunks() if isinstance(table[column], pa.ChunkedArray) else table[column]
-    stamps, _ = dates.timestamp(values)
+    stamps, _ = dates.timestamp(values, serial=getattr(source.options, "format", None) == "xlsx")
     limit = pa.scalar(dt.datetime.now(dt.UTC) + FAR_FUTURE, stamps.type)
     stamps = pc.if_else(pc.less_equal(stamps, limit), stamps, pa.scalar(None, stamps.type))
     return stamps, pc.max(stamps).as_py()
@@ -193,9 +232,18 @@ def hash_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None)
 
 
 def _query(sql: str, t: pa.Table, **parameters: object) -> pa.Table:
-    with duckdb.connect(config={"threads": 1}) as engine:
-        engine.register("t", t)
+    engine = _engine(os.getpid(), threading.get_ident())
+    engine.register("t", t)
+    try:
         return engine.sql(sql, params=parameters or None).to_arrow_table()
+    finally:
+        engine.unregister("t")
+
+
+@functools.cache
+def _engine(process: int, thread: int) -> duckdb.DuckDBPyConnection:
+    """Kept from question to question, since opening costs more than hashing a page; no fork or other thread uses it."""
+    return duckdb.connect(config={"threads": 1})
 
 
 def _folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -239,6 +287,19 @@ def diff(connection: sa.Connection, source: Source, batch: str, contract: str) -
     total = connection.scalar(sa.text("SELECT count(*) FROM stage_row WHERE batch = :batch"), bind) or 0
     to_map = pc.sum(found["rows"]).as_py() or 0
     return Diff(total - to_map, repeated, conflicting, older, sorted(found["chunk"].to_numpy().tolist()))
+
+
+def absent(connection: sa.Connection, batch: sa.Row) -> Absence:
+    """What merging ``batch`` would withdraw; asked of the ledger before the merge, by the condition of the merge itself.
+
+    Only a complete snapshot withdraws: one with a line that could not be read is none.
+    """
+    known = connection.scalar(sa.text(_KNOWN), {"source": batch.source}) or 0
+    malformed = any(finding["code"] == "malformed" for finding in batch.findings)
+    if batch.extent != "snapshot" or batch.kind != "run" or malformed:
+        return Absence(0, known)
+    bind = {"batch": batch.id, "source": batch.source, "as_of": batch.as_of}
+    return Absence(connection.scalar(sa.text(_ABSENT), bind) or 0, known)
 
 
 def ordinals(connection: sa.Connection, source: str, batch: str, chunk: int, contract: str) -> pa.Table:
@@ -302,4 +363,11 @@ WHERE s.batch = {batch} AND l.row_key IS NULL AND (s.fate IS NULL OR s.fate = 'c
 _TO_MAP = f"SELECT s.chunk, count(*) AS rows {_UNKNOWN} GROUP BY s.chunk ORDER BY s.chunk"
 _ORDINALS = f"""
 SELECT s.ordinal, s.row_key, s.fate IS NOT NULL {_UNKNOWN} AND s.chunk = {{chunk}} ORDER BY s.ordinal
+"""
+_KNOWN = "SELECT count(*) FROM row_ledger WHERE source = :source AND verdict <> 'withdrawn'"
+# The rows that hub/merge.py withdraws; a test holds the two together.
+_ABSENT = f"""
+{_KNOWN} AND as_of < :as_of
+  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = row_ledger.row_key)
+  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = row_ledger.row_key)
 """

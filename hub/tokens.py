@@ -1,21 +1,24 @@
-"""Access tokens: short-lived JWTs signed with Ed25519 (RFC 9068, RFC 8037) under a key of the home."""
+"""Access tokens: short-lived JWTs signed with Ed25519 (RFC 9068, RFC 8037) under a key of the home.
+
+A token is for one scope: ``lookup`` for intake systems, ``index`` for peers. Neither opens what the other is for.
+"""
 
 from __future__ import annotations
 
-import base64
 import functools
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from connectors.errors import UsageError
-from hub import home
+from hub import home, signing
 
+Scope = Literal["lookup", "index"]
 SECONDS = 30 * 60
 ISSUER = AUDIENCE = "yici"
 KEY = "token.key"
@@ -32,14 +35,15 @@ class Token:
     seconds: int
 
 
-def issue(client: str) -> Token:
-    """A token for ``client``."""
+def issue(client: str, scope: Scope = "lookup") -> Token:
+    """A token for ``client``, good for ``scope`` alone."""
     now = int(time.time())
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": client,
         "client_id": client,
+        "scope": scope,
         "iat": now,
         "exp": now + SECONDS,
         "jti": secrets.token_hex(16),
@@ -48,8 +52,11 @@ def issue(client: str) -> Token:
     return Token(text, SECONDS)
 
 
-def client_of(token: str) -> str:
-    """The client that ``token`` was issued to. UsageError ``token-invalid`` whatever is wrong with it."""
+def client_of(token: str, scope: Scope = "lookup") -> str:
+    """The client that ``token`` was issued to for ``scope``.
+
+    UsageError ``token-invalid`` whatever is wrong with it, ``scope-insufficient`` when it is good for something else.
+    """
     try:
         found = jwt.decode(token, _key(str(home.current().path)), algorithms=[ALGORITHM])
         _CLAIMS.validate(found.claims)
@@ -58,6 +65,8 @@ def client_of(token: str) -> str:
     subject = found.claims["sub"]
     if found.header.get("typ") != TYPE or not isinstance(subject, str):
         raise UsageError("token-invalid")
+    if found.claims["scope"] != scope:
+        raise UsageError("scope-insufficient")
     return subject
 
 
@@ -66,22 +75,11 @@ _CLAIMS = jwt.JWTClaimsRegistry(
     aud={"essential": True, "value": AUDIENCE},
     exp={"essential": True},
     sub={"essential": True},
+    scope={"essential": True},
 )
 
 
 @functools.cache
 def _key(path: str) -> OKPKey:
     """The signing key of the home at ``path``, made on first use. A new one only ends the tokens given out."""
-    key = Ed25519PrivateKey.from_private_bytes(home.current().secret(KEY))
-    return OKPKey.import_key(
-        {
-            "kty": "OKP",
-            "crv": "Ed25519",
-            "x": _base64url(key.public_key().public_bytes_raw()),
-            "d": _base64url(key.private_bytes_raw()),
-        }
-    )
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return signing.key(path, KEY)

@@ -26,28 +26,35 @@ _SPELLING = (
 _DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 29], dtype=np.int64)
 
 
-def date(values: pa.Array | pa.ChunkedArray) -> tuple[pa.Date32Array, pa.StringArray]:
+# Days of a spreadsheet count from here, as though 1900 had been a leap year. Only five digits are read (1927-05-18 to
+# 2173-10-13) and the year 9999: 2019 is a year and 201903 a month, not a day in 1905 or 2452.
+_SERIAL = r"^(?:[0-9]{5}|29584[0-9]{2}|2958[1-3][0-9]{2})(?:\.[0-9]{1,17})?$"
+_SERIAL_ZERO = np.datetime64("1899-12-30", "us")
+
+
+def date(values: pa.Array | pa.ChunkedArray, serial: bool = False) -> tuple[pa.Date32Array, pa.StringArray]:
     """The day of each value, as date32 (n,), and problem codes (n,), null where all is well.
 
     ``date-unreadable``: no date, or an impossible one; the value is null. ``long-term``: 长期 or the year 9999, which as
     the end of a validity means that there is none; the value is null. What says "nothing" is null without a problem. A
-    time of day is left out, and the date taken as written, whatever its zone.
+    time of day is left out, and the date taken as written, whatever its zone. ``serial``: 45123 is the day of that number
+    in a spreadsheet of the 1900 date system.
     """
     if _is_temporal(values):
         return _no_end(values, cleaning.whole(values).cast(pa.date32(), safe=False))
     encoded = cleaning.strings(values).dictionary_encode()
-    found, text, problems = _distinct(encoded.dictionary)
+    found, text, problems = _distinct(_unserial(encoded.dictionary) if serial else encoded.dictionary)
     days = pa.array(_epoch_days(found).astype(np.int32), mask=~_good(problems, text)).cast(pa.date32())
     return days.take(encoded.indices), problems.take(encoded.indices)
 
 
 def timestamp(
-    values: pa.Array | pa.ChunkedArray, tz: str = "Asia/Shanghai"
+    values: pa.Array | pa.ChunkedArray, tz: str = "Asia/Shanghai", serial: bool = False
 ) -> tuple[pa.TimestampArray, pa.StringArray]:
     """The moment of each value, as timestamp[us, UTC] (n,), and problem codes as :func:`date`.
 
     A value without zone is local time of ``tz``; a date alone is its first moment. An impossible time of day is
-    ``date-unreadable`` too.
+    ``date-unreadable`` too. ``serial``: as :func:`date`; the fraction of a day is the time.
     """
     if _is_temporal(values):
         written = cleaning.whole(values).cast(pa.timestamp("us", getattr(values.type, "tz", None)))
@@ -55,7 +62,7 @@ def timestamp(
             written = pc.assume_timezone(written, tz, ambiguous="earliest", nonexistent="latest")
         return _no_end(values, written.cast(pa.timestamp("us", "UTC")))
     encoded = cleaning.strings(values).dictionary_encode()
-    found, text, problems = _distinct(encoded.dictionary)
+    found, text, problems = _distinct(_unserial(encoded.dictionary) if serial else encoded.dictionary)
     hour, minute, second = (_number(found, part) for part in ("hour", "minute", "second"))
     away, zoned = _zone(found)
     possible = (hour < 24) & (minute < 60) & (second < 60) & (np.abs(away) <= 14 * 60)
@@ -80,6 +87,16 @@ def _no_end(values: pa.Array | pa.ChunkedArray, found: pa.Array) -> tuple[pa.Arr
     """What a source gave as dates can only say that there is no end."""
     ends = pc.fill_null(pc.equal(pc.year(cleaning.whole(values)), NO_END_YEAR), False)
     return pc.if_else(ends, None, found), pc.if_else(ends, "long-term", pa.scalar(None, pa.string()))
+
+
+def _unserial(values: pa.StringArray) -> pa.StringArray:
+    """Day numbers as dates with a time to the millisecond, beyond which a fraction of that size holds nothing."""
+    text = cleaning.trimmed(values)
+    numbers = pc.if_else(pc.match_substring_regex(text, _SERIAL), text, None).cast(pa.float64())
+    days = pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False)
+    moments = _SERIAL_ZERO + np.rint(days * 86_400_000).astype("timedelta64[ms]")
+    written = pa.array(moments.astype("datetime64[us]")).cast(pa.string())
+    return pc.if_else(numbers.is_valid(), written, values)
 
 
 def _distinct(values: pa.StringArray) -> tuple[pa.StructArray, pa.StringArray, pa.StringArray]:

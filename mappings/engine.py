@@ -55,6 +55,7 @@ def map_table(source: Source, mapping: Mapping, material: Material, raw: pa.Tabl
     system = {
         name: raw.column(name) for name in raw.column_names if name.startswith("_") and name not in NOTES.values()
     }
+    notes += _nobody(columns, notes, material)
     keys, documents = _derived(pa.table(columns), material)
     return pa.table(
         columns
@@ -68,8 +69,18 @@ def _applied(line: Line, inputs: dict[str, pa.Array], source: Source, material: 
     arrays = tuple(inputs[name] for name in line.columns)
     if line.constant is not None:
         arrays = (pa.repeat(pa.scalar(line.constant, pa.string()), rows),)
-    call = Call(line.field, arrays, line.parameter, source.region, material)
+    call = Call(line.field, arrays, line.parameter, source.region, material, source.folder)
     return line.implementation().apply(call)
+
+
+def _nobody(columns: dict[str, pa.Array | pa.ChunkedArray], notes: Sequence[Note], material: Material) -> list[Note]:
+    """Where each single role is optional, a certificate without any holder is still an error, unless a role said why."""
+    if not material.holders or not all(role.optional for role in material.holders.values()):
+        return []
+    told = [note.mask for note in notes if note.severity != "flag" and note.code.startswith("holder.")]
+    held = [columns[f"holder.{role}.value"].is_valid().to_numpy(zero_copy_only=False) for role in material.holders]
+    missing = ~np.logical_or.reduce([*told, *held])
+    return [Note("error", "holder:missing", missing)] if missing.any() else []
 
 
 def _typed(array: pa.Array | pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.Array | pa.ChunkedArray:
@@ -121,7 +132,7 @@ def contract_digest(source: Source) -> str:
     """
     sealed = hashlib.sha256()
     material = material_of(source)
-    lists = [codes.path(name) for name in ("regions", *mapping_of(source).codelists())]
+    lists = [codes.path(name, source.folder) for name in ("regions", *mapping_of(source).codelists())]
     for part in (f"engine {ENGINE_VERSION}".encode(), material.digest().encode()):
         sealed.update(len(part).to_bytes(8, "big") + part)
     for path in (*source.contract_files(), *lists):

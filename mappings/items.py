@@ -18,7 +18,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, StringConstraints,
 from connectors.documents import Strict, Text
 from connectors.documents import load as load_document
 from connectors.errors import FatalError
-from mappings import model
+from mappings import model, regions
 from mappings.model import Code, Filled, Identifier
 
 FOLDER = model.FOLDER / "items"
@@ -138,6 +138,8 @@ class Use(Strict):
     def _positive(self) -> Self:
         if self.valid_left < dt.timedelta(0):
             raise ValueError("`valid_left` cannot be negative")
+        if self.region is not None and self.region not in regions.provinces():
+            raise ValueError(f"`region`: no province begins with {self.region}")
         return self
 
 
@@ -165,8 +167,8 @@ class Deferral(Strict):
     def _timed(self) -> Self:
         if (self.kind == "later") != (self.within is not None):
             raise ValueError("`within` belongs to kind `later`, and only there")
-        if self.within is not None and self.within < dt.timedelta(days=1):
-            raise ValueError("`within` is at least a day")
+        if self.within is not None and (self.within < dt.timedelta(days=1) or self.within % dt.timedelta(days=1)):
+            raise ValueError("`within` is a number of whole days")
         return self
 
 
@@ -179,6 +181,12 @@ class Requirement(Strict):
     legal_basis: Text | None = None
     deferral: Deferral | None = None
     options: Annotated[tuple[Option, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _binding(self) -> Self:
+        if self.deferral is not None and self.legal_basis is None:
+            raise ValueError("`deferral`: without a legal basis nothing is asked for, so nothing can be deferred")
+        return self
 
 
 class Party(Strict):
@@ -249,6 +257,8 @@ class Item(Strict):
     def _repeated(self) -> Iterator[str]:
         codes = [requirement.code for requirement in self.requirements]
         yield from (f"requirement {code}: given twice" for code in sorted({c for c in codes if codes.count(c) > 1}))
+        asked = {fact for requirement in self.requirements if requirement.when for fact in requirement.when.facts()}
+        yield from (f"facts: {fact}: no condition speaks of it" for fact in self.facts if fact not in asked)
 
     def _parties(self) -> Iterator[str]:
         if APPLICANT in self.roles:

@@ -15,7 +15,8 @@ from pathlib import Path
 from connectors.errors import FatalError
 from mappings import codes
 from mappings.model import Material
-from mappings.transforms import REGISTRY, Transform
+from mappings.schemes import SCHEMES
+from mappings.transforms import REGISTRY, SERIAL, Transform
 
 HEADER = ["field", "from", "transform", "note"]
 IGNORED = "-"
@@ -56,7 +57,8 @@ class Mapping:
 
     def codelists(self) -> tuple[str, ...]:
         """The code lists it depends on."""
-        return tuple(sorted({line.parameter for line in self.lines if line.parameter and codes.exists(line.parameter)}))
+        named = {line.parameter for line in self.lines if line.parameter}
+        return tuple(sorted(name for name in named if codes.exists(name, self.path.parent)))
 
 
 def read(path: Path, material: Material, columns: Sequence[str] = ()) -> Mapping:
@@ -124,19 +126,19 @@ def _line(path: Path, number: int, row: dict[str, str], material: Material, colu
         transform=name,
         parameter=parameter or None,
     )
-    if reason := _fault(line, material):
+    if reason := _fault(line, material, path.parent):
         raise _invalid(path, number, reason)
     return line
 
 
-def _fault(line: Line, material: Material) -> str | None:
+def _fault(line: Line, material: Material, folder: Path) -> str | None:
     """What is wrong with one line, in words."""
     if line.transform not in REGISTRY:
         return f"unknown transform {line.transform!r}; known: {', '.join(sorted(REGISTRY))}"
     transform = line.implementation()
     if transform.inputs is not None and len(line.columns) + (line.constant is not None) != transform.inputs:
         return f"{line.transform} takes {transform.inputs} column"
-    if reason := _parameter_fault(line, transform, material):
+    if reason := _parameter_fault(line, transform, material, folder):
         return reason
     if transform.kind is None:
         kinds = {"person": "person", "organisation": "organisation"}
@@ -152,18 +154,32 @@ def _fault(line: Line, material: Material) -> str | None:
     return None
 
 
-def _parameter_fault(line: Line, transform: Transform, material: Material) -> str | None:
+def _parameter_fault(line: Line, transform: Transform, material: Material, folder: Path) -> str | None:
     parameter = line.parameter
     if transform.parameter == "none":
         return f"{line.transform} takes no parameter" if parameter else None
     if transform.parameter == "code list" or (line.transform == "status" and parameter):
-        return None if parameter and codes.exists(parameter) else f"there is no code list {parameter}"
+        return None if parameter and codes.exists(parameter, folder) else f"there is no code list {parameter}"
+    if line.transform in ("date", "timestamp") and parameter not in (None, SERIAL):
+        return f"{line.transform} knows the parameter {SERIAL}, not {parameter}"
     if line.transform == "region" and parameter not in (None, "organisation"):
         return f"region knows the parameter organisation, not {parameter}"
+    if transform.parameter == "scheme" and len(line.columns) != 1:
+        return _kinds_fault(line, folder)
     if transform.parameter == "scheme" and parameter:
         known = {scheme for role in material.holders.values() for scheme in role.schemes}
         return None if parameter in known else f"no holder of {material.code} has the scheme {parameter}"
     return None
+
+
+def _kinds_fault(line: Line, folder: Path) -> str | None:
+    """Number and kind of number in two columns: the parameter is the code list from kinds to schemes."""
+    if len(line.columns) != 2:
+        return f"{line.transform} takes a number and, if need be, the column that says what kind of number it is"
+    if not line.parameter or not codes.exists(line.parameter, folder):
+        return f"there is no code list {line.parameter}"
+    unknown = sorted(set(codes.read(line.parameter, folder).values()) - set(SCHEMES))
+    return f"code list {line.parameter}: not a scheme: {', '.join(unknown)}" if unknown else None
 
 
 def _invalid(path: Path, line: int, reason: str) -> FatalError:

@@ -124,6 +124,8 @@ class Material(Strict):
             raise ValueError(f"natural_key: no such column: {', '.join(unknown)}")
         if self.freshness <= dt.timedelta(0):
             raise ValueError("freshness: must be longer than zero")
+        if self.indexed and self.sharing.class_ == "none":
+            raise ValueError("indexed: what is not shared is not announced to partner hubs either; set it to false")
         return self
 
     def columns(self) -> dict[str, ValueType]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from mappings.model import STATUSES, Material, ValueType
 NULLS = ("", "N/A", "n/a", "-", "--", "\\n", "\\N", "NULL", "null")
 # The end of a validity: an unreadable one must not pass for "no end", nor is "no end" a problem there.
 END = "valid_to"
+SERIAL = "serial"  # parameter of dates out of a spreadsheet: a bare number counts days
 
 Mask = NDArray[np.bool_]
 Severity = Literal["flag", "error", "reject"]
@@ -47,6 +49,7 @@ class Call:
     parameter: str | None
     region: str  # the source's own
     material: Material
+    folder: Path | None = None  # the source's, where its own code lists are
 
 
 @dataclass
@@ -128,7 +131,7 @@ def _number_text(call: Call) -> Result:
 
 def _date(call: Call) -> Result:
     (values,) = call.inputs
-    days, problem = dates.date(values)
+    days, problem = dates.date(values, serial=call.parameter == SERIAL)
     result = Result({call.target: days})
     if call.target == END:
         result.note("error", f"{END}:unreadable", pc.equal(problem, "date-unreadable"))
@@ -139,7 +142,7 @@ def _date(call: Call) -> Result:
 
 def _timestamp(call: Call) -> Result:
     (values,) = call.inputs
-    moments, problem = dates.timestamp(values)
+    moments, problem = dates.timestamp(values, serial=call.parameter == SERIAL)
     result = Result({call.target: moments})
     result.problems(f"{label(call.target)}-", problem, topic="date-")
     return result
@@ -168,9 +171,9 @@ def _number(pattern: str, kind: ValueType) -> Callable[[Call], Result]:
     return apply
 
 
-def _looked_up(values: pa.Array, name: str) -> tuple[pa.Array, pa.Array]:
+def _looked_up(values: pa.Array, name: str, folder: Path | None) -> tuple[pa.Array, pa.Array]:
     """Meaning by code list, and which values are in it not."""
-    known = codes.read(name)
+    known = codes.read(name, folder)
     place = pc.index_in(values, value_set=pa.array(list(known), pa.string()))
     found = pa.array(list(known.values()), pa.string()).take(place)
     return found, pc.and_(pc.is_valid(values), pc.is_null(place))
@@ -179,7 +182,7 @@ def _looked_up(values: pa.Array, name: str) -> tuple[pa.Array, pa.Array]:
 def _code(call: Call) -> Result:
     """A code in the words of the model; a code the list lacks is null and flagged."""
     (values,) = call.inputs
-    found, unlisted = _looked_up(values, call.parameter or "")
+    found, unlisted = _looked_up(values, call.parameter or "", call.folder)
     result = Result({call.target: found})
     result.note("flag", f"{label(call.target)}-unlisted", unlisted)
     return result
@@ -198,7 +201,9 @@ def _boolean(call: Call) -> Result:
 def _status(call: Call) -> Result:
     """A status we do not know decides whether a certificate counts: the row is quarantined, not guessed."""
     (values,) = call.inputs
-    found, unlisted = _looked_up(values, call.parameter) if call.parameter else (values, _unknown_status(values))
+    found, unlisted = (
+        _looked_up(values, call.parameter, call.folder) if call.parameter else (values, _unknown_status(values))
+    )
     result = Result({call.target: pc.if_else(unlisted, pa.scalar(None, pa.string()), found)})
     result.note("error", "status:unlisted", unlisted)
     return result
@@ -271,15 +276,45 @@ def _identified(call: Call, judged: pa.Table, silent: str = "") -> Result:
 
 
 def _person(call: Call) -> Result:
+    if len(call.inputs) == 2:
+        call, schemes, notes = _by_type(call)
+        return _noted(_identified(call, identifiers.check(call.inputs[0], schemes)), notes)
     (values,) = call.inputs
     return _identified(call, identifiers.check(values, call.parameter or "cn.ric"))
 
 
 def _organisation(call: Call) -> Result:
+    notes: list[Note] = []
+    if typed := len(call.inputs) == 2:
+        call, _, notes = _by_type(call)
     (values,) = call.inputs
-    judged = identifiers.check(values, call.parameter) if call.parameter else identifiers.check_organisation(values)
+    by_form = typed or not call.parameter  # a column of credit codes holds old registration numbers too
+    judged = identifiers.check_organisation(values) if by_form else identifiers.check(values, call.parameter)
     # What the list says of an organisation's region is told once, by the transform `region`.
-    return _identified(call, judged, silent="region-")
+    return _noted(_identified(call, judged, silent="region-"), notes)
+
+
+def _by_type(call: Call) -> tuple[Call, pa.Array, list[Note]]:
+    """Number and kind of number, in two columns, as the number alone and its scheme (n,) by the code list named.
+
+    A number of a kind that only another role of the material takes is not this role's: an owner is a person or an
+    organisation. A number without a kind, or of a kind not listed, is not guessed at.
+    """
+    values, kinds = call.inputs
+    schemes, unlisted = _looked_up(kinds, call.parameter or "", call.folder)
+    here = call.target.removeprefix("holder.")
+    roles = call.material.holders
+    elsewhere = {scheme for name, role in roles.items() if name != here for scheme in role.schemes}
+    foreign = pc.is_in(schemes, value_set=pa.array(sorted(elsewhere - set(roles[here].schemes)), pa.string()))
+    values = pc.if_else(foreign, pa.scalar(None, pa.string()), values)
+    result = Result({})
+    result.note("error", f"{call.target}:type-unlisted", pc.and_(values.is_valid(), unlisted))
+    result.note("error", f"{call.target}:type-missing", pc.and_(values.is_valid(), kinds.is_null()))
+    return replace(call, inputs=(values,)), schemes, result.notes
+
+
+def _noted(result: Result, notes: list[Note]) -> Result:
+    return Result(result.columns, [*notes, *result.notes])
 
 
 REGISTRY: dict[str, Transform] = {
@@ -290,12 +325,13 @@ REGISTRY: dict[str, Transform] = {
     "code": Transform(_code, "string", parameter="code list"),
     "status": Transform(_status, "string", parameter="optional"),
     "region": Transform(_region, "string", parameter="optional"),
-    "date": Transform(_date, "date"),
-    "timestamp": Transform(_timestamp, "timestamp"),
+    "date": Transform(_date, "date", parameter="optional"),
+    "timestamp": Transform(_timestamp, "timestamp", parameter="optional"),
     "amount": Transform(_amount, "money"),
     "integer": Transform(_number(r"^-?\d{1,18}$", "integer"), "integer"),
     "decimal": Transform(_number(r"^-?\d{1,15}(\.\d{1,4})?$", "decimal"), "decimal"),
     "boolean": Transform(_boolean, "boolean"),
-    "person": Transform(_person, None, parameter="scheme"),
-    "organisation": Transform(_organisation, None, parameter="scheme"),
+    # with a second column, the kind of number, the parameter is the code list of kinds
+    "person": Transform(_person, None, parameter="scheme", inputs=None),
+    "organisation": Transform(_organisation, None, parameter="scheme", inputs=None),
 }

@@ -108,6 +108,17 @@ def bad_share(mapped: int, bad: int, max_share: float = 0.5, min_rows: int = 20)
     return [Finding("batch-mass-failure", "halt", values)]
 
 
+def withdrawals(withdrawn: int, known: int, max_share: float = 0.1, min_rows: int = 20) -> list[Finding]:
+    """Mass withdrawal: a snapshot lacks more than ``max_share`` of at least ``min_rows`` rows that earlier ones had.
+
+    Then it was more likely cut off, or its keys renamed, than that so many came to an end.
+    """
+    if known < min_rows or withdrawn <= max_share * known:
+        return []
+    values: dict[str, object] = {"withdrawn": withdrawn, "known": known, "percent": round(100 * withdrawn / known)}
+    return [Finding("batch-mass-withdrawal", "halt", values)]
+
+
 def flag_shares(
     mapped: int, flags: Mapping[str, int], max_share: Mapping[str, float], min_rows: int = 20
 ) -> list[Finding]:

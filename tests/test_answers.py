@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from connectors.errors import UsageError
 from hub import answers
 from hub.answers import Question
+from hub.api.lookups import Answers
 from tests import stored
 
 LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
@@ -141,6 +142,30 @@ def test_the_answer_is_stored_with_digest_and_trace_but_no_identifier(store: sa.
     assert rules["business-licence"]["options"][0][0]["holdings"][0]["holding"] == licence
     assert rules["authorisation"]["condition"] == {"value": None, "deciding": ["legal_representative_in_person"]}
     assert stored.LICENCE_CODE not in json.dumps(kept)
+
+
+def test_what_may_follow_later_is_named_but_not_asked_for_now(store: sa.Engine, licence: str) -> None:
+    [answer] = ask(store, "demo-branch-registration", language="zh")
+    premises = by_code(answer)["premises"]
+    assert (premises["disposition"], premises["reason_code"]) == ("deferred", "deferred-later")
+    assert premises["deferral"] == {
+        "kind": "later", "within_days": 20, "materials": ["premises-proof"],
+        "basis": "《上海市优化营商环境条例》第二十四条（办事指南载明的容缺受理）",
+    }  # fmt: skip
+    assert "20 日" in premises["reason"] and "第二十四条" in premises["reason"]
+    assert "premises-proof" not in answer["must_submit"]
+    both = ask(store, "demo-branch-registration", "demo-food-permit")
+    assert "premises-proof" in both[1]["must_submit"], "deferred for one item, due for the other"
+    given = {"answers": both}
+    assert Answers.model_validate(given).model_dump(exclude_unset=True) == given, "as the OpenAPI document says"
+
+
+def test_a_late_source_of_what_may_follow_later_offers_both(store: sa.Engine, licence: str) -> None:
+    stored.source(store, "sh-premises", "premises-proof", succeeded=stored.NOW - dt.timedelta(days=3))
+    found = by_code(ask(store, "demo-branch-registration")[0])["premises"]
+    assert (found["disposition"], found["reason_code"]) == ("undetermined", "source-late")
+    assert "sh-premises" in found["next_step"] and "20 days" in found["next_step"] and "Art. 24" in found["next_step"]
+    assert "deferral" not in found
 
 
 WRONG: list[tuple[dict, str]] = [

@@ -19,6 +19,7 @@ SEEN: list[Finding] = [
     *batch.duplicates("halt", 2),
     *batch.conservation({"fetched": 2, "accepted": 1}),
     *batch.bad_share(20, 11),
+    *batch.withdrawals(3, 20),
 ]
 
 
@@ -95,8 +96,22 @@ def test_the_bound_of_mass_failure_can_be_set() -> None:
     assert batch.bad_share(100, 100, max_share=1) == []
 
 
+@pytest.mark.parametrize(
+    ("withdrawn", "known", "halts"), [(1, 5, False), (19, 19, False), (2, 20, False), (3, 20, True), (0, 0, False)]
+)
+def test_mass_withdrawal(withdrawn: int, known: int, halts: bool) -> None:
+    assert bool(batch.withdrawals(withdrawn, known)) is halts
+
+
+def test_the_bound_of_mass_withdrawal_can_be_set() -> None:
+    (found,) = batch.withdrawals(61, 200, max_share=0.3)
+    assert found == Finding("batch-mass-withdrawal", "halt", {"withdrawn": 61, "known": 200, "percent": 30})
+    assert batch.withdrawals(60, 200, max_share=0.3) == batch.withdrawals(200, 200, max_share=1) == []
+    assert batch.withdrawals(1, 5, min_rows=1) != []
+
+
 def test_every_finding_was_seen_and_has_sentences_and_advice_in_both_languages() -> None:
-    assert len({finding.code for finding in SEEN}) == 9
+    assert len({finding.code for finding in SEEN}) == 10
     for finding in SEEN:
         assert finding.severity == "halt"
         for lang in ("zh", "en"):

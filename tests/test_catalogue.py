@@ -54,6 +54,29 @@ def test_an_item_is_described_in_one_language() -> None:
     assert en["invented"] is True
 
 
+def test_a_description_says_when_what_is_needed_and_what_may_wait() -> None:
+    item = catalogue.described(catalogue.published()["demo-pension-transfer"], "en")
+    found = {entry["requirement"]: entry for entry in item["requirements"]}
+    assert found["identity"]["condition"] is None and found["identity"]["deferral"] is None
+    assert found["insurance-zhejiang"]["condition"].endswith(": zhejiang")
+    assert found["insurance-zhejiang"]["options"] == [
+        [{"material": "social-insurance-record", "holder": "applicant", "region": "33"}]
+    ]
+    deferral = found["insurance-elsewhere"]["deferral"]
+    assert (deferral["kind"], deferral["within_days"]) == ("later", 45) and "Art. 16" in deferral["basis"]
+    promised = catalogue.described(catalogue.published()["demo-company-establishment"], "zh")["requirements"][2]
+    assert (promised["deferral"]["kind"], promised["deferral"]["within_days"]) == ("promise", None)
+
+
+def test_a_bundle_stands_for_its_items() -> None:
+    newborn = catalogue.bundled()["newborn"].items
+    assert catalogue.expand(["newborn"]) == newborn
+    assert catalogue.expand(["demo-elder-card", newborn[1], "newborn", "demo-elder-card", "unknown"]) == (
+        "demo-elder-card", newborn[1], newborn[0], newborn[2], "unknown",
+    )  # fmt: skip
+    assert catalogue.expand([]) == ()
+
+
 @pytest.mark.parametrize("code", ["demo-publication-retail", "511A0138000000", "legal_representative_in_person"])
 def test_codes_are_shown(code: str) -> None:
     assert catalogue.shown(code) == code

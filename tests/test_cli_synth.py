@@ -44,6 +44,7 @@ def test_made_then_left_alone_then_refused(tmp_path: Path) -> None:
 def test_usage(tmp_path: Path) -> None:
     code, out, _ = run("--help")
     assert code == 0 and "yici synth --people 2000" in out
+    assert all(f"{folder}/" in out for folder in ("ga", "ga-zj", "mca", "amr", "hrss", "mnr", "nhc", "moe", "truth"))
     code, _, err = run("--people", "0", "--companies", "1", "--seed", "1", "--out", str(tmp_path / "d"))
     assert code == 2 and "--people" in err and not (tmp_path / "d").exists()
 

@@ -115,6 +115,43 @@ def test_chunks_and_emptiness() -> None:
     assert len(dates.date(pa.array([], pa.string()))[0]) == len(dates.timestamp(pa.array([], pa.string()))[0]) == 0
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("45123", "2023-07-15T16:00:00+00:00"),
+        ("45123.5", "2023-07-16T04:00:00+00:00"),
+        ("４５１２３", "2023-07-15T16:00:00+00:00"),
+        ("45123.999999999", "2023-07-16T16:00:00+00:00"),  # a fraction that stands for midnight rounds to it
+        ("45123.00001157407", "2023-07-15T16:00:01+00:00"),
+        ("10000", "1927-05-17T16:00:00+00:00"),
+        ("2020-1-2", "2020-01-01T16:00:00+00:00"),
+        ("20200102", "2020-01-01T16:00:00+00:00"),
+    ],
+)
+def test_day_numbers_of_a_spreadsheet(value: str, expected: str) -> None:
+    found, problems = dates.timestamp(pa.array([value]), serial=True)
+    assert (found[0].as_py().isoformat(), problems[0].as_py()) == (expected, None)
+
+
+def test_day_numbers_count_from_a_year_1900_that_never_was() -> None:
+    """What openpyxl and every spreadsheet say: 36526 is 2000-01-01, and 9999-12-31 is 2958465."""
+    found, problems = dates.date(pa.array(["36526", "43831", "2958465"]), serial=True)
+    assert found.to_pylist() == [dt.date(2000, 1, 1), dt.date(2020, 1, 1), None]
+    assert problems.to_pylist() == [None, None, "long-term"]
+
+
+@pytest.mark.parametrize("value", ["2019", "201903", "1", "60", "0", "-45123", "45123,5", "9999", "123456", "4512E1"])
+def test_other_numbers_are_no_day(value: str) -> None:
+    """A year or a month written as a number would become a day of 1905 or 2452."""
+    assert dates.date(pa.array([value]), serial=True)[1].to_pylist() == ["date-unreadable"]
+
+
+def test_day_numbers_are_read_only_where_asked() -> None:
+    assert dates.date(pa.array(["45123"]))[1].to_pylist() == ["date-unreadable"]
+    kept = dates.date(pa.chunked_array([["45123", None], ["N/A"]], pa.string()), serial=True)
+    assert [part.to_pylist() for part in kept] == [[dt.date(2023, 7, 16), None, None], [None, None, None]]
+
+
 def test_real_dates(shared_data: Path) -> None:
     for register in sorted((shared_data / "enterprises").glob("*.csv")):
         with open(register, encoding="utf-8-sig", newline="") as lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 from collections import Counter
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from stdnum.cn import ric, uscc
 
-from demo import dirt
+from demo import allowances, degrees, dirt, insurance, zhejiang
 from demo.companies import COLUMNS, REGISTERS
 from demo.synthesis import Parameters, synthesise
 from mappings import regions
@@ -34,15 +35,22 @@ def noted(folder: Path) -> list[dict[str, Any]]:
 
 def lines(folder: Path) -> dict[str, list[str]]:
     """Lines of every file, the first at index 1."""
-    encodings = {register.name: register.form.encoding for register in REGISTERS}
-    names = [*encodings, "ga/residents.jsonl", "ga/households.jsonl", "mca/marriages.csv"]
-    found = {name: (folder / name).read_bytes().decode(encodings.get(name, "utf-8")) for name in names}
-    return {name: ["", *text.removeprefix("\ufeff").splitlines()] for name, text in found.items()}
+    encodings = {register.name: register.form.encoding for register in REGISTERS} | {"ga-zj/households.csv": "gb18030"}
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.name.endswith((".jsonl", ".csv", ".gz")):
+            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            found[name] = ["", *raw.decode(encodings.get(name, "utf-8")).removeprefix("\ufeff").splitlines()]
+    return found
 
 
 def value(file: str, line: str, column: str, header: str) -> str:
-    if file.endswith(".jsonl"):
-        return str(json.loads(line)[column])
+    if ".jsonl" in file:
+        found = json.loads(line)
+        for member in column.split("."):
+            found = found[member]
+        return str(found)
     fields = next(csv.reader([header]))
     return next(csv.reader([line]))[fields.index(column)]
 
@@ -50,13 +58,16 @@ def value(file: str, line: str, column: str, header: str) -> str:
 EXPECTED = {
     "scientific-notation": r"^\d\.\d{2}E\+17$",
     "backslash-n": r"^\\n$",
-    "not-available": r"^N/A$",
-    "odd-date": r"^\d{4}-\d{1,2}-\d{1,2} 0:00$",
+    "not-available": r"^(N/A|-)$",
+    "odd-date": r"^(\d{4}-\d{1,2}-\d{1,2} 0:00|\d{4}/\d{1,2}/\d{1,2}|\d{8}|\d{4}-\d\d-\d\d)$",
+    "endless-date": r"^9999-",
     "lower-case-x": r"^\d{17}x$",
     "lower-case-letter": r"^9[0-9a-z]+[a-z]$",
     "full-width-digits": r"[０-９]",
     "person-as-capital": r"^\D+$",
     "capital-without-number": r"^#万人民币$",
+    "spaced-out": r"^ .+\u00a0 $",
+    "dash": r"^(-|N/A)$",
 }
 
 
@@ -65,15 +76,21 @@ def test_every_noted_row_is_dirty_in_the_way_noted(folders: dict[Parameters, Pat
     written = lines(folder)
     kinds = Counter()
     for note in noted(folder):
+        if note["file"] not in written:  # workbooks and Parquet: tests/test_titles.py, tests/test_births.py
+            continue
         here = written[note["file"]]
         line, kind = here[note["row"]], note["kind"]
         kinds[kind] += 1
         if kind == "repeated-row":
             assert line == here[note["row"] - 1]
         elif kind == "too-many-columns":
-            assert len(next(csv.reader([line]))) > len(COLUMNS)
+            assert len(next(csv.reader([line]))) > len(next(csv.reader([here[1]])))
         elif kind == "too-few-columns":
-            assert len(next(csv.reader([line]))) < len(COLUMNS)
+            assert len(next(csv.reader([line]))) < len(next(csv.reader([here[1]])))
+        elif kind == "html-error-page":
+            assert line.startswith("<html>")
+        elif kind == "cut-short":
+            assert line.startswith("{") and not line.endswith("}")
         else:
             got = value(note["file"], line, note["column"], here[1])
             if kind == "wrong-check-digit":
@@ -84,14 +101,15 @@ def test_every_noted_row_is_dirty_in_the_way_noted(folders: dict[Parameters, Pat
                 assert len(got) == 6 or uscc.is_valid(got)
             else:
                 assert re.search(EXPECTED[kind], got), (kind, got)
-    everything = {kind.name for kind in (*dirt.RESIDENTS, *dirt.HOUSEHOLDS, *dirt.MARRIAGES, *dirt.COMPANIES)}
-    assert set(kinds) == everything
+    documents = (dirt.RESIDENTS, dirt.HOUSEHOLDS, dirt.MARRIAGES, dirt.COMPANIES, insurance.DIRT, degrees.DIRT,
+                 allowances.DIRT, zhejiang.DIRT)  # fmt: skip
+    assert set(kinds) == {kind.name for kinds in documents for kind in kinds}
 
 
 def test_no_row_is_dirty_unnoted(folders: dict[Parameters, Path]) -> None:
     folder = folders[LARGE]
     marked = {(note["file"], note["row"]) for note in noted(folder)}
-    looks = re.compile(r"E\+17|\\n|\dx\"|[０-９]| 0:00|#万|,,多余")
+    looks = re.compile(r"E\+17|\\n|\dx\"|[０-９]| 0:00\"|#万|,,多余|\u00a0|<html")
     clean = 0
     for name, found in lines(folder).items():
         previous = ""
@@ -100,7 +118,7 @@ def test_no_row_is_dirty_unnoted(folders: dict[Parameters, Path]) -> None:
                 clean += 1
                 assert not looks.search(line) and line != previous
             previous = line
-    assert clean > 30_000
+    assert clean > 40_000
 
 
 def test_small_demo_has_each_verdict_and_stays_below_a_halt(folders: dict[Parameters, Path]) -> None:
@@ -111,7 +129,9 @@ def test_small_demo_has_each_verdict_and_stays_below_a_halt(folders: dict[Parame
     for name, found in lines(folders[SMALL]).items():
         here = [note for note in notes if note["file"] == name]
         kept_back = [note for note in here if note["verdict"] in ("quarantined", "rejected")]
-        assert 1 <= len(here) <= 0.02 * len(found) and len(kept_back) <= 0.01 * len(found)
+        if len(found) > 55 and "dibao-next" not in name:
+            assert 1 <= len(here) <= 0.02 * len(found)
+        assert len(kept_back) <= max(0.02 * len(found), 1)
 
 
 def test_certificates_of_rows_kept_back_are_not_held(folders: dict[Parameters, Path]) -> None:

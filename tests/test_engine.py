@@ -136,3 +136,19 @@ def test_real_registers_map_without_an_error(shared_data: Path, name: str, file:
     assert {item["values"]: item["counts"] for item in schemes} == {"cn.uscc": rows - old} | (
         {"cn.regno": old} if old else {}
     )
+
+
+def test_a_certificate_whose_roles_are_all_optional_still_has_somebody() -> None:
+    titles = sources.load("sh-mnr-titles")
+    columns = dict.fromkeys(titles.options.columns, "")
+    owners = [
+        ("", ""),
+        ("12", "身份证"),
+        ("3.10E+17", "身份证"),
+        ("E12345678", "护照"),
+        ("91310117MA1XKY001Q", "统一社会信用代码"),
+    ]
+    rows = [columns | {"权利人/证件号码": number, "权利人/证件种类": kind} for number, kind in owners]
+    found = mapped(titles, pa.Table.from_pylist(rows))
+    missing = ["holder:missing" in errors for errors in found["_errors"].to_pylist()]
+    assert missing == [True, False, False, False, False], "where the number cannot be read, that is the reason given"

@@ -68,6 +68,7 @@ def test_the_copy_is_good_unchanged(tmp_path: Path) -> None:
     assert items.read(path) == items.read(items.FOLDER / path.name)
 
 
+TEXT = {"zh": "文", "en": "text"}
 TRUE = {"fact": "legal_representative_in_person", "is": True}
 
 
@@ -85,6 +86,16 @@ TRUE = {"fact": "legal_representative_in_person", "is": True}
         ({}, {"options": [{"materials": [{"material": "business-licence", "holder": "cousin"}]}]}, "role cousin"),
         ({}, {"options": [{"materials": [{"material": "business-licence", "as": ["owner"]}]}]}, "no holder owner"),
         ({}, {"options": [{"materials": [{"material": "business-licence", "valid_left": "-P1D"}]}]}, "negative"),
+        ({}, {"options": [{"materials": [{"material": "business-licence", "region": "99"}]}]}, "begins with 99"),
+        ({}, {"options": [{"materials": [{"material": "business-licence", "region": "310000"}]}]}, "region"),
+        ({}, {"deferral": {"kind": "later", "basis": TEXT}}, "`within` belongs to kind `later`"),
+        ({}, {"deferral": {"kind": "promise", "within": "P1D", "basis": TEXT}}, "`within` belongs to kind `later`"),
+        ({}, {"deferral": {"kind": "later", "within": "PT36H", "basis": TEXT}}, "whole days"),
+        ({}, {"deferral": {"kind": "later", "within": "P0D", "basis": TEXT}}, "whole days"),
+        ({}, {"deferral": {"kind": "promise"}}, "deferral.basis"),
+        ({}, {"deferral": {"kind": "never", "basis": TEXT}}, "deferral.kind"),
+        ({}, {"deferral": {"kind": "promise", "basis": TEXT}, "legal_basis": None}, "nothing can be deferred"),
+        ({"facts": {**raw()["facts"], "idle": {"type": "boolean", "question": TEXT}}}, None, "idle: no condition"),
         ({}, {"options": []}, "options"),
         ({}, {"when": {"fact": "weather", "is": True}}, "weather is not declared"),
         ({}, {"when": {**TRUE, "is": "yes"}}, "cannot be compared"),
@@ -100,6 +111,19 @@ def test_what_is_refused(
     tmp_path: Path, change: dict[str, Any], requirement: dict[str, Any] | None, reason: str
 ) -> None:
     assert reason in refused(tmp_path, change, requirement)
+
+
+def test_what_may_be_deferred_and_where_it_must_come_from(tmp_path: Path) -> None:
+    data = raw()
+    use = {"material": "business-licence", "region": "33"}
+    more = {"deferral": {"kind": "later", "within": "P20D", "basis": TEXT}, "options": [{"materials": [use]}]}
+    data["requirements"][0] = {**data["requirements"][0], **more}
+    path = tmp_path / "demo-food-permit.yml"
+    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    [requirement, *_] = items.read(path).requirements
+    assert requirement.deferral is not None and requirement.deferral.within is not None
+    assert (requirement.deferral.kind, requirement.deferral.within.days) == ("later", 20)
+    assert requirement.options[0].materials[0].region == "33"
 
 
 def test_too_many_facts_in_one_condition(tmp_path: Path) -> None:

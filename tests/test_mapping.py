@@ -55,7 +55,7 @@ def test_a_column_left_over_is_named(tmp_path: Path) -> None:
         ("holder.holder,name,organisation:cn.ric,", "no holder of business-licence has the scheme"),
         ("name,title,text,", "not among the source's columns: title"),
         ("issued_on,name|code,date,", "takes 1 column"),
-        ("issued_on,name,date:iso,", "takes no parameter"),
+        ("issued_on,name,date:iso,", "date knows the parameter serial, not iso"),
         ("region,name,region:moon,", "region knows the parameter"),
         ("-,name,,", "needs a note"),
         ("-,name,,twice over", "both mapped and ignored: name"),
@@ -98,3 +98,9 @@ def test_a_faulty_code_list_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "twice.csv").write_text("from,to\n1,a\n1,b\n", encoding="utf-8")
     with pytest.raises(FatalError, match="line 3"):
         codes.read("twice")
+
+
+def test_dates_know_one_parameter(tmp_path: Path) -> None:
+    assert (
+        mapping.read(written(tmp_path, [*GOOD, "issued_on,on,date:serial,"]), LICENCE).lines[-1].parameter == "serial"
+    )

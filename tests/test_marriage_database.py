@@ -125,3 +125,35 @@ def test_the_password_is_the_latest(bureau: Bureau) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(old)
+
+
+def test_the_roster_of_another_month(bureau: Bureau, tmp_path: Path) -> None:
+    """It lies beside the marriages, takes the place of the one before, and stays until another population is made."""
+    first = bureau.csv_path.with_name("dibao.csv")
+    lines = ["dbzh,xm,sfzh,bzrs,xzqh,spjg,pzrq,yxqz,tjsj"]
+    lines += [
+        f"DB{number:06d},某人,310115199503078015,3,310115,N/A,2024-02-08,2027-02-07,2025-06-01 00:00:00+08:00"
+        for number in range(9)
+    ]
+    first.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    later = tmp_path / "later.csv"
+    later.write_text("\n".join(lines[:4]).replace("2025-06", "2025-07") + "\n", encoding="utf-8")
+    url = bureau.prepare()
+
+    def stored() -> tuple[int, dt.datetime]:
+        with psycopg.connect(url) as connection:
+            found = connection.execute("SELECT count(*), max(tjsj) FROM dibao").fetchone()
+        assert found is not None
+        return found
+
+    assert stored() == (9, dt.datetime(2025, 5, 31, 16, tzinfo=dt.UTC))
+    marriage_database.load_roster(bureau.admin_url, later, bureau.database, bureau.reader)
+    assert stored() == (3, dt.datetime(2025, 6, 30, 16, tzinfo=dt.UTC))
+    bureau.prepare()
+    assert stored()[0] == 3, "the month goes on"
+    first.write_text("\n".join(lines[:6]) + "\n", encoding="utf-8")
+    bureau.prepare()
+    assert stored()[0] == 5
+    with pytest.raises(FatalError) as error:
+        marriage_database.load_roster(bureau.admin_url, tmp_path / "none.csv", bureau.database, bureau.reader)
+    assert error.value.code == "demo-data-missing"

@@ -62,5 +62,19 @@ def test_merges_of_several_sources_at_once_lose_nothing(tmp_path: Path, variant)
     assert count("holding", wrong) == 0
     with database.engine().connect() as connection:
         positions = list(connection.scalars(sa.text("SELECT position FROM feed ORDER BY position")))
+        times = list(connection.scalars(sa.text("SELECT recorded_at FROM feed ORDER BY position")))
     assert positions == list(range(1, len(positions) + 1)) and len(positions) >= size + size // 2
+    assert times == sorted(times), "who reads the feed to a time must not miss what came before it"
     assert count("holding_version", "recorded_to IS NULL") == count("holding")
+
+
+def test_times_in_the_feed_never_go_back_even_when_the_clock_does(tmp_path: Path) -> None:
+    _deliver(tmp_path, SH, licences.rows(2), "first")
+    with database.engine().begin() as connection:
+        ahead = connection.scalar(
+            sa.text("UPDATE feed SET recorded_at = now() + interval '1 hour' WHERE position = 2 RETURNING recorded_at")
+        )
+    _deliver(tmp_path, SH, licences.rows(2, start=2), "second")
+    with database.engine().connect() as connection:
+        times = list(connection.scalars(sa.text("SELECT recorded_at FROM feed WHERE position > 2 ORDER BY position")))
+    assert times == [ahead, ahead]

@@ -81,6 +81,7 @@ def test_json_schema_accepts_a_certificate_and_refuses_a_float_amount() -> None:
         ("freshness: P31D", "freshness: P0D", "freshness"),
         ("volatile: false", "volatile: false\nvolatile: true", "given twice: volatile"),
         ("code: business-licence", "code: trade-licence", "must be equal"),
+        ("class: unconditional", "class: none", "not announced to partner hubs"),
         ("kind: certificate\n", "kind: catalogue\n", "a catalogue entity has none"),
     ],
 )

@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def signed(key: Any, header: dict[str, Any] | None = None, **claims: Any) -> str:
     now = int(time.time())
-    body = {"iss": "yici", "aud": "yici", "sub": "hall-1", "iat": now, "exp": now + 60, **claims}
+    body = {"iss": "yici", "aud": "yici", "sub": "hall-1", "scope": "lookup", "iat": now, "exp": now + 60, **claims}
     header = {"alg": "Ed25519", "typ": "at+jwt", **(header or {})}
     kept = {name: value for name, value in body.items() if value is not None}
     return jwt.encode(header, kept, key, algorithms=[header["alg"]])
@@ -47,12 +47,22 @@ def test_the_copy_is_good_unchanged(home: Path) -> None:
     "claims",
     [
         {"exp": 1}, {"exp": None}, {"aud": "other"}, {"aud": None}, {"iss": "other"}, {"iss": None}, {"sub": None},
-        {"sub": 5}, {"exp": "soon"}, {"nbf": 4102444800},
+        {"sub": 5}, {"scope": None}, {"exp": "soon"}, {"nbf": 4102444800},
     ],
 )  # fmt: skip
 def test_claims_are_checked(home: Path, claims: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="access token"):
         tokens.client_of(signed(own_key(home), **claims))
+
+
+def test_a_token_is_for_one_scope(home: Path) -> None:
+    assert tokens.client_of(tokens.issue("sh", "index").text, "index") == "sh"
+    for issued, asked in (("index", "lookup"), ("lookup", "index")):
+        with pytest.raises(UsageError) as refused:
+            tokens.client_of(tokens.issue("sh", issued).text, asked)  # type: ignore[arg-type]
+        assert refused.value.code == "scope-insufficient"
+    with pytest.raises(UsageError):
+        tokens.client_of(signed(own_key(home), scope="lookup index"))
 
 
 def test_other_keys_and_algorithms_are_refused(home: Path) -> None:

@@ -13,6 +13,7 @@ from mappings.transforms import REGISTRY, Call, Result
 
 LICENCE = model.load("business-licence")
 GOOD = "91310117MA1XKY001Q"
+STANDARD = "11010519491231002X"  # the example of GB 11643, nobody's
 
 
 def run(
@@ -156,3 +157,38 @@ def test_no_rows_are_no_trouble(name: str) -> None:
     result = run(name, target, [], parameter=parameter, entity=entity)
     assert all(len(column) == 0 for column in result.columns.values())
     assert result.notes == []
+
+
+def test_person_by_the_kind_of_number() -> None:
+    target = "holder.insured"
+    numbers = ["310104620927690", "ea1234567", "830000199001010012", "911331198505050023", "12", "3.10E+17", None, "1"]
+    kinds = ["01", "02", "03", "04", "02", "01", None, "01"]
+    result = run("person", target, numbers, kinds, parameter="id-type", entity="social-insurance-record")
+    assert result.columns[f"{target}.scheme"].to_pylist()[:4] == ["cn.ric", "passport", "cn.permit", "cn.fpr"]
+    assert result.columns[f"{target}.value"].to_pylist()[:4] == [
+        "310104196209276907", "EA1234567", "830000199001010012", "911331198505050023",
+    ]  # fmt: skip
+    found = {code: [place for place, hit in enumerate(mask) if hit] for (_, code), mask in notes(result).items()}
+    assert found[f"{target}:unrecoverable"] == [5]
+    assert found[f"{target}:missing"] == [6]
+    assert found[f"{target}:length"] == [4, 7]
+
+
+def test_a_number_without_kind_or_of_a_kind_not_listed_is_not_guessed_at() -> None:
+    target = "holder.insured"
+    result = run("person", target, [STANDARD] * 2, ["09", None], parameter="id-type", entity="social-insurance-record")
+    assert notes(result) == {
+        ("error", f"{target}:type-unlisted"): [True, False],
+        ("error", f"{target}:type-missing"): [False, True],
+    }
+
+
+def test_the_kind_of_number_says_whether_a_person_or_an_organisation_holds() -> None:
+    values, kinds = [STANDARD, GOOD, "310117000123452", None], ["身份证", "统一社会信用代码", "统一社会信用代码", None]
+    for transform, role, schemes in (
+        ("person", "holder.owner_person", ["cn.ric", None, None, None]),
+        ("organisation", "holder.owner_organisation", [None, "cn.uscc", "cn.regno", None]),
+    ):
+        result = run(transform, role, values, kinds, parameter="id-type", entity="real-estate-title")
+        assert result.columns[f"{role}.scheme"].to_pylist() == schemes
+        assert [note for note in result.notes if note.severity != "flag"] == []

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from connectors.errors import YiciError
 from hub import catalogue, problems
-from hub.api import guard, items, language, lookups, oauth, service
+from hub.api import guard, index, items, language, lookups, oauth, service
 from hub.api.envelope import Envelope
 from hub.api.metrics import Metrics
 from hub.api.responses import from_error, problem
@@ -51,13 +51,13 @@ def create() -> FastAPI:
     app.state.attempts = guard.Attempts()
     # Checking a secret is slow on purpose: few at once, so that guessing takes no thread or memory from lookups.
     app.state.authenticating = CapacityLimiter(AUTHENTICATING)
-    for router in (service.router, oauth.router, lookups.router, items.router):
+    for router in (service.router, oauth.router, lookups.router, items.router, index.router):
         app.include_router(router)
     app.add_exception_handler(YiciError, _on_error)  # type: ignore[arg-type]
     app.add_exception_handler(sa.exc.SQLAlchemyError, _on_store)
     app.add_exception_handler(psycopg.Error, _on_store)
     app.add_exception_handler(HTTPException, _on_http)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(RequestValidationError, _on_invalid)  # type: ignore[arg-type]
     app.add_middleware(Envelope, metrics=app.state.metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -89,8 +89,12 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
     return problem(code, language.of(request.headers), headers=headers)
 
 
-async def _on_invalid(request: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
     """FastAPI's own answer repeats the input; ours does not."""
+    found = [(entry["loc"], entry["type"]) for entry in error.errors()]
+    if all(place[0] == "query" for place, _ in found):
+        errors = [{"place": str(place[-1]), "reason": reason} for place, reason in found]
+        return problem("query-invalid", language.of(request.headers), errors=errors)
     return problem("body-invalid", language.of(request.headers))
 
 

@@ -1,4 +1,7 @@
-"""Who is calling: the bearer token names a client, the agreement in the store says what it may do. Default deny."""
+"""Who is calling: the bearer token names a client and what it is for, the agreement in the store says what it may do.
+
+Default deny: an intake system's token opens no index, a peer's no lookup.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,18 @@ from fastapi.security import OAuth2
 from starlette.requests import Request
 
 from connectors.errors import UsageError
-from hub import agreements, database, tokens
+from hub import agreements, database, peers, tokens
 from hub.agreements import Agreement
+from hub.peers import Peer
 
 TOKEN_URL = "/oauth2/token"  # an address, no secret  # noqa: S105
 
 _scheme = OAuth2(
-    flows=OAuthFlows(clientCredentials=OAuthFlowClientCredentials(tokenUrl=TOKEN_URL, scopes={})),
+    flows=OAuthFlows(
+        clientCredentials=OAuthFlowClientCredentials(
+            tokenUrl=TOKEN_URL, scopes={"lookup": "Ask what is held.", "index": "Read the index feed, for peers."}
+        )
+    ),
     scheme_name="clientCredentials",
     auto_error=False,
 )
@@ -28,12 +36,10 @@ _scheme = OAuth2(
 def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Agreement:
     """The caller's agreement, read anew each time so that its end takes effect at once.
 
-    UsageError ``token-missing``, ``token-invalid`` (also of a client removed since) or ``agreement-ended``.
+    UsageError ``token-missing``, ``token-invalid`` (also of a client removed since), ``scope-insufficient`` or
+    ``agreement-ended``.
     """
-    kind, _, token = (header or "").partition(" ")
-    if kind.lower() != "bearer" or not token.strip():
-        raise UsageError("token-missing")
-    client = tokens.client_of(token.strip())
+    client = tokens.client_of(_bearer(header))
     with database.engine().connect() as connection:
         found = agreements.of(connection, client)
     if found is None:
@@ -43,7 +49,27 @@ def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)])
     return found
 
 
+def peer(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Peer:
+    """The calling peer, read anew each time; errors as :func:`agreement`."""
+    client = tokens.client_of(_bearer(header), "index")
+    with database.engine().connect() as connection:
+        found = peers.of(connection, client)
+    if found is None:
+        raise UsageError("token-invalid")
+    if not found.in_force(dt.datetime.now(dt.UTC)):
+        raise UsageError("agreement-ended")
+    return found
+
+
+def _bearer(header: str | None) -> str:
+    kind, _, token = (header or "").partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise UsageError("token-missing")
+    return token.strip()
+
+
 Caller = Annotated[Agreement, Depends(agreement)]
+CallingPeer = Annotated[Peer, Depends(peer)]
 
 
 class Attempts:

@@ -23,7 +23,17 @@ _SUMMARY: dict[str, Any] = {
     "requirements_published": {"type": "boolean"},
 }
 _ITEM = {"type": "object", "properties": _SUMMARY, "required": list(_SUMMARY)}
-_ITEMS = {"type": "object", "properties": {"items": {"type": "array", "items": _ITEM}}, "required": ["items"]}
+_BUNDLED: dict[str, Any] = {
+    "bundle": {"type": "string"},
+    "bundle_name": {"type": "string"},
+    "items": {"type": "array", "items": {"type": "string"}},
+}
+_BUNDLE = {"type": "object", "properties": _BUNDLED, "required": list(_BUNDLED)}
+_ITEMS = {
+    "type": "object",
+    "properties": {"items": {"type": "array", "items": _ITEM}, "bundles": {"type": "array", "items": _BUNDLE}},
+    "required": ["items", "bundles"],
+}
 
 
 @router.get(
@@ -37,7 +47,7 @@ _ITEMS = {"type": "object", "properties": {"items": {"type": "array", "items": _
     response_class=Json,
 )
 def list_items(request: Request, caller: Caller) -> Response:
-    """Every item the caller may ask about."""
+    """Every item the caller may ask about, and every bundle of such items."""
     lang = language.of(request.headers)
     found = []
     with database.engine().connect() as connection:
@@ -46,7 +56,9 @@ def list_items(request: Request, caller: Caller) -> Response:
                 found.append(catalogue.summary(item, lang))
             elif listed := catalogue.listed(connection, code):
                 found.append(catalogue.listed_summary(listed))
-    return Json({"items": found}, headers={"Content-Language": lang, "Vary": "Accept-Language"})
+    whole = [bundle for bundle in catalogue.bundled().values() if set(bundle.items) <= set(caller.items)]
+    bundles = [catalogue.bundle_summary(bundle, lang) for bundle in whole]
+    return Json({"items": found, "bundles": bundles}, headers={"Content-Language": lang, "Vary": "Accept-Language"})
 
 
 @router.get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -20,6 +20,7 @@ from hub.answers import Question
 from hub.api import language
 from hub.api.guard import Caller
 from hub.api.responses import Json, documented, problem
+from hub.resolver import Disposition
 from mappings.items import FactValue
 
 router = APIRouter()
@@ -33,7 +34,7 @@ class Lookup(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     items: Annotated[
-        list[Plain], Field(min_length=1, max_length=answers.MAX_ITEMS, description="Codes of service items")
+        list[Plain], Field(min_length=1, max_length=answers.MAX_ITEMS, description="Codes of service items or bundles")
     ]
     id: Annotated[Plain, Field(description="The applicant, scheme:value", examples=["cn.uscc:91310117MA1J3AJ43G"])]
     facts: Annotated[dict[Plain, FactValue], Field(max_length=50, description="Facts of the case")] = {}
@@ -64,6 +65,27 @@ class HoldingShown(BaseModel):
     region: str | None
 
 
+class ElsewhereShown(BaseModel):
+    """A certificate that a partner hub says it holds; ``as_of``: when its index was last read to the end."""
+
+    hub: str
+    source: str
+    material: str
+    holder: str
+    region: str | None
+    valid_to: str | None
+    as_of: str | None
+
+
+class DeferralShown(BaseModel):
+    """What stands in for ``materials`` for now: handing them in ``within_days`` (later), or a written promise."""
+
+    kind: Literal["later", "promise"]
+    within_days: int | None
+    basis: str
+    materials: list[str]
+
+
 class ProvenanceShown(BaseModel):
     """A row that says so."""
 
@@ -78,18 +100,21 @@ class RequirementShown(BaseModel):
     requirement: str
     name: str
     materials: list[str]
-    disposition: str
+    disposition: Disposition
     reason: str
     reason_code: str
     legal_basis: str | None
     question: Ask | None = None
     next_step: str | None = None
+    deferral: DeferralShown | None = None
     holdings: list[HoldingShown] | None = None
+    elsewhere: list[ElsewhereShown] | None = None
     provenance: list[ProvenanceShown] | None = None
 
 
 class Answer(BaseModel):
-    """The answer for one item; ``must_submit`` names each material once over all items asked together."""
+    """The answer for one item; ``must_submit`` names each material once over all items asked together, and none that is
+    deferred."""
 
     answer: str
     item: str
@@ -143,10 +168,11 @@ def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[dict[str, Any
     if asked.case is not None and answers.names_somebody(asked.case):
         raise UsageError("case-names-somebody")
     engine = database.engine()
-    _existing(asked.items, caller)
-    purpose = caller.admit(asked.items, asked.purpose, dt.datetime.now(dt.UTC))
+    items = catalogue.expand(asked.items)
+    _existing(items, caller)
+    purpose = caller.admit(items, asked.purpose, dt.datetime.now(dt.UTC))
     question = Question(
-        items=tuple(asked.items),
+        items=items,
         applicant=asked.id,
         client=caller.client,
         purpose=purpose,
@@ -159,7 +185,7 @@ def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[dict[str, Any
     return answers.ask(engine, question)
 
 
-def _existing(codes: list[str], caller: Agreement) -> None:
+def _existing(codes: tuple[str, ...], caller: Agreement) -> None:
     """An item outside the agreement that does not exist is unknown rather than forbidden."""
     strangers = [code for code in codes if code not in caller.items and code not in catalogue.published()]
     if strangers:

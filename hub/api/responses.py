@@ -51,6 +51,8 @@ def from_error(error: YiciError, lang: Language) -> Problem:
     headers = {}
     if error.code == "token-invalid":
         headers["WWW-Authenticate"] = f'{CHALLENGE}, error="invalid_token"'
+    if error.code == "scope-insufficient":  # RFC 6750, 3.1
+        headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope"'
     if error.code == "too-many-attempts":
         headers["Retry-After"] = str(error.values["seconds"])
     return Problem(problems.of(error, lang), lang, headers)

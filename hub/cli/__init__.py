@@ -15,8 +15,8 @@ import typer
 
 from connectors.errors import YiciError
 
-TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "clients", "services", "database",
-          "synth", "bench")  # fmt: skip
+TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "clients", "peers", "services",
+          "database", "synth", "bench", "pages", "lineage")  # fmt: skip
 
 INTERRUPTED = 130  # typer's exit code on Ctrl-C
 

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
         Example: [bold]yici client add hall-1 --item demo-food-permit --purpose handle-application[/]
         """
         from hub import agreements
-        from hub.resolver import CHINA
+        from hub.findings import CHINA
 
         end = (valid_to + dt.timedelta(days=1)).replace(tzinfo=CHINA) if valid_to else None
         secret = agreements.add(client, None, name or client, item, purpose, end, replace=replace)

@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
         id_: Annotated[
             str, typer.Option("--id", metavar="SCHEME:VALUE", help="The applicant; `-` reads it from stdin.")
         ],
-        item: Annotated[list[str], typer.Option("--item", metavar="CODE", help="A service item; may be repeated.")],
+        item: Annotated[
+            list[str], typer.Option("--item", metavar="CODE", help="A service item or bundle; may be repeated.")
+        ],
         more: Annotated[list[str] | None, typer.Argument(metavar="[CODE]...", help="Further items.")] = None,
         fact: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A fact of the case.")] = None,
         role: Annotated[
@@ -41,7 +43,7 @@ def register(app: typer.Typer) -> None:
         from hub.cli import output
 
         language = _language(lang)
-        codes = (*item, *(more or []))
+        codes = catalogue.expand((*item, *(more or [])))
         known = [catalogue.published()[code] for code in codes if code in catalogue.published()]
         # Without a known item there is nothing to read facts by: the question itself says what is wrong.
         facts = {
@@ -120,7 +122,7 @@ def _identifier(text: str) -> str:
 
 def _time(text: str) -> dt.datetime:
     from connectors.errors import UsageError
-    from hub.resolver import CHINA
+    from hub.findings import CHINA
 
     try:
         time = dt.datetime.fromisoformat(text)
@@ -129,14 +131,23 @@ def _time(text: str) -> dt.datetime:
         raise UsageError("as-of-invalid") from None
 
 
-_STYLES = {"held": "green", "alternative_held": "green", "not_required": "dim", "undetermined": "yellow"}
+_STYLES = {
+    "held": "green",
+    "alternative_held": "green",
+    "held_elsewhere": "green",
+    "not_required": "dim",
+    "deferred": "yellow",
+    "undetermined": "yellow",
+}
 _WORDS = {
-    "zh": ("要求", "结论", "说明", "仍需提交", "无需提交任何材料", "待确定"),
-    "en": ("Requirement", "Disposition", "Why", "Still to submit", "Nothing to submit", "Still open"),
+    "zh": ("要求", "结论", "说明", "仍需提交", "现在无需提交任何材料", "待确定", "可后补或承诺"),
+    "en": ("Requirement", "Disposition", "Why", "Still to submit", "Nothing to submit now", "Still open", "Deferred"),
 }
 _DISPOSITIONS = {
     "held": "已有",
     "alternative_held": "已有可替代材料",
+    "held_elsewhere": "异地已有",
+    "deferred": "容缺或承诺",
     "expired": "已过期",
     "not_required": "不需要",
     "submit": "需提交",
@@ -151,7 +162,7 @@ def _print_answer(answer: dict[str, Any], language: Language) -> None:
 
     from mappings import model
 
-    requirement, disposition, why, submit, nothing, unclear = _WORDS[language]
+    requirement, disposition, why, submit, nothing, unclear, later = _WORDS[language]
     console = Console()
     table = Table(title=escape(f"{answer['item_name']} ({answer['item']})"), title_justify="left", expand=True)
     table.add_column(requirement, ratio=3, overflow="fold")
@@ -164,6 +175,7 @@ def _print_answer(answer: dict[str, Any], language: Language) -> None:
         style = _STYLES.get(entry["disposition"], "red")
         basis = f"\n[dim]{escape(entry['legal_basis'])}[/]" if entry["legal_basis"] else ""
         lines = [entry["reason"], entry.get("question", {}).get("text"), entry.get("next_step")]
+        lines += [_partner(found) for found in entry.get("elsewhere", [])]
         lines += [f"{row['source']} · {row['file']} · {row['row']}" for row in entry.get("provenance", [])]
         table.add_row(
             escape(entry["name"]) + basis, f"[{style}]{word}[/]", escape("\n".join(line for line in lines if line))
@@ -172,9 +184,19 @@ def _print_answer(answer: dict[str, Any], language: Language) -> None:
     names = [getattr(model.load(code).name, language) for code in answer["must_submit"]]
     unsure = sum(entry["disposition"] == "undetermined" for entry in answer["requirements"])
     console.print(f"[bold]{submit}:[/] {escape(', '.join(names))}" if names else f"[bold]{nothing}[/]", highlight=False)
+    deferred = [code for entry in answer["requirements"] for code in entry.get("deferral", {}).get("materials", [])]
+    if deferred:
+        names = [getattr(model.load(code).name, language) for code in dict.fromkeys(deferred)]
+        console.print(f"[yellow]{later}: {escape(', '.join(names))}[/]", highlight=False)
     if unsure:
         console.print(f"[yellow]{unclear}: {unsure}[/]", highlight=False)
     console.print(f"[dim]yici explain {answer['answer']}[/]\n", highlight=False)
+
+
+def _partner(found: dict[str, Any]) -> str:
+    """One certificate at a partner hub on one line."""
+    parts = (found["hub"], found["region"], f"→ {found['valid_to'] or '-'}", f"@ {found['as_of'] or '-'}")
+    return " · ".join(part for part in parts if part)
 
 
 def _print_trace(found: dict[str, Any], language: Language) -> None:
@@ -190,7 +212,8 @@ def _print_trace(found: dict[str, Any], language: Language) -> None:
     sources = tree.add("sources")
     for source in trace["sources"]:
         late = " · late" if source["late"] else ""
-        sources.add(escape(f"{source['source']} ({source['material']}): {source['last_success_at'] or '-'}{late}"))
+        what = " ".join([source["material"], *(source[key] for key in ("hub", "region") if key in source)])
+        sources.add(escape(f"{source['source']} ({what}): {source['last_success_at'] or '-'}{late}"))
     for entry in trace["requirements"]:
         branch = tree.add(f"[bold]{escape(entry['requirement'])}[/] → {escape(entry['disposition'])}")
         branch.add(escape(body[entry["requirement"]]["reason"]))
@@ -200,7 +223,9 @@ def _print_trace(found: dict[str, Any], language: Language) -> None:
         for place, option in enumerate(entry["options"], start=1):
             leaf = branch.add(f"option {place}")
             for use in option:
-                keys = " ".join(f"{holding['holding']} {holding['status']}" for holding in use.get("holdings", []))
+                known = [f"{holding['holding']} {holding['status']}" for holding in use.get("holdings", [])]
+                known += [f"{entry['source']} {entry['epoch']} {entry['status']}" for entry in use.get("entries", [])]
+                keys = " ".join(known)
                 leaf.add(
                     escape(f"{use['material']} of {use['holder']}: {use['state']} ({use['reason']}) {keys}".rstrip())
                 )

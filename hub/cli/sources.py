@@ -1,4 +1,5 @@
-"""``yici sources`` and ``yici check``: what there is to fetch, and whether it can be reached."""
+"""``yici sources`` and ``yici check``: what there is to fetch, and whether it can be reached. What begins and tests a
+source is in :mod:`hub.cli.onboarding`."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ import typer
 if TYPE_CHECKING:
     from connectors.source import Source
 
-SOURCES_HELP = """List the sources: one folder under connectors/sources/ each. 列出数据源。
+SOURCES_HELP = """List the sources, one folder each; begin a new one and test it. 列出、新建、测试数据源。
 
 Examples:
 
   yici sources
 
   yici sources --json | jq -r '.[].name'
+
+  yici sources new sh-tax-receipts --connector files
 """
 
 CHECK_HELP = """Test the connection of one source, step by step; fetches and stores nothing. 逐步测试数据源连接。
@@ -36,11 +39,21 @@ Examples:
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to ``app``."""
-    app.command("sources", help=SOURCES_HELP)(sources)
+    from hub.cli import onboarding
+
+    group = typer.Typer(help=SOURCES_HELP, invoke_without_command=True)
+    group.callback(invoke_without_command=True, help=SOURCES_HELP)(sources)
+    onboarding.register(group)
+    app.add_typer(group, name="sources")
     app.command("check", help=CHECK_HELP)(check)
 
 
-def sources(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array. 输出 JSON。")] = False) -> None:
+def sources(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array. 输出 JSON。")] = False,
+) -> None:
+    if context.invoked_subcommand is not None:
+        return
     from connectors.messages import language
     from connectors.source import readable
 

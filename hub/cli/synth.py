@@ -22,11 +22,26 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--json", help="Print one JSON value with the files and their digests.")
         ] = False,
     ) -> None:
-        """Make synthetic departments: residents, households, marriages, companies. 生成虚构的部门数据。
+        """Make the data of synthetic departments, and the truth about it. 生成虚构的部门数据及其真值。
 
-        Nobody in it exists. The folder holds what the departments would hand over (ga/, mca/, amr/) and what is true
-        (truth/*.parquet, with every dirty row and the verdict that is due to it). Asked again with the same parameters
-        it changes nothing.
+        Nobody in it exists. One person's records are spread over departments,
+        provinces, formats and generations of identifiers; some contradict each
+        other; some rows are dirty as real ones are. The folder holds:
+
+        ga/ residents and households (JSON lines)
+        ga-zj/ households registered in Zhejiang (CSV in GB18030)
+        mca/ marriages, two monthly rosters of allowances (CSV)
+        amr/ companies of four provinces (CSV)
+        hrss/ social insurance of Shanghai and Zhejiang (gzipped JSON lines)
+        mnr/ real estate titles (XLSX)
+        nhc/ birth certificates (Parquet)
+        moe/ degrees (nested JSON lines)
+        truth/ who is whom (people, overseas, companies, marriages, links,
+        names), what each really holds by file and row (certificates) and by
+        month (allowances), contradictions, and every dirty row with the
+        verdict due (dirt); all Parquet
+
+        Asked again with the same parameters it changes nothing.
 
         Example: [bold]yici synth --people 2000 --companies 800 --seed 1 --out data[/]
 
@@ -46,8 +61,8 @@ def register(app: typer.Typer) -> None:
             console=console, transient=True,
         )  # fmt: skip
         with bar:
-            # Couples are not known beforehand: about three registrations to ten people.
-            task = bar.add_task("synth", total=round(2.3 * people) + companies)
+            # How many documents people have is not known beforehand: about 36 to ten.
+            task = bar.add_task("synth", total=round(3.6 * people) + companies)
             result = synthesise(parameters, out, lambda done: bar.advance(task, done))
 
         rate = round(result.records / result.seconds) if result.made else 0

@@ -1,0 +1,77 @@
+"""A signed page of the index feed (docs/protocol.md): a compact JWS (RFC 7515) under an Ed25519 key (RFC 8037).
+
+Both sides use this: the hub that signs, the connector that verifies. Which key it was is told by ``kid``, the key's
+thumbprint (RFC 7638).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
+from connectors.errors import FatalError
+
+PROTOCOL = "yici-index/0"
+MEDIA_TYPE = "application/jose"
+TYPE = "yici-index-page+jws"
+ALGORITHM = "Ed25519"  # RFC 9864 names the curve; the older `EdDSA` left it open
+PUBLIC_KEY_BYTES = 32
+
+
+class _Registry(jws.JWSRegistry):
+    max_payload_length = 64 * 1024 * 1024  # pages are far larger than tokens; who fetches bounds them sooner
+
+
+def public_key(text: str) -> OKPKey:
+    """The key written as base64url of its 32 raw bytes. ValueError when it is none."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64url") from None
+    if len(raw) != PUBLIC_KEY_BYTES:
+        raise ValueError(f"{len(raw)} bytes, not {PUBLIC_KEY_BYTES}")
+    return OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": base64url(raw)})
+
+
+def base64url(data: bytes) -> str:
+    """Without padding, as everywhere in JOSE."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def sign(payload: bytes, key: OKPKey) -> str:
+    """``payload`` as a compact JWS."""
+    header = {"alg": ALGORITHM, "kid": key.thumbprint(), "typ": TYPE}
+    return jws.serialize_compact(header, payload, key, algorithms=[ALGORITHM], registry=_registry())
+
+
+def verify(page: bytes, keys: Sequence[OKPKey], name: str) -> bytes:
+    """The payload of ``page``, whose signature one of ``keys`` made.
+
+    FatalError ``index-key-unknown`` when it names another key, ``index-signature`` when anything else is wrong.
+    """
+    try:
+        found = jws.extract_compact(page.strip(), None, _registry())
+        header = found.protected
+        if header.get("alg") != ALGORITHM or header.get("typ") != TYPE:
+            raise FatalError("index-signature", file=name)
+        key = next((key for key in keys if key.thumbprint() == header.get("kid")), None)
+        if key is None:
+            raise FatalError("index-key-unknown", file=name, known=", ".join(key.thumbprint() for key in keys))
+        written = found.segments["signature"].decode()
+        # The last character of a base64 text has bits that say nothing: only one way of writing it is good.
+        if written != base64url(base64.urlsafe_b64decode(written + "==")) or not jws.validate_compact(
+            found, key, [ALGORITHM], _registry()
+        ):
+            raise FatalError("index-signature", file=name)
+    except (JoseError, ValueError, TypeError, RecursionError):
+        raise FatalError("index-signature", file=name) from None
+    return bytes(found.payload)
+
+
+def _registry() -> jws.JWSRegistry:
+    return _Registry(algorithms=[ALGORITHM])

@@ -1,0 +1,156 @@
+"""What is known of one material of one party: it is there, here or at a partner hub, or why it is not. Pure.
+
+A certificate that is suspended, revoked or cancelled counts as not there; another one in force does count, here or at a
+partner hub: who lost one and got another has one. Presence stands when its source is late, unless the type is volatile.
+What is not there, or no longer valid, is open while a source is late that would know better: one that said something
+about it, or the authority, whose province is that of the identifier or the one whose certificate is wanted.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hub.holdings import Freshness, Holding, Known
+from mappings.items import Use
+
+State = Literal["held", "elsewhere", "expired", "missing", "late", "role"]
+
+# Certificates are dated by China's calendar; no zone database is needed, it has had one offset since 1991.
+CHINA = dt.timezone(dt.timedelta(hours=8))
+NATIONAL = ("000000", "100000")
+PRESENT: tuple[State, ...] = ("held", "elsewhere")
+OPEN: tuple[State, ...] = ("late", "role")
+
+
+@dataclass(frozen=True)
+class Party:
+    """Somebody concerned: the keyed hash of the identifier and the province (2 digits) it was issued under."""
+
+    digest: bytes
+    province: str | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one use of a material. ``values`` fill the sentence of ``reason``."""
+
+    use: Use
+    state: State
+    reason: str
+    values: Mapping[str, object]
+    holdings: tuple[Holding, ...] = ()
+
+
+def province(scheme: str, value: str) -> str | None:
+    """Two digits of the province in a normalised identifier; None where the scheme has none or it is nationwide."""
+    place = {"cn.uscc": 2, "cn.ric": 0, "cn.regno": 0, "cn.tax": 2 if len(value) == 18 else 0, "cn.fpr": 1}.get(scheme)
+    if place is None:
+        return None
+    code = value[place : place + 2]
+    return code if code.isdecimal() and code.isascii() and code not in ("00", "10") else None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the store knows, and when it is asked; ``volatile``: codes of volatile materials."""
+
+    known: Known
+    volatile: Collection[str]
+    now: dt.datetime
+
+    def of(self, use: Use, party: Party | None) -> Finding:
+        """What became of ``use`` for its holder; None: the question names no such party."""
+        if party is None:
+            return Finding(use, "role", "role-missing", {"role": use.holder})
+        found = [self._judge(use, holding) for holding in self.known.holdings if self._concerns(holding, use, party)]
+        sources = [source for source in self.known.sources if source.material == use.material]
+        # The best of several certificates: the state first, then the longest validity, then the key as a last resort.
+        found.sort(key=lambda finding: (_RANK[finding.reason], *_lasting(finding.holdings[0])))
+        present = [self._doubted(use, finding, sources) for finding in found if finding.state in PRESENT]
+        if present:
+            return next((finding for finding in present if finding.state in PRESENT), present[0])
+        best = found[0] if found else None
+        heard = {finding.holdings[0].source for finding in found}
+        knowing = [source for source in sources if source.source in heard or _authoritative(source, use, party)]
+        late = sorted((source for source in knowing if source.late(self.now)), key=lambda source: source.source)
+        if late:
+            reason = "hub-late" if late[0].hub else "source-late"
+            return Finding(use, "late", reason, _late(use, late[0]), best.holdings if best else ())
+        if best is not None:
+            return best
+        connected = sorted({source.source for source in knowing if source.last_success_at is not None})
+        if not connected:
+            return Finding(use, "missing", "no-source", {"material": use.material})
+        return Finding(use, "missing", "absent", {"material": use.material, "source": ", ".join(connected)})
+
+    def _concerns(self, holding: Holding, use: Use, party: Party) -> bool:
+        """Whether it is the material of this party, in the role and of the province that are wanted."""
+        if holding.material != use.material or party.digest not in holding.holders:
+            return False
+        if use.as_ and not any(role in use.as_ for role in holding.holders[party.digest]):
+            return False
+        if use.region is None:
+            return True
+        registers = [source.region for source in self.known.sources if source.source == holding.source]
+        return any(region[:2] == use.region for region in ([holding.region] if holding.region else registers))
+
+    def _doubted(self, use: Use, finding: Finding, sources: list[Freshness]) -> Finding:
+        """A certificate in force may have changed since if its type is volatile and the source that says so is late."""
+        said = next((source for source in sources if source.source == finding.holdings[0].source), None)
+        if said is None or use.material not in self.volatile or not said.late(self.now):
+            return finding
+        return Finding(use, "late", "volatile-late", _late(use, said), finding.holdings)
+
+    def _judge(self, use: Use, holding: Holding) -> Finding:
+        """One certificate against what the requirement wants of it."""
+        today = self.now.astimezone(CHINA).date()
+        values = {"material": use.material, "source": holding.source, "status": holding.status}
+        if holding.status in ("suspended", "revoked", "cancelled"):
+            return Finding(use, "missing", holding.status, values, (holding,))
+        if holding.status == "expired" or (holding.valid_to is not None and holding.valid_to < today):
+            ended = holding.valid_to.isoformat() if holding.valid_to else "-"
+            return Finding(use, "expired", "expired", {**values, "valid_to": ended}, (holding,))
+        if holding.valid_from is not None and holding.valid_from > today:
+            return Finding(
+                use, "missing", "not-yet-valid", {**values, "valid_from": holding.valid_from.isoformat()}, (holding,)
+            )
+        if holding.valid_to is not None and holding.valid_to < today + use.valid_left:
+            more = {"valid_to": holding.valid_to.isoformat(), "days": use.valid_left.days}
+            return Finding(use, "expired", "validity-short", {**values, **more}, (holding,))
+        state: State = "elsewhere" if holding.hub else "held"
+        return Finding(use, state, state, values, (holding,))
+
+
+_RANK = {
+    reason: rank
+    for rank, reason in enumerate(
+        ("held", "elsewhere", "validity-short", "expired", "not-yet-valid", "suspended", "revoked", "cancelled")
+    )
+}
+
+
+def _lasting(holding: Holding) -> tuple[int, str]:
+    return (-(holding.valid_to or dt.date.max).toordinal(), holding.key)
+
+
+def _authoritative(source: Freshness, use: Use, party: Party) -> bool:
+    return source.region in NATIONAL or source.region[:2] == (use.region or party.province)
+
+
+def _late(use: Use, source: Freshness) -> dict[str, object]:
+    assert source.last_success_at is not None
+    return {
+        "material": use.material,
+        "source": source.source,
+        "hub": source.hub or "-",
+        "since": minute(source.last_success_at),
+        "hours": round(source.promise.total_seconds() / 3600, 1),
+    }
+
+
+def minute(time: dt.datetime) -> str:
+    """As it is shown in a sentence: China's time, to the minute."""
+    return time.astimezone(CHINA).isoformat(timespec="minutes")

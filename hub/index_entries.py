@@ -1,0 +1,138 @@
+"""Index entries: what partner hubs say they hold, one row per certificate and identifier, kept apart from holdings.
+
+A row of an index source is one announcement: it replaces all that was known under its handle. Entries follow from the
+observations of the source as holdings do, so the order of arrival does not matter; they are never passed on, neither as
+holdings nor in the feed. Epochs are ordered as bytes: of all that were ever announced the last is in force.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from connectors.errors import FatalError
+from hub import home, index_keys
+
+
+class Run(Protocol):
+    """Runs one statement with the batch's values and more; returns the rows touched."""
+
+    def __call__(self, statement: str, **more: object) -> int: ...
+
+
+def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) -> int:
+    """Bring the entries of the handles in ``touched`` to what is announced now; within the merge. Returns entries opened
+    and closed. ``agreed``: the key agreed with the partner hub, 32 bytes."""
+    run(_HUB)
+    ended = _epoch_in_force(connection, batch.source)
+    epochs = set(connection.scalars(sa.text(_EPOCHS)))
+    # A new epoch may have nothing in it: then only the cursor tells of it.
+    if isinstance(batch.cursor, dict) and isinstance(batch.cursor.get("epoch"), str):
+        epochs.add(batch.cursor["epoch"])
+    for epoch in sorted(epochs):
+        _keep_key(connection, batch.source, epoch, agreed)
+    epoch = _epoch_in_force(connection, batch.source)
+    now = connection.scalar(sa.text("SELECT clock_timestamp()"))
+    run(_ANNOUNCED, epoch=epoch)
+    run("ANALYZE announced")
+    closed = run(_ENDED, epoch=epoch, now=now) if ended not in (None, epoch) else 0
+    closed += run(_CLOSED, now=now)
+    opened = run(_OPENED, epoch=epoch, now=now)
+    run(_SCOPE, epoch=epoch, now=now)
+    run(_SCOPE_STATED, now=now)
+    run("DROP TABLE announced")
+    return opened + closed
+
+
+def _epoch_in_force(connection: sa.Connection, source: str) -> str | None:
+    latest = sa.text('SELECT max(epoch COLLATE "C") FROM index_key WHERE source = :source')
+    return connection.scalar(latest, {"source": source})
+
+
+def _keep_key(connection: sa.Connection, source: str, epoch: str, agreed: bytes) -> None:
+    """Seal the epoch's key for lookups, anew only where the kept one is another or cannot be read."""
+    key, about = index_keys.epoch_key(agreed, epoch), index_keys.sealed_for(source, epoch)
+    bind: dict[str, object] = {"source": source, "epoch": epoch}
+    kept = connection.scalar(sa.text("SELECT sealed FROM index_key WHERE source = :source AND epoch = :epoch"), bind)
+    try:
+        if kept is not None and index_keys.unseal(home.current(), kept, about) == key:
+            return
+    except FatalError:
+        pass
+    bind["sealed"] = index_keys.seal(home.current(), key, about)
+    connection.execute(sa.text(_KEY), bind)
+
+
+_EPOCHS = """
+SELECT DISTINCT document -> 'attributes' ->> 'epoch' FROM incoming
+WHERE verdict = 'accepted' AND document -> 'attributes' ->> 'epoch' <> ''
+"""
+_HUB = """
+UPDATE source SET hub = i.hub FROM (
+  SELECT max(document -> 'attributes' ->> 'hub') AS hub FROM incoming WHERE verdict = 'accepted'
+) AS i WHERE source.name = :source AND i.hub <> ''
+"""
+_KEY = """
+INSERT INTO index_key (source, epoch, sealed) VALUES (:source, :epoch, :sealed)
+ON CONFLICT (source, epoch) DO UPDATE SET sealed = excluded.sealed
+"""
+# One row per subject of the touched handles, and one without identifier for each handle that has nothing in force.
+_ANNOUNCED = """
+CREATE TEMP TABLE announced ON COMMIT DROP AS
+SELECT
+  CASE WHEN s.subject IS NOT NULL THEN
+    keyed_hash('index:' || :source || ':' || :epoch || ':' || split_part(s.subject, ':', 2), :inner, :outer)
+  END AS identifier,
+  decode(o.document ->> 'certificate_number', 'hex') AS handle, split_part(s.subject, ':', 1) AS role,
+  o.document -> 'attributes' ->> 'material' AS material, left(o.document ->> 'region', 6) AS region,
+  o.document -> 'attributes' ->> 'state' AS status, (o.document ->> 'valid_from')::date AS valid_from,
+  (o.document ->> 'valid_to')::date AS valid_to, o.document -> 'attributes' ->> 'digest' AS digest,
+  o.batch, o.file, o."row"
+FROM (
+    SELECT DISTINCT ON (o.holding) o.* FROM touched AS t JOIN observation AS o USING (holding) WHERE o.source = :source
+    ORDER BY o.holding, o.updated_at DESC, o.digest DESC
+  ) AS o
+  LEFT JOIN LATERAL string_to_table(
+    CASE WHEN o.document -> 'attributes' ->> 'state' <> 'withdrawn' AND o.document -> 'attributes' ->> 'epoch' = :epoch
+      AND o.document -> 'attributes' ->> 'material' <> '' THEN o.document -> 'attributes' ->> 'subjects' END, ' '
+  ) AS s (subject) ON s.subject <> ''
+WHERE o.document ->> 'certificate_number' ~ '^[0-9a-f]{32}$'
+"""
+_ENDED = """
+UPDATE index_entry SET recorded_to = :now WHERE source = :source AND recorded_to IS NULL AND epoch <> :epoch
+"""
+_SAME = """
+  SELECT FROM {other} AS o WHERE {join} o.handle = e.handle AND o.identifier = e.identifier AND o.role = e.role
+    AND (o.material, o.region, o.status, o.valid_from, o.valid_to, o.digest)
+      IS NOT DISTINCT FROM (e.material, e.region, e.status, e.valid_from, e.valid_to, e.digest)
+"""
+_CLOSED = f"""
+UPDATE index_entry AS e SET recorded_to = :now FROM (SELECT DISTINCT handle FROM announced) AS a
+WHERE e.source = :source AND e.handle = a.handle AND e.recorded_to IS NULL
+  AND NOT EXISTS ({_SAME.format(other="announced", join="")})
+"""
+# Sorted as the primary key is: a million random identifiers inserted as they come would read half the index again.
+_OPENED = f"""
+INSERT INTO index_entry (identifier, source, handle, role, recorded_from, material, region, status, valid_from, valid_to,
+  digest, epoch, batch, file, "row")
+SELECT DISTINCT ON (e.identifier, e.handle, e.role) e.identifier, :source, e.handle, e.role, :now, e.material, e.region,
+  e.status, e.valid_from, e.valid_to, e.digest, :epoch, e.batch, e.file, e."row"
+FROM announced AS e WHERE e.identifier IS NOT NULL
+  AND NOT EXISTS ({_SAME.format(other="index_entry", join="o.source = :source AND o.recorded_to IS NULL AND")})
+ORDER BY e.identifier, e.handle, e.role
+"""
+_SCOPE = """
+INSERT INTO index_scope (source, epoch, material, province, recorded_from)
+SELECT DISTINCT s.name, :epoch, a.material, left(coalesce(a.region, s.region), 2), CAST(:now AS timestamptz)
+FROM announced AS a JOIN source AS s ON s.name = :source WHERE a.identifier IS NOT NULL
+ON CONFLICT DO NOTHING
+"""
+# The pages may say what they are about: then a partner is the authority on a material of which it has nothing to announce.
+_SCOPE_STATED = """
+INSERT INTO index_scope (source, epoch, material, province, recorded_from)
+SELECT DISTINCT :source, b.cursor ->> 'epoch', m, left(r, 2), CAST(:now AS timestamptz)
+FROM batch AS b, jsonb_array_elements_text(b.cursor -> 'materials') AS m, jsonb_array_elements_text(b.cursor -> 'regions') AS r
+WHERE b.id = :batch AND b.cursor ->> 'epoch' <> '' AND jsonb_typeof(b.cursor -> 'materials') = 'array' AND jsonb_typeof(b.cursor -> 'regions') = 'array'
+ON CONFLICT DO NOTHING
+"""

@@ -1,0 +1,62 @@
+"""Conditions in words, for people: ``{not: {any: [a, b]}}`` reads "not a and not b".
+
+A negation is carried down to the tests it is about, so that only "and" and "or" remain, and these are never mixed without
+parentheses. What is said is what :mod:`hub.conditions` decides; a property test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from connectors import messages
+from connectors.messages import Language
+from mappings.items import Condition, Fact
+
+_BRACKETS = {"zh": "（{}）", "en": "({})"}
+# The word of an order and of its opposite, by the fact's type.
+_AT_LEAST = {"integer": ("at-least", "less-than"), "date": ("not-before", "before")}
+_AT_MOST = {"integer": ("at-most", "more-than"), "date": ("not-after", "after")}
+
+
+def sentence(condition: Condition, facts: Mapping[str, Fact], lang: Language) -> str:
+    """``condition`` in words; a fact is named by its question."""
+    connective, parts = _parts(condition, facts, lang, negated=False)
+    return _joined(connective, parts, lang)
+
+
+def _parts(
+    condition: Condition, facts: Mapping[str, Fact], lang: Language, *, negated: bool
+) -> tuple[str | None, list[str]]:
+    """The connective of ``condition``, None for a single test, and what it connects."""
+    if condition.not_ is not None:
+        return _parts(condition.not_, facts, lang, negated=not negated)
+    inner = condition.all or condition.any
+    if inner is None:
+        return None, [_test(condition, facts, lang, negated=negated)]
+    if len(inner) == 1:
+        return _parts(inner[0], facts, lang, negated=negated)
+    connective = "and" if (condition.all is not None) != negated else "or"
+    said: list[str] = []
+    for part in inner:
+        below, words = _parts(part, facts, lang, negated=negated)
+        if below in (None, connective):
+            said += words
+        else:
+            said.append(_BRACKETS[lang].format(_joined(below, words, lang)))
+    return connective, said
+
+
+def _joined(connective: str | None, parts: list[str], lang: Language) -> str:
+    return messages.text(f"wording-{connective}", lang).join(parts) if connective else parts[0]
+
+
+def _test(test: Condition, facts: Mapping[str, Fact], lang: Language, *, negated: bool) -> str:
+    assert test.fact is not None
+    fact, value = facts[test.fact], test.value
+    if fact.type == "boolean":
+        word = "yes" if value is not negated else "no"
+    elif test.is_ is not None:
+        word = "is-not" if negated else "is"
+    else:
+        word = (_AT_LEAST if test.at_least is not None else _AT_MOST)[fact.type][negated]
+    return messages.text(f"wording-{word}", lang, question=getattr(fact.question, lang), value=value)

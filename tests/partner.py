@@ -1,0 +1,147 @@
+"""A partner hub's announcements as its index source lands them, for tests of what is made of them."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import datetime as dt
+import hashlib
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from connectors import source as sources
+from hub import batches, home, index_keys, merge, outcome
+from hub.workspace import Workspace
+
+KEY = bytes(range(32))
+SOURCE, HUB, CONNECTION = "xx-hub-index", "zj", "xx-hub"
+COLUMNS = ("handle", "material", "region", "status", "valid_from", "valid_to", "digest", "recorded_at", "position",
+           "epoch", "hub", "subjects")  # fmt: skip
+Row = dict[str, str]
+
+_SOURCE = """
+name: xx-hub-index
+title: {zh: 邻省索引, en: Index of a partner hub}
+owner: {zh: 邻省数据局, en: Data office of a neighbour}
+region: "330000"
+legal_basis: {zh: 节点间共享协议, en: Agreement between the hubs}
+entity: index-entry
+authority: 100
+connector: files
+connection: xx-hub
+promise: P2D
+extent: changes
+row_key: [handle]
+as_of: {column: recorded_at}
+duplicates: latest
+volume: {min: 0, max: 1000000, times_usual: 1000}
+options: {pattern: "*.csv", settle_seconds: 0, columns: [COLUMNS]}
+"""
+_MAPPING = """field,from,transform,note
+certificate_number,handle,text,
+region,region,text,
+valid_from,valid_from,date,
+valid_to,valid_to,date,
+status,=in_force,status,
+updated_at,recorded_at,timestamp,
+attributes.material,material,text,
+attributes.state,status,text,
+attributes.hub,hub,text,
+attributes.epoch,epoch,text,
+attributes.position,position,integer,
+attributes.digest,digest,text,
+attributes.subjects,subjects,text,
+"""
+
+
+def folder(root: Path, monkeypatch: pytest.MonkeyPatch, **replaced: str) -> str:
+    """The source folder under ``root`` and its connection in the environment; returns the source's name."""
+    place = root / SOURCE
+    place.mkdir(parents=True)
+    text = _SOURCE.replace("COLUMNS", ", ".join(COLUMNS))
+    for before, after in replaced.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"{before}:"))
+        text = text.replace(line, f"{before}: {after}")
+    (place / "source.yml").write_text(text, encoding="utf-8")
+    (place / "mapping.csv").write_text(_MAPPING, encoding="utf-8")
+    (place / "checks.yml").write_text("checks: []\n", encoding="utf-8")
+    monkeypatch.setenv("YICI_SOURCES", str(root))
+    agreed = {"index_key": base64.urlsafe_b64encode(KEY).decode().rstrip("="), "hub": HUB}
+    monkeypatch.setenv("YICI_CONN_XX_HUB", json.dumps({"url": "http://127.0.0.1:9", "extra": agreed}))
+    return SOURCE
+
+
+def announcement(
+    number: int, *holders: tuple[str, str, str], epoch: str = "2026", at: str = "2026-03-01T08:00:00Z", **fields: str
+) -> Row:
+    """One row of certificate ``number``. ``holders``: (role, scheme, value)."""
+    key = index_keys.epoch_key(KEY, epoch)
+    subjects = [f"{role}:{index_keys.subject_id(key, scheme, value).hex()}" for role, scheme, value in holders]
+    row = {
+        "handle": index_keys.handle(key, f"{number:032x}").hex(),
+        "material": "business-licence",
+        "region": "330106",
+        "status": "in_force",
+        "valid_from": "",
+        "valid_to": "",
+        "digest": f"{number:032x}",
+        "recorded_at": at,
+        "position": str(number + 1),
+        "epoch": epoch,
+        "hub": HUB,
+        "subjects": " ".join(subjects),
+    }
+    return {**row, **fields}
+
+
+def withdrawn(row: Row, at: str, **fields: str) -> Row:
+    """The announcement that the certificate of ``row`` is gone."""
+    return {**row, "status": "withdrawn", "subjects": "", "recorded_at": at, **fields}
+
+
+def write(path: Path, rows: list[Row]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def merged(engine: sa.Engine, rows: list[Row], cursor: dict[str, Any] | None = None) -> merge.Merged:
+    """``rows`` merged as accepted ones of a batch of their own, without the stages before."""
+    described = sources.load(SOURCE)
+    with engine.begin() as connection:
+        batch = batches.begin(connection, described, "contract", None)
+        batches.update(connection, batch.id, state="gated", cursor=cursor)
+    Workspace(batch.id).write("mapped", 0, pa.Table.from_pylist([*map(_outcome, rows)], outcome.SCHEMA))
+    with engine.begin() as connection:
+        batch = batches.get(connection, batch.id)
+        done = merge.merge(connection, batch, "index-entry", 100, home.keyed_hash(), KEY)
+        batches.update(connection, batch.id, state="merged", finished_at=sa.func.clock_timestamp())
+    Workspace(batch.id).clear()
+    return done
+
+
+def _outcome(row: Row) -> dict[str, Any]:
+    document = {
+        "certificate_number": row["handle"], "region": row["region"], "valid_from": row["valid_from"] or None,
+        "valid_to": row["valid_to"] or None, "holders": [],
+        "attributes": {name: row[name] or None for name in ("material", "hub", "epoch", "position", "digest", "subjects")}
+        | {"state": row["status"]},
+    }  # fmt: skip
+
+    key = str(uuid.UUID(bytes=hashlib.md5(row["handle"].encode(), usedforsecurity=False).digest()))
+    content = json.dumps(row, sort_keys=True).encode()
+    return {
+        "ordinal": 0, "row_key": key, "original_key": key,
+        "digest": str(uuid.UUID(bytes=hashlib.md5(content, usedforsecurity=False).digest())),
+        "file": 1, "row": int(row["position"]), "verdict": "accepted", "reasons": "", "flags": "",
+        "updated_at": dt.datetime.fromisoformat(row["recorded_at"]), "natural_key": row["handle"],
+        "region": row["region"], "document": json.dumps(document),
+    }  # fmt: skip

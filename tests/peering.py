@@ -1,0 +1,222 @@
+"""A second hub for tests: its own home and database, and its own process behind a real address."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+import sqlalchemy as sa
+
+from connectors.signature import base64url
+from hub import database, embedded, peers, signing
+from hub.home import Home
+
+MATERIALS = ["business-licence", "household-register"]
+STORE = "row_ledger, observation, holding, holding_holder, holding_version, feed, quarantine, batch, source, stage_row"
+
+
+class PartnerHub:
+    """Zhejiang's hub. Inside ``acting()`` this process is it; ``serve()`` runs its API as another process."""
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self.home, self.database_url = folder / "home", database_url
+        self.variables = {
+            "YICI_HOME": str(self.home),
+            "YICI_DATABASE_URL": database_url,
+            "YICI_HUB": "zj",
+            "YICI_REGION": "330000",
+        }
+        self.base = ""
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[sa.Engine]:
+        with mock.patch.dict(os.environ, self.variables):
+            yield database.engine()
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "hub", "serve", "--port", str(port)]
+        with open(self.home / "api.log", "wb") as log:
+            process = subprocess.Popen(command, env={**os.environ, **self.variables}, stdout=log, stderr=log)
+        self.base = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + 60
+            while not self._ready():
+                assert process.poll() is None and time.monotonic() < deadline, (self.home / "api.log").read_text()
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"{self.base}/readyz", timeout=5).ok
+        return False
+
+    def forget(self) -> None:
+        """An empty store again, its keys kept."""
+        with self.acting() as engine, engine.begin() as connection:
+            connection.execute(sa.text(f"TRUNCATE {STORE}, peer, index_read, agreement CASCADE"))
+            connection.execute(sa.text("UPDATE feed_head SET position = 0"))
+
+    def grant(self, client: str = "sh", materials: list[str] | None = None, **options: Any) -> dict[str, Any]:
+        """The connection of the peer that is let in."""
+        with self.acting():
+            made = peers.grant(client, client, materials or MATERIALS, replace=True, **options)
+            extra = {"public_key": signing.public_key(), "index_key": base64url(made.key), "hub": "zj"}
+        return {"url": self.base, "username": client, "password": made.secret, "extra": extra}
+
+
+@contextlib.contextmanager
+def partner_hub(server_home: Home, *, served: bool = True) -> Iterator[PartnerHub]:
+    """A partner hub on a database of the session's server."""
+    name = f"partner_{uuid.uuid4().hex}"
+    admin = sa.create_engine(embedded.url(server_home, "postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    folder = Path(tempfile.mkdtemp(prefix="yici-partner-"))
+    hub = PartnerHub(folder, embedded.url(server_home, name))
+    try:
+        with mock.patch.dict(os.environ, hub.variables):
+            database.upgrade()
+        with hub.serving() if served else contextlib.nullcontext():
+            yield hub
+        with hub.acting() as engine:
+            engine.dispose()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with admin.connect() as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
+
+
+def announce(engine: sa.Engine, holding: str, change: str = "added") -> int:
+    """The next position of the feed for a holding (key in hex); returns it."""
+    with engine.begin() as connection:
+        position = connection.scalar(sa.text("UPDATE feed_head SET position = position + 1 RETURNING position"))
+        connection.execute(
+            sa.text(
+                """INSERT INTO feed (position, holding, material, change, digest, batch, recorded_at)
+                SELECT :position, decode(:key, 'hex'), material, :change, digest, 'b', clock_timestamp()
+                FROM holding_version WHERE holding = decode(:key, 'hex') ORDER BY recorded_from DESC LIMIT 1"""
+            ),
+            {"position": position, "key": holding, "change": change},
+        )
+    return int(position or 0)
+
+
+def withdraw(engine: sa.Engine, holding: str) -> int:
+    """The holding is gone, as a merge leaves it; returns its new position."""
+    with engine.begin() as connection:
+        bind = {"key": holding}
+        connection.execute(sa.text("DELETE FROM holding WHERE key = decode(:key, 'hex')"), bind)
+        connection.execute(
+            sa.text("UPDATE holding_version SET recorded_to = now() WHERE holding = decode(:key, 'hex')"), bind
+        )
+    return announce(engine, holding, "withdrawn")
+
+
+def move(engine: sa.Engine, holding: str, region: str) -> int:
+    """The certificate is now of another region; returns its new position."""
+    with engine.begin() as connection:
+        bind = {"key": holding, "region": region}
+        for statement in (
+            """UPDATE holding_version SET recorded_to = clock_timestamp()
+            WHERE holding = decode(:key, 'hex') AND recorded_to IS NULL""",
+            """UPDATE holding SET region = cast(:region AS text), document = jsonb_set(document, '{region}', to_jsonb(cast(:region AS text)))
+            WHERE key = decode(:key, 'hex')""",
+            """INSERT INTO holding_version (holding, recorded_from, material, digest, source, batch, file, "row", document)
+            SELECT key, clock_timestamp(), material, digest, source, 'b', 1, 1, document FROM holding
+            WHERE key = decode(:key, 'hex')""",
+        ):
+            connection.execute(sa.text(statement), bind)
+    return announce(engine, holding, "changed")
+
+
+def connect(home: Path, entry: dict[str, Any]) -> None:
+    """``entry`` as the connection ``zj-hub`` of the home."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "connections.json"
+    path.write_text(json.dumps({"zj-hub": entry}))
+    path.chmod(0o600)
+
+
+class Wire:
+    """What stands between two hubs: passes everything on, and pages through ``change`` when somebody meddles."""
+
+    def __init__(self) -> None:
+        self.target = ""
+        self.change: Callable[[bytes], bytes] = bytes
+        self.asked: list[dict[str, str]] = []
+        self.hold_after: int | None = None  # answers so many pages, then keeps the reader waiting
+        self.base = ""
+
+    def reset(self, target: str) -> None:
+        self.target, self.change, self.hold_after = target, bytes, None
+        self.asked.clear()
+
+
+@contextlib.contextmanager
+def meddled() -> Iterator[Wire]:
+    wire = Wire()
+    session = requests.Session()
+    session.trust_env = False
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self._pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def do_GET(self) -> None:
+            self._pass_on(None)
+
+        def _pass_on(self, body: bytes | None) -> None:
+            headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
+            answer = session.request(self.command, wire.target + self.path, data=body, headers=headers, timeout=30)
+            content = answer.content
+            if body is None:
+                wire.asked.append(dict(parse_qsl(urlsplit(self.path).query)))
+                if wire.hold_after is not None and len(wire.asked) > wire.hold_after:
+                    time.sleep(1.5)
+                if answer.ok:
+                    content = wire.change(content)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # a reader that was killed
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    wire.base = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield wire
+    finally:
+        server.shutdown()
+        server.server_close()
