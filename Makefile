@@ -42,7 +42,8 @@ stop:
 	@if [ -x $(VENV)/bin/yici ]; then exec $(VENV)/bin/yici down; else echo "nothing was running 没有运行中的服务"; fi
 
 test: setup
-	$(RUN) -m pytest -ra --durations=15 -m "not slow"
+	$(RUN) -m pytest -ra --durations=10 -n auto --dist loadfile -m "not slow and not e2e"
+	$(RUN) -m pytest -ra --durations=10 -m "e2e and not slow"
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -22,7 +22,6 @@ from hub.home import Home
 from hub.stack import Stack
 
 REPORT_DAG = "holdings-report"
-INDEX, INDEX_SOURCE = "zj-hub", "zj-hub-index"
 
 
 def main() -> int:
@@ -61,18 +60,20 @@ def _run(here: Home, report: Report) -> int:
     report.step("启动各部门的服务器与浙江的数据枢纽", "starting the departments' servers and Zhejiang's hub")
     servers, entries = departments.open_all(here, folder)
     departments.wait(servers)
-    second = neighbour.start(here, {name: entry for name, entry in entries.items() if name.startswith("zj-")})
-    own = {name: entry for name, entry in entries.items() if name not in ("zj-ga", "zj-hrss")}
-    departments.connect(here, own)
+    second = neighbour.start(here, {name: entries[name] for name in departments.ZHEJIANG})
+    departments.connect(here, {name: entry for name, entry in entries.items() if name in departments.SHANGHAI})
     secret = _agree(here, started)
     report.step("等待服务就绪", "waiting for the services")
     started.wait()
     airflow = _airflow(started)
-    names = [source.name for source in departments.all_sources(own)]
+    known = departments.all_sources()
+    names = [source.name for source in known if source.connector != "hub"]
     runs = _drive(airflow, started, report, [*names, REPORT_DAG], names)
     elsewhere = second.wait()
-    departments.connect(here, {INDEX: second.connection()})
-    runs += _drive(airflow, started, report, [INDEX_SOURCE], [INDEX_SOURCE])
+    # What Zhejiang announces is read when its own sources have run.
+    index = [source for source in known if source.connector == "hub"]
+    departments.connect(here, {source.connection: second.connection() for source in index})
+    runs += _drive(airflow, started, report, [source.name for source in index], [source.name for source in index])
     rows = _rows(runs)
     report.runs(rows)
     report.elsewhere(second.api.address, elsewhere)

@@ -25,8 +25,18 @@ SFTP, SFTP_PORT = "demo-sftp", 8493
 SHARES = {"sh-hrss": "hrss/sh", "zj-hrss": "hrss/zj", "sh-mnr": "mnr"}
 CREDENTIALS = ("YICI_DEMO_CLIENT_ID", "YICI_DEMO_CLIENT_SECRET")
 BUCKET_NAME, PREFIX, BUCKET_REGION = "nhc-births", "certificates", "us-east-1"
-NEIGHBOUR = "330000"  # records of Zhejiang are its own hub's, except the register of enterprises, which is public
-SHARED = ("zj-amr", "zj-hub")
+# Connections of Shanghai's hub, and of Zhejiang's; the registers of enterprises are public, everybody reads them.
+SHANGHAI = (
+    "sh-ga",
+    "sh-moe",
+    "sh-mca",
+    "sh-nhc",
+    "sh-hrss",
+    "sh-mnr",
+    *(f"{name}-amr" for name in PROVINCES),
+    "zj-hub",
+)
+ZHEJIANG = ("zj-amr", "zj-ga", "zj-hrss")
 Entries = dict[str, dict[str, Any]]
 
 
@@ -79,25 +89,27 @@ def wait(running: list[Running]) -> None:
         services.wait(server, lambda server=server: _answers(server))  # type: ignore[misc]
 
 
-def all_sources(entries: Entries) -> list[Source]:
-    """The packaged sources of Shanghai's hub that ``entries`` lead to, by name."""
-    return [
-        source
-        for source in sources.all_sources(sources.PACKAGED)
-        if source.connection in entries and (source.region != NEIGHBOUR or source.connection in SHARED)
-    ]
+def all_sources() -> list[Source]:
+    """The packaged sources that Shanghai's hub runs in the demo, by name; the partner hub's index among them."""
+    return [source for source in sources.all_sources(sources.PACKAGED) if source.connection in SHANGHAI]
 
 
 def _start(home: Home, name: str, port: int, arguments: list[str], variables: dict[str, str]) -> Running:
-    known = services.running(home).get(name)
-    free = known.port if known and known.port else services.free_port(port)
+    free = _port(home, name, port)
     command = [sys.executable, "-m", *arguments, "--port", str(free)]
     return services.start(home, name, command, port=free, variables=variables)
 
 
+def _port(home: Home, name: str, port: int) -> int:
+    """The port of a server that is up already, else a free one that no other service is about to take."""
+    known = services.running(home)
+    if name in known:
+        return known[name].port or port
+    return services.free_port(port, taken=[service.port for service in known.values() if service.port])
+
+
 def _share(home: Home, folder: Path, secret: str) -> tuple[Running, str]:
-    known = services.running(home).get(SFTP)
-    port = known.port if known and known.port else services.free_port(SFTP_PORT)
+    port = _port(home, SFTP, SFTP_PORT)
     key = home.keys / "demo.sftp"
     line = sftp_server.host_key(key)
     command = sftp_server.command(port, key, {name: folder / place for name, place in SHARES.items()})

@@ -123,7 +123,7 @@ def test_the_whole_feed_then_what_is_new(partner: PartnerHub, reader: Reader, wi
     assert [question.get("after") for question in wire.asked] == ["0", "3", "6"]
     assert {question.get("until") for question in wire.asked[1:]} == {"8"}
     epoch = rows[0]["epoch"]
-    scope = {"materials": [MATERIALS[1]], "regions": ["33"]}
+    scope = {"materials": list(MATERIALS), "regions": ["33"]}
     assert reader.cursor == {"epoch": epoch, "position": 8, **scope}
     wire.asked.clear()
     assert reader.read() == [] and [question["after"] for question in wire.asked] == ["8"]

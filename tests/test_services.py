@@ -156,8 +156,8 @@ from hub import services
 from hub.home import Home
 here = Home(Path(sys.argv[1]))
 with services.interruptible(), services.exclusive(here):
-    print("starting", flush=True)
     try:
+        print("starting", flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         print("cleared up", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import psutil
 import pytest
 import requests
 
-from demo import departments, questions
+from demo import departments, neighbour, questions, report
 from demo.airflow import Airflow
 from hub import embedded, services, stack
 from hub.home import Home
@@ -70,7 +71,19 @@ class Demo:
         return Airflow(self.written[-1]["addresses"]["airflow"], user["username"], user["password"])
 
     def nothing_runs(self) -> bool:
-        return services.processes(self.home) == [] and embedded._postmaster(self.home) is None
+        return all(
+            services.processes(home) == [] and embedded._postmaster(home) is None
+            for home in (self.home, neighbour.home_of(self.home))
+        )
+
+    def ask(self) -> list[dict[str, Any]]:
+        """The demo's questions once more, as its intake system asks them."""
+        intake = json.loads((self.home.path / "credentials.json").read_text())["intake"]
+        client = questions.Intake(
+            self.written[-1]["addresses"]["api"], intake["client_id"], intake["client_secret"], "en"
+        )
+        asked = questions.choose(self.home.path / "demo", dt.date.today())
+        return [answer for question in asked for answer in client.ask(question)]
 
 
 @pytest.fixture
@@ -134,8 +147,61 @@ def test_the_answers_differ(demo: Demo) -> None:
         for requirement in answer["requirements"]:
             assert set(requirement) == set(questions.MEMBERS)
     seen = {requirement["disposition"] for answer in answers for requirement in answer["requirements"]}
-    assert seen == {"held", "alternative_held", "expired", "not_required", "submit", "undetermined"}
+    assert seen >= {"held", "alternative_held", "held_elsewhere", "expired", "deferred", "not_required", "submit"}
+    assert seen <= set(report.DISPOSITIONS)
     assert answers == demo.written[1]["answers"]
+
+
+def test_every_kind_of_source_ran(demo: Demo) -> None:
+    kinds = {source.name: source.connector for source in departments.all_sources()}
+    ran = {kinds[run["source"]] for run in demo.written[0]["runs"]}
+    assert ran == {"rest", "database", "files", "sftp", "s3", "hub"}
+
+
+def test_openlineage_tells_of_every_source(demo: Demo) -> None:
+    events = [json.loads(line) for line in (demo.home.path / "logs" / "openlineage.jsonl").read_text().splitlines()]
+    done = {
+        (event["job"]["name"], dataset["namespace"], dataset["name"])
+        for event in events
+        if event["eventType"] == "COMPLETE"
+        for dataset in event.get("outputs", ())
+    }
+    for source in departments.all_sources():
+        assert (f"{source.name}.publish", "yici://sh", f"sources/{source.name}") in done
+        assert (f"{source.name}.publish", "yici://sh", f"holdings/{source.entity}") in done
+
+
+def test_a_holding_leads_back_to_its_row(demo: Demo) -> None:
+    holdings = [entry for answer in demo.ask() for line in answer["requirements"] for entry in line.get("holdings", ())]
+    found = json.loads(demo.run("hub", "lineage", "holding", holdings[0]["holding"], "--json"))
+    (origin, *_) = found["observations"]
+    back = json.loads(demo.run("hub", "lineage", "file", origin["sha256"], "--limit", "100000", "--json"))
+    assert (origin["row"], found["holding"]) in {(row["row"], row["holding"]) for row in back[0]["listed"]}
+
+
+def test_prometheus_sees_runs_and_freshness(demo: Demo) -> None:
+    text = requests.get(f"{demo.written[-1]['addresses']['api']}/metrics", timeout=30).text
+    for run in demo.written[0]["runs"]:
+        assert f'yici_source_late{{source="{run["source"]}"}} 0.0' in text
+        assert f'yici_rows_total{{source="{run["source"]}",state="accepted"}} {run["accepted"]:.1f}' in text
+
+
+def test_the_partner_hub_away_makes_no_answer_wrong(demo: Demo) -> None:
+    """Its hub stays down: the tests after this one do without it."""
+    before = demo.ask()
+    elsewhere = [
+        line for answer in before for line in answer["requirements"] if line["disposition"] == "held_elsewhere"
+    ]
+    assert elsewhere and all(line["elsewhere"][0]["hub"] == "zj" for line in elsewhere)
+    there = neighbour.home_of(demo.home)
+    environment = {**os.environ, "YICI_HOME": str(there.path), "YICI_LANG": "en"}
+    subprocess.run([sys.executable, "-m", "hub", "down"], check=True, env=environment, capture_output=True)
+    assert services.processes(there) == []
+    told = [[line["disposition"] for line in answer["requirements"]] for answer in before]
+    assert [[line["disposition"] for line in answer["requirements"]] for answer in demo.ask()] == told
+    process = demo.start("hub", "check", "zj-hub-index")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "→" in output
 
 
 def test_addresses_answer_and_the_taken_port_was_avoided(demo: Demo) -> None:
@@ -173,9 +239,9 @@ def test_everything_listens_on_the_loopback_interface_only(demo: Demo) -> None:
 def test_the_report_ran_on_the_assets(demo: Demo) -> None:
     runs = demo.airflow()._get("/dags/holdings-report/dagRuns", limit=100)["dag_runs"]
     assert runs and all(run["run_type"] == "asset_triggered" for run in runs)
-    report = json.loads((demo.home.path / "reports" / "holdings.json").read_text())
+    counted = json.loads((demo.home.path / "reports" / "holdings.json").read_text())
     licences = sum(run["accepted"] for run in demo.written[0]["runs"] if run["source"].endswith("amr-enterprises"))
-    assert 0 < report["materials"]["business-licence"]["holdings"] <= licences
+    assert 0 < counted["materials"]["business-licence"]["holdings"] <= licences
 
 
 def test_no_identifier_reaches_logs_or_airflow(demo: Demo) -> None:
