@@ -86,8 +86,9 @@ class Report:
         self.console.print(f"[bold]{answer['item_name']}[/]  [dim]{answer['item']}[/]  {about}", soft_wrap=True)
         for entry in answer["requirements"]:
             mark, style, zh, en = DISPOSITIONS[entry["disposition"]]
-            materials = ", ".join(entry["materials"]) or entry["requirement"]
-            self.console.print(f"  [{style}]{mark} {self.word(zh, en)}[/]  {materials}", soft_wrap=True)
+            materials = ", ".join(entry["materials"])
+            shown = f"  [{style}]{mark} {self.word(zh, en)}[/]  {entry['name']}  [dim]{materials}[/]"
+            self.console.print(shown, soft_wrap=True)
             self.console.print(f"      {entry['reason']}", soft_wrap=True, markup=False)
             if question := entry.get("question"):
                 self.console.print(f"      {question['text']}", style="yellow", soft_wrap=True, markup=False)
