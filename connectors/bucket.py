@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
 from connectors.landing import LandedFile, Landing
+from connectors.pace import Pace
 from connectors.source import S3Options, Source
 
 Done = TypeVar("Done")
@@ -103,7 +103,7 @@ class Bucket:
         self.source, self.options, self.connection = source, source.options, connection
         self.name, self.prefix = place(connection)
         self.requests = 0
-        self._next_slot = 0.0
+        self._pace = Pace(self.options.requests_per_second)
         self._client = _client(connection, self.options)
 
     def __enter__(self) -> Self:
@@ -191,7 +191,7 @@ class Bucket:
     @contextmanager
     def _spoken(self) -> Iterator[None]:
         """One request in its turn, its failure in our words: messages of botocore can quote the key."""
-        self._wait_for_slot()
+        self._pace.wait()
         self.requests += 1
         name = self.source.name
         try:
@@ -225,13 +225,6 @@ class Bucket:
             code, source=self.source.name, connection=self.connection.name, bucket=self.name,
             prefix=self.prefix or "-", **values,
         )  # fmt: skip
-
-    def _wait_for_slot(self) -> None:
-        now = time.monotonic()
-        pause = self._next_slot - now
-        self._next_slot = max(now, self._next_slot) + 1 / self.options.requests_per_second
-        if pause > 0:
-            time.sleep(pause)
 
 
 class _Ranged(io.RawIOBase):

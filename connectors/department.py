@@ -27,6 +27,7 @@ from urllib3 import exceptions as urllib3_errors
 
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
+from connectors.pace import Pace
 from connectors.source import HubOptions, RestOptions, Source
 
 Parsed = TypeVar("Parsed")
@@ -121,7 +122,8 @@ class Department:
         self.base = connection.url.rstrip("/")
         self.requests = 0
         self.clock: dt.datetime | None = None
-        self._token, self._token_ends, self._next_slot = "", 0.0, 0.0
+        self._token, self._token_ends = "", 0.0
+        self._pace = Pace(self.options.requests_per_second)
         self._adapter = _Adapter(self.options.read_seconds)
         self._session = _Session()
         self._session.trust_env = False  # a proxy meant for the internet must not see this
@@ -212,7 +214,7 @@ class Department:
 
     def _send(self, method: str, url: str, **arguments: Any) -> Answer:
         """One request within its deadline, however slowly the bytes drip. Raises :class:`Again` or an error."""
-        self._wait_for_slot()
+        self._pace.wait()
         self.requests += 1
         options = self.options
         self._adapter.ends = time.monotonic() + options.request_seconds
@@ -252,13 +254,6 @@ class Department:
             raise Again(RetriableError("rest-server", source=self.source.name, status=status))
         if 300 <= status < 400 and status != 304:
             raise self._fatal("rest-redirected", status=status, host=_host(response.headers.get("location", "")) or "-")
-
-    def _wait_for_slot(self) -> None:
-        now = time.monotonic()
-        pause = self._next_slot - now
-        self._next_slot = max(now, self._next_slot) + 1 / self.options.requests_per_second
-        if pause > 0:
-            time.sleep(pause)
 
     def _repeated(self, action: Callable[[], Parsed]) -> Parsed:
         growing = wait_random_exponential(multiplier=self.options.backoff_seconds, max=LONGEST_PAUSE)

@@ -44,7 +44,7 @@ def failed(step: str, error: YiciError) -> Diagnosis:
 
 def columns_expected(source: Source, found: list[str]) -> Diagnosis:
     """The check's last step: the columns found are those of the agreement."""
-    expected = source.options.columns
+    expected = source.options.agreed
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if expected and name not in expected]
     if missing or unknown:

@@ -1,4 +1,4 @@
-"""CSV files in a drop folder, local or on any fsspec URL.
+"""Files in a drop folder, local or on any fsspec URL.
 
 Cursor: ``{file name: [size, modification stamp]}`` of the files already merged. What is new or changed is landed; what is
 still being written is left for the next run.
@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from connectors import csvfile
+from connectors import reading
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
 from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, columns_expected, failed
@@ -89,12 +89,13 @@ def check(source: Source, connection: Connection) -> list[Diagnosis]:
         return [*steps, Diagnosis("files", True, f"0 × {options.pattern}")]
     steps.append(Diagnosis("files", True, f"{len(present)} × {options.pattern}"))
     newest = max(present, key=lambda path: str(present[path][1]))
-    form = csvfile.Form(options.encodings, options.delimiter, options.multiline)
     try:
-        block = next(csvfile.blocks(lambda: fs.open(newest, "rb"), _name(newest), form))
+        rows = reading.file_blocks(lambda: fs.open(newest, "rb"), _name(newest), options)
+        names = next(rows).table.column_names[:-1]
+        rows.close()  # type: ignore[attr-defined]
     except YiciError as error:
         return [*steps, failed("content", error)]
-    return [*steps, columns_expected(source, block.table.column_names[:-1])]
+    return [*steps, columns_expected(source, names)]
 
 
 def _options(source: Source) -> FilesOptions:

@@ -1,13 +1,15 @@
 """Landed pages of a partner hub's index feed (docs/protocol.md) → blocks.
 
 What lands is the signed page and nothing else, so whoever reads it again can verify it again: the partner's public key is
-in the connection. A page whose signature or frame is wrong is refused whole; an entry that is no object is one
-malformed row.
+in the connection. A page whose signature or frame is wrong is refused whole, and one with a status or a subject that the
+protocol does not have: an announcement not understood must not leave the one before in force. An entry that is no object
+is one malformed row.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -28,6 +30,8 @@ from connectors.source import HubOptions, Source
 COLUMNS = ("handle", "material", "region", "status", "valid_from", "valid_to", "digest", "recorded_at", "position",
            "epoch", "hub", "subjects")  # fmt: skip
 
+STATUSES = ("in_force", "suspended", "revoked", "expired", "cancelled", "withdrawn")
+
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
 
@@ -37,7 +41,7 @@ class Page(msgspec.Struct, frozen=True):
 
     protocol: str
     hub: Name
-    region: Annotated[str, msgspec.Meta(pattern=r"^\d{6}$")]
+    region: Annotated[str, msgspec.Meta(pattern=r"^[1-9]\d{5}$")]
     peer: Name
     epoch: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.:_+-]{0,79}$")]
     after: Position
@@ -95,9 +99,16 @@ def opened(body: bytes, agreed: Terms, name: str) -> Page:
     ):
         if found != expected:
             raise FatalError("index-page-foreign", file=name, what=what, expected=expected)
+    if not all(region.startswith(prefix(page.region)) for region in page.regions):
+        raise FatalError("index-page-foreign", file=name, what="regions", expected=page.region)
     if bytes(page.entries)[:1] != b"[":
         raise FatalError("index-page-form", file=name)
     return page
+
+
+def prefix(region: str) -> str:
+    """What all division codes within ``region`` (six digits) begin with: 330000 is 33, 330100 is 3301 (GB/T 2260)."""
+    return re.sub(r"(00)+$", "", region)
 
 
 def block(page: Page, name: str) -> Block:
@@ -107,8 +118,11 @@ def block(page: Page, name: str) -> Block:
         try:
             rows = engine.sql(_ROWS, params={**entries, "epoch": page.epoch, "hub": page.hub}).to_arrow_table()
             lost = engine.sql(_LOST, params=entries).to_arrow_table()
+            strange = engine.sql(_STRANGE, params={**entries, "statuses": list(STATUSES)}).to_arrow_table()
         except duckdb.Error:  # half a surrogate pair, nesting without end; its message may quote the entry
             raise FatalError("index-page-form", file=name) from None
+    if strange.num_rows:
+        raise FatalError("index-page-form", file=name)
     return Block(rows.cast(table_schema(COLUMNS)).combine_chunks(), lost.cast(MALFORMED).combine_chunks())
 
 
@@ -152,8 +166,10 @@ judged AS (
 _FORM = """{"handle": "VARCHAR", "material": "VARCHAR", "region": "VARCHAR", "status": "VARCHAR", "valid_from": "VARCHAR",
   "valid_to": "VARCHAR", "digest": "VARCHAR", "recorded_at": "VARCHAR", "position": "VARCHAR",
   "subjects": [{"role": "VARCHAR", "id": "VARCHAR"}]}"""
-_ROWS = f"""{_ENTRIES},
+_READ = f"""{_ENTRIES},
 read AS (SELECT place, json_transform(entry, '{_FORM}') AS e FROM judged WHERE reason IS NULL)
+"""
+_ROWS = f"""{_READ}
 SELECT e.handle, e.material, e.region, e.status, e.valid_from, e.valid_to, e.digest, e.recorded_at, e.position,
   $epoch AS epoch, $hub AS hub,
   array_to_string(list_transform(e.subjects, lambda s: coalesce(s.role, '') || ':' || coalesce(s.id, '')), ' ') AS subjects,
@@ -162,4 +178,10 @@ FROM read ORDER BY place
 """
 _LOST = f"""{_ENTRIES}
 SELECT place AS {ROW}, encode(coalesce(entry::varchar, 'null')) AS raw, reason FROM judged WHERE reason IS NOT NULL ORDER BY place
+"""
+# Subjects are flattened into one text, and a colon or a space in one would make another subject of it.
+_STRANGE = f"""{_READ}
+SELECT 1 FROM read WHERE NOT coalesce(list_contains($statuses, e.status), false) OR len(list_filter(e.subjects, lambda s:
+  NOT coalesce(regexp_full_match(s.role, '[a-z][a-z0-9_]*') AND regexp_full_match(s.id, '[0-9a-f]{{32}}'), false))) > 0
+LIMIT 1
 """

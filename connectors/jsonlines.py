@@ -46,7 +46,7 @@ def blocks(opener: Opener, name: str, options: FileOptions, block_rows: int = 65
         return
     opener = inner
     _refuse(opener, name)
-    found = _Columns(name, options.columns)
+    found = _Columns(name, options.agreed)
     parts = _parts(opener, name, options.encodings, found)
     for _, run in groupby(parts, key=lambda part: part.table.column_names):
         yield from regrouped(run, block_rows)

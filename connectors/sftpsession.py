@@ -34,6 +34,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
+from connectors.pace import Pace
 from connectors.sftpkeys import address, host_keys, private_key
 from connectors.source import SftpOptions, Source
 
@@ -168,7 +169,8 @@ class Session:
         self._transport: paramiko.Transport | None = None
         self._client: _Client | None = None
         self._wire: _Wire | None = None
-        self._next_slot = 0.0
+        # Lists, looks, downloads and logins; the pieces of a file are one request.
+        self._pace = Pace(self.options.requests_per_second)
 
     def __enter__(self) -> Self:
         return self
@@ -329,12 +331,12 @@ class Session:
 
     def _connected(self) -> _Client:
         if self._client is None:
-            self._wait_for_slot()
+            self._pace.wait()
             self.dial()
             self.greet()
             self.log_in()
             assert self._client is not None
-        self._wait_for_slot()
+        self._pace.wait()
         self.requests += 1
         return self._client
 
@@ -355,14 +357,6 @@ class Session:
 
     def _stat(self, path: str) -> paramiko.SFTPAttributes:
         return self._connected().stat(path)
-
-    def _wait_for_slot(self) -> None:
-        """Lists, looks, downloads and logins, so many a second; the pieces of a file are one request."""
-        now = time.monotonic()
-        pause = self._next_slot - now
-        self._next_slot = max(now, self._next_slot) + 1 / self.options.requests_per_second
-        if pause > 0:
-            time.sleep(pause)
 
     def _fatal(self, code: str, **values: object) -> FatalError:
         return FatalError(code, source=self.source.name, **values)

@@ -60,6 +60,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max
 Duration = Annotated[dt.timedelta, AfterValidator(_positive)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Columns = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
+UNKNOWN_COLUMNS = ("TODO",)
 
 
 class AsOf(Strict):
@@ -90,9 +91,18 @@ class Volume(Strict):
 
 
 class Options(Strict):
-    """What every connector knows: the raw columns the agreement with the department names."""
+    """What every connector knows: the raw columns the agreement with the department names.
+
+    Where records name their own keys (JSON) they must be named: else the columns of a record, and so its digest, would
+    depend on the records it comes with. A folder just begun may say ``[TODO]``; nothing can be loaded with that.
+    """
 
     columns: Columns = ()
+
+    @property
+    def agreed(self) -> Columns:
+        """``columns``, none while they are still to be found out."""
+        return () if self.columns == UNKNOWN_COLUMNS else self.columns
 
 
 class RestOptions(Options):
@@ -249,7 +259,10 @@ class Source(Strict):
     def _columns_known(self) -> Self:
         if self.name != self.folder.name:
             raise ValueError(f"`name` is {self.name}, the folder is {self.folder.name}: they must be equal")
-        known = self.options.columns
+        known = self.options.agreed
+        keyed = self.connector in ("rest", "hub") or getattr(self.options, "format", None) == "jsonl"
+        if keyed and not self.options.columns:
+            raise ValueError("options.columns: name every raw column of the agreement; JSON records need it")
         used = [*self.row_key, self.as_of.column, getattr(self.options, "watermark", None)]
         if missing := [column for column in used if known and column and column not in known]:
             raise ValueError(f"not among options.columns: {', '.join(missing)}")

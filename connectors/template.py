@@ -16,6 +16,7 @@ from string import Template
 import yaml
 
 from connectors.connections import variable
+from connectors.source import UNKNOWN_COLUMNS
 
 FOLDER = Path(__file__).parent / "templates"
 UNKNOWN_ENTITY = "todo"  # an entity's name is lower-case
@@ -74,13 +75,13 @@ def description(choice: Choice, entities: Iterable[tuple[str, str, str]]) -> str
         "row_key": "[handle]" if partner else "[TODO]",
         "as_of": "{column: recorded_at}" if partner else "{column: TODO}",
         "duplicates": "latest" if partner else "quarantine",
-        "columns": f"[{', '.join(_index_columns())}]" if partner else "[]",
+        "columns": f"[{', '.join(_index_columns() if partner else UNKNOWN_COLUMNS)}]",
         "format": choice.format,
         "pattern": PATTERNS[choice.format],
     }
     texts = [(FOLDER / f"{part}.yml").read_text(encoding="utf-8") for part in ("source", *OPTIONS[choice.connector])]
     text = Template("".join(texts)).substitute(values)
-    for mark in ('region: "000000"  # ', "columns: []  # "):
+    for mark in ('region: "000000"  # ', "columns: [TODO]  # "):
         text = text.replace(mark, f"{mark}TODO: ")
     return text
 

@@ -35,10 +35,19 @@ CELLS = 10_000_000  # of the rectangle from A1 to the last value: what a sheet c
 LOST = 1e15  # from here on a number has more digits than a spreadsheet keeps
 
 _CHUNK = 4 << 20
+_LONGEST = 16 << 20  # between two tags
 _OLD = b"\xd0\xcf\x11\xe0"  # compound file: the old .xls, and every workbook with a password
-_LAST_ROW = re.compile(rb'<(?:\w+:)?c\s[^>]*?\br="[A-Z]+([0-9]+)"[^>]*(?<!/)>')
-_COLUMNS = re.compile(rb'<(?:\w+:)?c\s[^>]*?\br="([A-Z]+)[0-9]+"[^>]*(?<!/)>')
-_EPOCH_1904 = re.compile(rb'date1904="(?:1|true|on)"')
+# One attribute as every writer writes it. What is written otherwise is not known to be harmless, so it counts.
+_PLAIN = rb"""\s+[\w:.-]+\s*=\s*(?:"[^"'<>]*"|'[^"'<>]*')"""
+_EMPTY = re.compile(rb"<(?:\w+:)?c(?:" + _PLAIN + rb")*\s*/>")  # formatting without a value
+_PLACE = re.compile(rb"""\br\s*=\s*["']([A-Za-z]+)([0-9]+)["']""")
+_LINE = re.compile(rb"""\br\s*=\s*["']([0-9]+)["']""")
+_CELL, _ROW = (re.compile(rb"<(?:[^<>\s]*:)?" + tag + rb"[\s/>]") for tag in (b"c", b"row"))
+_CELL_PLACED, _ROW_PLACED = (
+    re.compile(rb"<(?:\w+:)?" + tag + rb"(?:" + _PLAIN + rb""")*?\s+r\s*=\s*["']""" + place + rb"""["']""")
+    for tag, place in ((b"c", b"[A-Za-z]+[0-9]+"), (b"row", b"[0-9]+"))
+)
+_EPOCH_1904 = re.compile(rb"""date1904\s*=\s*["'](?:1|true|on)["']""")
 
 
 def blocks(opener: Opener, name: str, options: FileOptions, block_rows: int = 65536) -> Iterator[Block]:
@@ -72,10 +81,7 @@ def _bounded(stream: IO[bytes], name: str) -> None:
                 raise _too_large(name)
             for member in members:
                 with archive.open(member) as content:  # gives no more than declared, and fails when there is more
-                    if member.filename.startswith("xl/worksheets/"):
-                        _bounded_sheet(content, name)
-                    else:
-                        _bounded_part(content, member.filename, name)
+                    _bounded_part(content, member.filename, name)
             if "xl/workbook.xml" not in archive.namelist():
                 raise FatalError("workbook-unreadable", file=name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
@@ -84,23 +90,57 @@ def _bounded(stream: IO[bytes], name: str) -> None:
 
 
 def _bounded_part(content: IO[bytes], part: str, name: str) -> None:
+    """One stray value in the last row and column would make a small file cost gigabytes.
+
+    Every part is looked at: which of them is a sheet is said inside the file, and nothing keeps it from naming any.
+    """
+    rest, reach = b"", _Reach()
     while chunk := content.read(_CHUNK):
+        chunk = rest + chunk
         # Bare day numbers would be read four years too early: nothing in a cell says which of them are dates.
         if part == "xl/workbook.xml" and _EPOCH_1904.search(chunk):
             raise FatalError("workbook-1904", file=name)
-
-
-def _bounded_sheet(content: IO[bytes], name: str) -> None:
-    """One stray value in the last row and column would make a small file cost gigabytes."""
-    rest, rows, columns = b"", 0, set[bytes]()
-    while chunk := content.read(_CHUNK):
-        chunk = rest + chunk
         end = max(chunk.rfind(b"<"), 0)
-        part, rest = chunk[:end], chunk[end : end + _CHUNK]  # no tag is as long as that
-        rows = max(rows, max(map(int, _LAST_ROW.findall(part)), default=0))
-        columns.update(_COLUMNS.findall(part))
-        if rows * max(map(_column_number, columns), default=0) > CELLS:
+        rest = chunk[end:]
+        if len(rest) > _LONGEST:
             raise _too_large(name)
+        reach.take(chunk[:end])
+        if reach.cells > CELLS:
+            raise _too_large(name)
+    reach.take(rest)
+    if reach.cells > CELLS:
+        raise _too_large(name)
+
+
+class _Reach:
+    """The rectangle from A1 that the cells of a sheet can fill, seen piece by piece; never less than they do fill.
+
+    A cell says its place, as every spreadsheet program writes it, or it follows the one before it in its row.
+    """
+
+    def __init__(self) -> None:
+        self._row = self._line = self._rows = self._column = self._wide = self._open = 0
+
+    @property
+    def cells(self) -> int:
+        if not self._wide:
+            return self._row * self._column
+        return (max(self._row, self._line) + self._rows) * (self._column + self._wide)
+
+    def take(self, piece: bytes) -> None:
+        """``piece``: whole tags only."""
+        places = set(_PLACE.findall(_EMPTY.sub(b"", piece) if b"/>" in piece else piece))
+        self._row = max([self._row, *(int(row) for _, row in places)])
+        self._column = max([self._column, *map(_column_number, {letters[:7].upper() for letters, _ in places})])
+        if len(_CELL.findall(piece)) > len(_CELL_PLACED.findall(piece)):
+            rows, cells = (
+                np.array([found.start() for found in tag.finditer(piece)], np.int64) for tag in (_ROW, _CELL)
+            )
+            counts = np.bincount(np.searchsorted(rows, cells), minlength=len(rows) + 1)
+            counts[0] += self._open
+            self._wide, self._open = max(self._wide, int(counts.max())), int(counts[-1])
+        self._line = max([self._line, *map(int, _LINE.findall(piece))])
+        self._rows += len(_ROW.findall(piece)) - len(_ROW_PLACED.findall(piece))
 
 
 def _column_number(letters: bytes) -> int:

@@ -53,6 +53,7 @@ def main() -> int:
 
 
 def _run(here: Home, report: Report) -> int:
+    here.remember(hub="sh", region="310000")
     report.step("启动数据库、接口与 Airflow", "starting the database, the API and Airflow")
     started = stack.start(here)
     report.step("生成演示部门的数据", "making the demo departments' data")

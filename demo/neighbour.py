@@ -76,7 +76,8 @@ def start(main: Home, entries: Mapping[str, Mapping[str, Any]], names: Sequence[
     with services.exclusive(here):
         known = services.running(here)
         port = known[stack.API].port if stack.API in known else None
-        port = port or services.free_port(API_PORT)
+        port = port or services.free_port(int(here.identity("api_port") or API_PORT))
+        here.remember(hub=NAME, region=REGION, api_port=str(port))
         serve = [sys.executable, "-m", "hub", "serve", "--host", services.HOST, "--port", str(port)]
         api = services.start(here, stack.API, serve, port=port, variables=_variables())
         if RUNS not in known:

@@ -119,6 +119,10 @@ class Report:
                 self.word("只停浙江的数据枢纽", "stop Zhejiang's hub alone"),
                 f"YICI_HOME={neighbour} .venv/bin/yici down",
             ),
+            (
+                self.word("再启动它", "start it again"),
+                f"YICI_HOME={neighbour} .venv/bin/yici up --without-airflow",
+            ),
             (self.word("停止", "stop"), "make stop"),
         ]
         self.console.print()

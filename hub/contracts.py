@@ -199,6 +199,8 @@ def _secrets(described: Source) -> str:
 
 def _sample(described: Source) -> str:
     """The sample becomes exactly what the folder says, row by row, kept back or accepted."""
+    if _formed_by_protocol(described):
+        return ""
     wanted, wanted_kept = read(described.sample_path / EXPECTED), read(described.sample_path / KEPT)
     accepted, kept = outcome(described)
     found = [*_differences(wanted, accepted), *_differences(wanted_kept, kept)]
@@ -219,6 +221,8 @@ def _differences(wanted: Rows, found: Rows) -> Iterator[str]:
 
 def _coverage(described: Source) -> str:
     """A sample that shows accepted, flagged, quarantined and rejected rows says what becomes of each."""
+    if _formed_by_protocol(described):
+        return ""
     accepted, kept = read(described.sample_path / EXPECTED), read(described.sample_path / KEPT)
     shown = {row["verdict"] for row in kept} | (
         {"accepted"} if any(not row.get("_flags") for row in accepted) else set()
@@ -230,6 +234,11 @@ def _coverage(described: Source) -> str:
     if numbers != list(range(first, first + len(numbers))):
         return _say("contract-rows", first=first)
     return _say("contract-coverage", missing=", ".join(missing)) if missing else ""
+
+
+def _formed_by_protocol(described: Source) -> bool:
+    """The index of a partner hub has one form for all (docs/protocol.md): its folder may come without a sample."""
+    return described.connector == "hub" and not any(described.sample_path.glob("input.*"))
 
 
 def first_row(described: Source) -> int:

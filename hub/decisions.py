@@ -23,6 +23,18 @@ def record(
     )
 
 
+def about(connection: sa.Connection, batch: str) -> list[dict[str, object]]:
+    """Who decided what about a batch, when and why, in order; decisions about its rows counted by kind."""
+    rows = connection.execute(
+        sa.text(
+            """SELECT kind, actor, note, min(decided_at) AS decided_at, count(digest) AS rows FROM decision
+            WHERE batch = :batch GROUP BY kind, actor, note, landed ORDER BY 4"""
+        ),
+        {"batch": batch},
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
 def record_rows(
     connection: sa.Connection, kind: str, source: str, entries: list[int], *, actor: str, note: str = ""
 ) -> None:

@@ -101,9 +101,15 @@ _SOURCES = """
     UNION ALL
     SELECT name, c.material, c.province || '0000', {success}, promise_seconds, coalesce(hub, name)
     FROM index_scope AS c JOIN source ON source.name = c.source WHERE c.material = ANY(:materials) AND {then}
-      AND c.epoch = (SELECT max(i.epoch COLLATE "C") FROM index_scope AS i WHERE i.source = c.source AND {latest})
+      AND c.epoch = {latest}
     ) AS s) AS sources
 """
+# The epoch in force may have nothing in its scope. By then: of what had been announced, or told by a run that had ended.
+_EPOCH = '(SELECT max(i.epoch COLLATE "C") FROM index_key AS i WHERE i.source = c.source)'
+_EPOCH_BY_THEN = """(SELECT max(i.epoch COLLATE "C") FROM (
+        SELECT epoch FROM index_scope WHERE source = c.source AND recorded_from <= :at
+        UNION ALL
+        SELECT cursor ->> 'epoch' FROM batch WHERE source = c.source AND state = 'merged' AND finished_at <= :at) AS i)"""
 _NOW = f"""
 SELECT
   (SELECT coalesce(jsonb_agg(to_jsonb(f)), '[]') FROM (
@@ -116,7 +122,7 @@ SELECT
           FROM holding_holder WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers))) GROUP BY holding) AS w
     JOIN holding AS h ON h.key = w.holding AND h.material = ANY(:materials)) AS f) AS holdings,
 {_ENTRIES.format(success="last_success_at", then="e.recorded_to IS NULL")},
-{_SOURCES.format(success="last_success_at", then="true", latest="true")},
+{_SOURCES.format(success="last_success_at", then="true", latest=_EPOCH)},
   (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]') FROM (
     SELECT DISTINCT ON (source) * FROM index_key ORDER BY source, epoch COLLATE "C" DESC) AS k) AS keys_
 """
@@ -143,7 +149,7 @@ SELECT
       AND EXISTS (SELECT FROM jsonb_array_elements(:asked) AS a
                   WHERE v.document -> 'holders' @> jsonb_build_array(a -> 'holder'))) AS f) AS holdings,
 {_ENTRIES.format(success=_ENDED_BY_THEN, then=_RECORDED_BY_THEN)},
-{_SOURCES.format(success=_ENDED_BY_THEN, then="c.recorded_from <= :at", latest="i.recorded_from <= :at")},
+{_SOURCES.format(success=_ENDED_BY_THEN, then="c.recorded_from <= :at", latest=_EPOCH_BY_THEN)},
   (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]')
    FROM index_key AS k) AS keys_
 """

@@ -1,7 +1,8 @@
 """The state folder ``YICI_HOME`` and the settings and keys in it.
 
 ``postgres/`` embedded database · ``landing/`` raw bytes and manifests · ``work/`` chunk files of open batches ·
-``keys/`` secrets (mode 0600) · ``connections.json`` endpoints of sources (mode 0600) · ``logs/`` of background services.
+``keys/`` secrets (mode 0600) · ``connections.json`` endpoints of sources (mode 0600) · ``hub.json`` what the hub is called ·
+``logs/`` of background services.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import contextlib
 import functools
 import hmac
+import json
 import os
 import secrets
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 from connectors.errors import FatalError
 
 KEY_BYTES = 32
+IDENTITY = "hub.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,30 @@ class Home:
     @property
     def keys(self) -> Path:
         return self.path / "keys"
+
+    def identity(self, name: str) -> str | None:
+        """``hub``, ``region`` or ``api_port`` of this home: ``YICI_HUB`` and so on in the environment, else ``hub.json``.
+
+        FatalError ``identity-invalid`` when the file is no JSON object.
+        """
+        if given := os.environ.get(f"YICI_{name.upper()}"):
+            return given
+        try:
+            known = json.loads((self.path / IDENTITY).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise FatalError("identity-invalid", file=self.path / IDENTITY)
+        return str(known[name]) if known.get(name) else None
+
+    def remember(self, **identity: str) -> None:
+        """Write ``hub.json``, so that every later command in this home knows who it is."""
+        self.create()
+        draft = self.path / f".{IDENTITY}.{os.getpid()}"
+        draft.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        draft.replace(self.path / IDENTITY)
 
     def create(self) -> None:
         """Make the folder. It may be entered by others (the embedded database runs as its own user when the caller is

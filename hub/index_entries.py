@@ -2,7 +2,8 @@
 
 A row of an index source is one announcement: it replaces all that was known under its handle. Entries follow from the
 observations of the source as holdings do, so the order of arrival does not matter; they are never passed on, neither as
-holdings nor in the feed. Epochs are ordered as bytes: of all that were ever announced the last is in force.
+holdings nor in the feed. Epochs are ordered as bytes: of all that were ever announced the last is in force. A partner's
+word counts for the region of its source alone: elsewhere it opens no entry, and its silence says nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from connectors.errors import FatalError
-from hub import home, index_keys
+from connectors.errors import FatalError, UsageError
+from hub import catalogue, database, decisions, home, index_keys
+from mappings import model
 
 
 class Run(Protocol):
@@ -34,15 +36,34 @@ def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) ->
         _keep_key(connection, batch.source, epoch, agreed)
     epoch = _epoch_in_force(connection, batch.source)
     now = connection.scalar(sa.text("SELECT clock_timestamp()"))
-    run(_ANNOUNCED, epoch=epoch)
+    own = connection.scalar(sa.text(_OWN), {"source": batch.source})
+    run(_ANNOUNCED, epoch=epoch, own=own)
     run("ANALYZE announced")
     closed = run(_ENDED, epoch=epoch, now=now) if ended not in (None, epoch) else 0
     closed += run(_CLOSED, now=now)
     opened = run(_OPENED, epoch=epoch, now=now)
     run(_SCOPE, epoch=epoch, now=now)
-    run(_SCOPE_STATED, now=now)
+    run(_SCOPE_STATED, now=now, own=own)
     run("DROP TABLE announced")
     return opened + closed
+
+
+def forget(source: str, *, actor: str, note: str = "") -> int:
+    """Drop all that a partner hub announced through ``source``, as at the end of an agreement; returns the entries dropped.
+
+    One transaction: entries, keys, scope, observations, ledger, quarantined rows and the cursor go; batches and landed
+    pages stay. A batch under way can no longer be merged. UsageError ``index-source-unknown``.
+    """
+    kinds = [entity.code for entity in model.all_entities() if entity.kind == "index"]
+    with database.engine().begin() as connection:
+        bind = {"source": source, "kinds": kinds}
+        if connection.scalar(sa.text(_IS_INDEX), bind) is None:
+            raise UsageError("index-source-unknown", source=catalogue.shown(source))
+        decisions.record(connection, "forget", source, actor=actor, note=note)
+        dropped = connection.execute(sa.text("DELETE FROM index_entry WHERE source = :source"), bind).rowcount
+        for statement in _FORGOTTEN:
+            connection.execute(sa.text(statement), bind)
+    return dropped
 
 
 def _epoch_in_force(connection: sa.Connection, source: str) -> str | None:
@@ -64,6 +85,19 @@ def _keep_key(connection: sa.Connection, source: str, epoch: str, agreed: bytes)
     connection.execute(sa.text(_KEY), bind)
 
 
+_IS_INDEX = "SELECT 1 FROM source WHERE name = :source AND entity = ANY(:kinds) FOR UPDATE"
+# `merges` moves, so that a batch begun before counts as overtaken; rows it staged are of no use then.
+_FORGOTTEN = (
+    "DELETE FROM index_key WHERE source = :source",
+    "DELETE FROM index_scope WHERE source = :source",
+    "DELETE FROM observation WHERE source = :source",
+    "DELETE FROM row_ledger WHERE source = :source",
+    "DELETE FROM quarantine WHERE source = :source",
+    "DELETE FROM stage_row USING batch AS b WHERE stage_row.batch = b.id AND b.source = :source",
+    "DELETE FROM stage_file USING batch AS b WHERE stage_file.batch = b.id AND b.source = :source",
+    """UPDATE source SET cursor = NULL, contract = NULL, as_of = NULL, last_success_at = NULL, hub = NULL,
+      merges = merges + 1 WHERE name = :source""",
+)
 _EPOCHS = """
 SELECT DISTINCT document -> 'attributes' ->> 'epoch' FROM incoming
 WHERE verdict = 'accepted' AND document -> 'attributes' ->> 'epoch' <> ''
@@ -77,7 +111,10 @@ _KEY = """
 INSERT INTO index_key (source, epoch, sealed) VALUES (:source, :epoch, :sealed)
 ON CONFLICT (source, epoch) DO UPDATE SET sealed = excluded.sealed
 """
-# One row per subject of the touched handles, and one without identifier for each handle that has nothing in force.
+# What all division codes within the source's region begin with: 330000 is 33 (GB/T 2260).
+_OWN = "SELECT regexp_replace(region, '(00)+$', '') FROM source WHERE name = :source"
+# One row per subject of the touched handles, and one without identifier for each handle that has nothing in force. Of two
+# announcements of one time the later position counts.
 _ANNOUNCED = """
 CREATE TEMP TABLE announced ON COMMIT DROP AS
 SELECT
@@ -85,16 +122,16 @@ SELECT
     keyed_hash('index:' || :source || ':' || :epoch || ':' || split_part(s.subject, ':', 2), :inner, :outer)
   END AS identifier,
   decode(o.document ->> 'certificate_number', 'hex') AS handle, split_part(s.subject, ':', 1) AS role,
-  o.document -> 'attributes' ->> 'material' AS material, left(o.document ->> 'region', 6) AS region,
+  o.document -> 'attributes' ->> 'material' AS material, nullif(left(o.document ->> 'region', 6), '') AS region,
   o.document -> 'attributes' ->> 'state' AS status, (o.document ->> 'valid_from')::date AS valid_from,
   (o.document ->> 'valid_to')::date AS valid_to, o.document -> 'attributes' ->> 'digest' AS digest,
   o.batch, o.file, o."row"
 FROM (
     SELECT DISTINCT ON (o.holding) o.* FROM touched AS t JOIN observation AS o USING (holding) WHERE o.source = :source
-    ORDER BY o.holding, o.updated_at DESC, o.digest DESC
+    ORDER BY o.holding, o.updated_at DESC, (o.document -> 'attributes' ->> 'position')::numeric DESC NULLS LAST, o.digest DESC
   ) AS o
   LEFT JOIN LATERAL string_to_table(
-    CASE WHEN o.document -> 'attributes' ->> 'state' <> 'withdrawn' AND o.document -> 'attributes' ->> 'epoch' = :epoch
+    CASE WHEN coalesce(starts_with(nullif(o.document ->> 'region', ''), :own), true) AND o.document -> 'attributes' ->> 'state' <> 'withdrawn' AND o.document -> 'attributes' ->> 'epoch' = :epoch
       AND o.document -> 'attributes' ->> 'material' <> '' THEN o.document -> 'attributes' ->> 'subjects' END, ' '
   ) AS s (subject) ON s.subject <> ''
 WHERE o.document ->> 'certificate_number' ~ '^[0-9a-f]{32}$'
@@ -133,6 +170,6 @@ _SCOPE_STATED = """
 INSERT INTO index_scope (source, epoch, material, province, recorded_from)
 SELECT DISTINCT :source, b.cursor ->> 'epoch', m, left(r, 2), CAST(:now AS timestamptz)
 FROM batch AS b, jsonb_array_elements_text(b.cursor -> 'materials') AS m, jsonb_array_elements_text(b.cursor -> 'regions') AS r
-WHERE b.id = :batch AND b.cursor ->> 'epoch' <> '' AND jsonb_typeof(b.cursor -> 'materials') = 'array' AND jsonb_typeof(b.cursor -> 'regions') = 'array'
+WHERE b.id = :batch AND starts_with(r, :own) AND b.cursor ->> 'epoch' <> '' AND jsonb_typeof(b.cursor -> 'materials') = 'array' AND jsonb_typeof(b.cursor -> 'regions') = 'array'
 ON CONFLICT DO NOTHING
 """

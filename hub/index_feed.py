@@ -68,23 +68,27 @@ def page(connection: sa.Connection, peer: Peer, after: int, limit: int = LIMIT, 
     return Served(body, to, found.entries)
 
 
+# A holding that names no region is of its source's: where silence would count, it must not be left out.
 # What left the scope, or the hub, is announced as withdrawn; what never was in it is not announced at all.
 # The latest position of a holding is a scalar subquery on purpose: it is looked up for each candidate in turn, and the
 # limit ends the search, where a join would go through the whole feed first.
 _PAGE = sa.text("""
 WITH picked AS MATERIALIZED (
-  SELECT f.position, f.holding, f.material, f.recorded_at, h.region, h.status, h.valid_from, h.valid_to, h.digest,
+  SELECT f.position, f.holding, f.material, f.recorded_at, h.place AS region, h.status, h.valid_from, h.valid_to, h.digest,
     h.document -> 'holders' AS holders, h.key IS NOT NULL AS present
   FROM feed AS f
     LEFT JOIN LATERAL (
-      SELECT * FROM holding AS k WHERE k.key = f.holding
-        AND EXISTS (SELECT FROM unnest(cast(:regions AS text[])) AS r WHERE starts_with(k.region, r)) LIMIT 1
+      SELECT k.*, p.place FROM holding AS k
+        CROSS JOIN LATERAL (SELECT coalesce(k.region, (SELECT s.region FROM source AS s WHERE s.name = k.source)) AS place) AS p
+      WHERE k.key = f.holding
+        AND EXISTS (SELECT FROM unnest(cast(:regions AS text[])) AS r WHERE starts_with(p.place, r)) LIMIT 1
     ) AS h ON true
   WHERE f.position > :after AND f.position <= :last AND f.material = ANY (cast(:materials AS text[]))
     AND f.position = (SELECT max(l.position) FROM feed AS l WHERE l.holding = f.holding AND l.position <= :until)
     AND CASE WHEN h.key IS NOT NULL THEN true ELSE
-      (SELECT bool_or(starts_with(v.document ->> 'region', r))
-       FROM holding_version AS v, unnest(cast(:regions AS text[])) AS r WHERE v.holding = f.holding) END
+      (SELECT bool_or(starts_with(coalesce(v.document ->> 'region', (SELECT s.region FROM source AS s WHERE s.name = v.source)), r))
+       FROM holding_version AS v, unnest(cast(:regions AS text[])) AS r
+       WHERE v.holding = f.holding AND v.document IS NOT NULL) END
   ORDER BY f.position LIMIT :limit
 )
 SELECT count(*) AS entries, max(position) AS latest, coalesce(json_agg(json_build_object(

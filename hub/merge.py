@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, RetriableError
-from hub import copying, index_entries, outcome
+from hub import copying, index_entries, outcome, staging
 from hub.home import KeyedHash
 from hub.index_entries import Run
 from hub.workspace import Workspace
@@ -86,9 +86,7 @@ def merge(
     run("CREATE INDEX ON touched (holding)")
     run("ANALYZE touched")
     run(_AS_OF_OBSERVATIONS)
-    # A line that could not be read may be any row: then absence proves nothing.
-    whole = not any(finding["code"] == "malformed" for finding in batch.findings)
-    withdrawn = _withdraw(run) if batch.extent == "snapshot" and batch.kind == "run" and whole else 0
+    withdrawn = _withdraw(run) if staging.withdraws(batch) else 0
     run(_OBSERVATIONS)
     tied = run(_IN_FORCE_NOTED)
     run(_AS_OF_LEDGER)
@@ -246,19 +244,15 @@ UNION
 SELECT o.holding {_AGAIN} JOIN observation AS o ON o.source = :source AND o.row_key = known.row_key
 WHERE s.batch = :batch AND s.fate IS NULL AND NOT known.timed
 """
-_TOUCHED_BY_ABSENCE = """
+_TOUCHED_BY_ABSENCE = f"""
 INSERT INTO touched
 SELECT o.holding FROM observation AS o JOIN row_ledger AS l USING (source, row_key)
-WHERE o.source = :source AND l.as_of < :as_of
-  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = l.row_key)
-  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = l.row_key)
+WHERE o.source = :source AND {staging.UNLISTED}
 EXCEPT SELECT holding FROM touched
 """
-_ABSENT = """
+_ABSENT = f"""
 UPDATE row_ledger AS l SET verdict = 'withdrawn', as_of = :as_of, updated_at = :as_of, batch = :batch
-WHERE l.source = :source AND l.verdict <> 'withdrawn' AND l.as_of < :as_of
-  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = l.row_key)
-  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = l.row_key)
+WHERE l.source = :source AND l.verdict <> 'withdrawn' AND {staging.UNLISTED}
 """
 _ABSENT_OBSERVATIONS = """
 DELETE FROM observation AS o USING row_ledger AS l
@@ -337,11 +331,12 @@ SELECT c.holding, now(), :material, f.digest, f.source, :batch, f.file, f."row",
 FROM changed AS c LEFT JOIN in_force AS f USING (holding) ORDER BY c.holding
 """
 # The lock on the head is held to commit: positions follow the order of commits and a reader can never miss one. Times
-# follow it too, whatever the clock does; the lock comes first, so that the last position given out is seen.
+# follow it too, each merge later than the one before, whatever the clock does; the lock comes first, so that the last
+# position given out is seen.
 _FEED_HEAD = "SELECT position FROM feed_head FOR UPDATE"
 _FEED = """
 WITH head AS MATERIALIZED (
-  SELECT h.position, greatest(clock_timestamp(), f.recorded_at) AS at
+  SELECT h.position, greatest(clock_timestamp(), f.recorded_at + interval '1 microsecond') AS at
   FROM feed_head AS h LEFT JOIN feed AS f ON f.position = h.position
 ),
 added AS (

@@ -13,6 +13,7 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
+from hub import home
 from hub.home import Home
 
 SCHEME = "yici"
@@ -46,7 +47,7 @@ def dataset(asset: Any, lineage_context: Any) -> Any:
 
 def namespace() -> str:
     """Datasets and jobs of one hub share it; several hubs may report to one place."""
-    return f"{SCHEME}://{os.environ.get('YICI_HUB') or 'hub'}"
+    return f"{SCHEME}://{home.current().identity('hub') or 'hub'}"
 
 
 def settings(home: Home) -> dict[str, str]:

@@ -134,16 +134,15 @@ def revoke(client: str) -> None:
 
 
 def every() -> list[Peer]:
-    """All peers, ended ones too, by name, each with its last page."""
+    """All peers, ended ones too, by name, each with when it last read and how far it came in its epoch: a connection test
+    reads the first page again, and takes nothing back."""
     read = schema.index_read
     last = (
-        sa.select(read.c.read_at, read.c.up_to)
-        .where(read.c.peer == _table.c.client)
-        .order_by(read.c.id.desc())
-        .limit(1)
+        sa.select(sa.func.max(read.c.read_at).label("read_at"), sa.func.max(read.c.up_to).label("position"))
+        .where(read.c.peer == _table.c.client, read.c.epoch == _table.c.epoch)
         .lateral()
     )
-    chosen = sa.select(*_COLUMNS, last.c.read_at, last.c.up_to.label("position"))
+    chosen = sa.select(*_COLUMNS, last.c.read_at, last.c.position)
     with database.engine().connect() as connection:
         rows = connection.execute(chosen.outerjoin_from(_table, last, sa.true()).order_by(_table.c.client))
         return [_peer(row) for row in rows]

@@ -96,20 +96,26 @@ def fetch(
             files = _register(connection, source, fetched.files)
             staged = staging.stage(connection, described, batch.id, files, landing, stated)
             _check_columns(described, batch.id, staged)
-            diff = staging.diff(connection, described, batch.id, under)
+            diff = staging.diff(connection, described, batch.id, under, whole=not staged.unread)
             reasons = {"repeated": diff.repeated, "older": diff.older}
             batches.update(
                 connection,
                 batch.id,
                 fetched=staged.fetched,
                 unchanged=diff.unchanged,
-                as_of=staged.as_of or stated,
+                # a date said of a delivery that did not come is nothing's date
+                as_of=staged.as_of or (stated if staging.delivered(connection, described, batch.id) else None),
                 cursor=sa.null() if fetched.cursor is None else fetched.cursor,  # None would be stored as JSON null
                 reasons={code: count for code, count in reasons.items() if count},
                 flags={OPEN_END: staged.open_ends} if staged.open_ends else {},
                 findings=[
                     {"code": code, "severity": "info", "values": {"rows": rows}}
-                    for code, rows in (("conflicting", diff.conflicting), ("malformed", staged.malformed))
+                    for code, rows in (
+                        ("conflicting", diff.conflicting),
+                        ("malformed", staged.malformed),
+                        ("keyless", staged.keyless),
+                        (staging.UNPROVEN, staged.unread if described.extent == "snapshot" else 0),
+                    )
                     if rows
                 ],
             )
@@ -165,6 +171,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         described = sources.load(row.source)
         usual = batches.usual_sizes(connection, row.source)
         absence = staging.absent(connection, row)
+        delivered = staging.delivered(connection, described, batch)
     with _recorded(batch), _timed(batch, "gate the batch"):
         verdicts: Counter[str] = Counter()
         reasons: Counter[str] = Counter(
@@ -179,7 +186,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
-        findings = _judge(described, counts, flags, usual, conflicting, absence)
+        findings = _judge(described, counts, flags, usual, conflicting, absence, delivered)
         failed = [finding for finding in findings if finding.severity == "halt"]
         with database.engine().begin() as connection:
             batches.update(
@@ -351,6 +358,7 @@ def _judge(
     usual: list[int],
     conflicting: int,
     absence: Any,
+    delivered: bool,
 ) -> list[Any]:
     """Findings of all checks of the batch as a whole."""
     from quality import batch as checks
@@ -360,7 +368,7 @@ def _judge(
     bad = counts["quarantined"] + counts["rejected"]
     return [
         *checks.conservation(counts),
-        *checks.volume(described.volume, counts["fetched"], usual, described.extent),
+        *checks.volume(described.volume, counts["fetched"], usual, described.extent, delivered),
         *checks.duplicates(described.duplicates, conflicting),
         *checks.bad_share(counts["fetched"], bad, bounds.max_bad_share, bounds.min_rows),
         *checks.withdrawals(absence.rows, absence.known, bounds.max_withdrawn_share, bounds.min_rows),
@@ -408,7 +416,7 @@ def _recorded(batch: str) -> Iterator[None]:
         yield
     except YiciError as error:
         state = "halted" if isinstance(error, BatchHalted) else "failed"
-        if not isinstance(error, RetriableError):
+        if not isinstance(error, RetriableError) or not _goes_on(batch):
             finding = {"code": error.code, "severity": "halt", "values": {k: str(v) for k, v in error.values.items()}}
             with database.engine().begin() as connection:
                 row = batches.get(connection, batch)
@@ -418,3 +426,12 @@ def _recorded(batch: str) -> Iterator[None]:
                         connection, batch, state=state, findings=[*known, finding], finished_at=sa.func.now()
                     )
         raise
+
+
+def _goes_on(batch: str) -> bool:
+    """Whether the batch is Airflow's, which repeats the task that may succeed later; nobody repeats a run by hand."""
+    try:
+        with database.engine().connect() as connection:
+            return batches.get(connection, batch).run_id is not None
+    except sa.exc.DBAPIError:  # the store itself is away: nothing can be noted in it
+        return True

@@ -1,13 +1,12 @@
 """Who this hub is to other hubs: its name, its region, and the key it signs with.
 
-``YICI_HUB`` names it (``hub`` by default), ``YICI_REGION`` is its division code of six digits; a hub that gives nothing to
-others needs neither. The key is an Ed25519 key in the home (0600), made on first use.
+``YICI_HUB``, or ``hub`` in ``hub.json`` of the home, names it (``hub`` by default); ``YICI_REGION``, or ``region`` there, is its
+division code of six digits; a hub that gives nothing to others needs neither. The key is an Ed25519 key in the home (0600), made on first use.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,8 @@ class Publisher:
 
 def publisher() -> Publisher:
     """FatalError ``hub-name-invalid``, or ``hub-region-missing`` when ``YICI_REGION`` is not a division code."""
-    hub, region = os.environ.get("YICI_HUB") or "hub", os.environ.get("YICI_REGION") or ""
+    here = home.current()
+    hub, region = here.identity("hub") or "hub", here.identity("region") or ""
     if not NAME.fullmatch(hub) or len(hub) > LONGEST_NAME:
         raise FatalError("hub-name-invalid")
     if not re.fullmatch(r"[1-9][0-9]{5}", region):

@@ -74,16 +74,8 @@ def start(home: Home, say: Callable[[str], None] = quiet) -> Stack:
         raise FatalError("airflow-missing")
     known = services.running(home)
     dags = orchestrator.dags_folder()
-    database.engine()
-    say("database")
-    api_port = _port(known.get(API)) or services.free_port(API_PORT)
-    airflow_port = _port(known.get(API_SERVER)) or services.free_port(AIRFLOW_PORT, taken=[api_port])
-    api = services.start(
-        home,
-        API,
-        [sys.executable, "-m", "hub", "serve", "--host", services.HOST, "--port", str(api_port)],
-        port=api_port,
-    )
+    api = start_api(home, say)
+    airflow_port = _port(known.get(API_SERVER)) or services.free_port(AIRFLOW_PORT, taken=[api.port or 0])
     variables = {"YICI_DAGS": str(dags), **orchestrator.environment(home, airflow_port)}
     if not set(AIRFLOW) <= known.keys():
         orchestrator.prepare(home, services.environment(home, variables))
@@ -94,6 +86,16 @@ def start(home: Home, say: Callable[[str], None] = quiet) -> Stack:
         parts[name] = services.start(home, name, command, port=port, variables=variables)
     credentials(home, airflow={"username": orchestrator.USERNAME, "password": orchestrator.password(home)})
     return Stack(home, api, parts[API_SERVER], parts)
+
+
+def start_api(home: Home, say: Callable[[str], None] = quiet) -> Running:
+    """The store and the API alone, at the port of ``hub.json`` where it names one. Call it as :func:`start`."""
+    known = services.running(home)
+    database.engine()
+    say("database")
+    port = _port(known.get(API)) or services.free_port(int(home.identity("api_port") or API_PORT))
+    command = [sys.executable, "-m", "hub", "serve", "--host", services.HOST, "--port", str(port)]
+    return services.start(home, API, command, port=port)
 
 
 def credentials(home: Home, **parts: dict[str, str]) -> Path:

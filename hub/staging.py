@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -24,11 +25,11 @@ from connectors.reading import Block, blocks
 from connectors.source import FileOptions, Source
 from hub import copying
 from hub.workspace import Kind, Workspace
-from mappings import dates
+from mappings import dates, schemes
 
 CHUNK_ROWS = 65_536
 MALFORMED = "malformed"  # prefix of row keys of lines that have no columns
-RUINED = r"^[0-9](\.[0-9]+)?E\+[0-9]+$"  # a number that a spreadsheet cut to its first digits tells no rows apart
+UNPROVEN = "absence-unproven"  # finding of a snapshot that says nothing of the rows it lacks
 CHINA = dt.timezone(dt.timedelta(hours=8))
 FAR_FUTURE = dt.timedelta(days=1)
 
@@ -40,6 +41,8 @@ class Staged:
 
     fetched: int = 0
     malformed: int = 0
+    keyless: int = 0  # rows whose key is empty, or ruined by a spreadsheet
+    unread: int = 0  # of the latest delivery, or of no known time: lines and rows that may be any row
     open_ends: int = 0  # files whose last value may have been cut
     as_of: dt.datetime | None = None
     headers: set[tuple[str, ...]] = field(default_factory=set)
@@ -84,18 +87,21 @@ def stage(
         connection.execute(sa.text(f"DELETE FROM {table} WHERE batch = :batch"), {"batch": batch})
     staged = Staged()
     deliveries = []
+    unread: Counter[dt.datetime | None] = Counter()
     apart = isinstance(source.options, FileOptions)
     with copying.into(connection, "stage_row", ("batch", "ordinal", "chunk", "row_key", "digest", "seen_at")) as copy:
         chunk = _Chunk(batch, workspace, copy)
         for file_id, landed in files:
-            first, latest = chunk.number, None
+            first, latest, before = chunk.number, None, staged.malformed + staged.keyless
             for block in blocks(source, landed, landing, block_rows=CHUNK_ROWS):
                 latest = _later(latest, _add(source, file_id, block, staged, chunk))
                 if apart or chunk.rows >= CHUNK_ROWS:
                     chunk.write()
             deliveries.append({"file": file_id, "first": first, "last": chunk.number - 1, "as_of": stated or latest})
             staged.as_of = _later(staged.as_of, stated or latest)
+            unread[stated or latest] += staged.malformed + staged.keyless - before
         chunk.write()
+    staged.unread = sum(rows for as_of, rows in unread.items() if not apart or as_of in (None, staged.as_of))
     if deliveries and not apart:
         deliveries = [{"file": 0, "first": 0, "last": chunk.number, "as_of": staged.as_of}]
     if deliveries:
@@ -159,18 +165,20 @@ def _add(source: Source, file_id: int, block: Block, staged: Staged, chunk: _Chu
         staged.headers = {tuple(dict.fromkeys([*(name for names in staged.headers for name in names), *found]))}
     elif not records:
         staged.headers.add(found)
-    keyed, latest = _keyed(source, block.table, staged.fetched)
+    keyed, latest, keyless = _keyed(source, block.table, staged.fetched)
     bad = _malformed(block.malformed, staged.fetched + block.table.num_rows)
     chunk.add("raw", keyed, file_id)
     chunk.add("malformed", bad, file_id)
     staged.fetched += keyed.num_rows + bad.num_rows
     staged.malformed += bad.num_rows
+    staged.keyless += keyless
     staged.open_ends += block.open_end
     return latest
 
 
-def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.datetime | None]:
-    """Raw columns plus ``_ordinal``, ``_row_key``, ``_digest``, ``_seen_at``; and the latest readable ``as_of``."""
+def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.datetime | None, int]:
+    """Raw columns plus ``_ordinal``, ``_row_key``, ``_digest``, ``_seen_at``; the latest readable ``as_of``; and how many
+    rows have no readable key."""
     for name in source.options.columns:  # a key that no record of a page has; whole files are checked later
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
@@ -180,16 +188,20 @@ def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.da
     keys = [_folded(table[name]) for name in source.row_key if name in raw]
     readable = len(keys) == len(source.row_key) and keys
     key = hash_columns(keys) if readable else digest
+    keyless = 0 if readable else table.num_rows
     if readable:
         empty = np.zeros(table.num_rows, dtype=bool)
         for column in keys:
             empty |= pc.equal(pc.fill_null(column, ""), "").to_numpy(zero_copy_only=False)
-            empty |= pc.match_substring_regex(pc.fill_null(column, ""), RUINED).to_numpy(zero_copy_only=False)
-        if empty.any():  # a row without its key is told apart by all it says
+            empty |= pc.match_substring_regex(pc.fill_null(column, ""), schemes.SCIENTIFIC).to_numpy(
+                zero_copy_only=False
+            )
+        keyless = int(empty.sum())
+        if keyless:  # a row without its key is told apart by all it says
             key = pc.if_else(pa.array(empty), digest, key)
     out = out.append_column("_row_key", key).append_column("_digest", digest)
     seen, latest = _seen_at(source, table)
-    return out.append_column("_seen_at", seen), latest
+    return out.append_column("_seen_at", seen), latest, keyless
 
 
 def _seen_at(source: Source, table: pa.Table) -> tuple[pa.Array, dt.datetime | None]:
@@ -269,16 +281,21 @@ def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:
         )
 
 
-def diff(connection: sa.Connection, source: Source, batch: str, contract: str) -> Diff:
+def diff(connection: sa.Connection, source: Source, batch: str, contract: str, *, whole: bool = True) -> Diff:
     """Give repeated and conflicting rows their fate, and find the chunks in which rows remain to be mapped.
+
+    ``whole``: the latest delivery can be read throughout. A whole snapshot replaces the older ones fetched with it; one
+    that proves no absence is merged with them, as it would be after them.
 
     Conflicting repeats (one key, several versions) keep a ledger entry per version: their key becomes a hash of key
     and digest, so that the same batch again finds them unchanged and no version hides another.
     """
     bind = {"batch": batch, "source": source.name, "contract": contract}
+    replaced = source.extent == "snapshot" and whole
+    older = connection.execute(sa.text(_MARK_OF_OLDER_SNAPSHOT), bind).rowcount if replaced else 0
     connection.execute(sa.text(_REPEATS), bind)
     repeated = connection.execute(sa.text(_MARK_REPEATED), bind).rowcount
-    older = connection.execute(sa.text(_MARK_OF_OLDER_FILE), bind).rowcount
+    older += connection.execute(sa.text(_MARK_OF_OLDER_FILE), bind).rowcount
     if source.duplicates == "latest":
         older += connection.execute(sa.text(_MARK_OLDER), bind).rowcount
     conflicting = connection.execute(sa.text(_MARK_CONFLICTING), bind).rowcount if source.duplicates != "latest" else 0
@@ -290,16 +307,28 @@ def diff(connection: sa.Connection, source: Source, batch: str, contract: str) -
 
 
 def absent(connection: sa.Connection, batch: sa.Row) -> Absence:
-    """What merging ``batch`` would withdraw; asked of the ledger before the merge, by the condition of the merge itself.
-
-    Only a complete snapshot withdraws: one with a line that could not be read is none.
-    """
+    """What merging ``batch`` would withdraw; asked of the ledger before the merge, by the condition of the merge
+    itself."""
     known = connection.scalar(sa.text(_KNOWN), {"source": batch.source}) or 0
-    malformed = any(finding["code"] == "malformed" for finding in batch.findings)
-    if batch.extent != "snapshot" or batch.kind != "run" or malformed:
+    if not withdraws(batch):
         return Absence(0, known)
     bind = {"batch": batch.id, "source": batch.source, "as_of": batch.as_of}
     return Absence(connection.scalar(sa.text(_ABSENT), bind) or 0, known)
+
+
+def withdraws(batch: sa.Row) -> bool:
+    """Whether what the batch lacks is withdrawn: by a complete snapshot alone. A line that could not be read, or a row
+    without its key, may be any row: then absence proves nothing."""
+    proven = all(finding["code"] != UNPROVEN for finding in batch.findings)
+    return bool(batch.extent == "snapshot" and batch.kind == "run" and proven)
+
+
+def delivered(connection: sa.Connection, source: Source, batch: str) -> bool:
+    """Whether a delivery came at all: a folder without a new file brought none, an answer without rows is one."""
+    if not isinstance(source.options, FileOptions):
+        return True
+    found = sa.text("SELECT EXISTS (SELECT FROM stage_file WHERE batch = :batch)")
+    return bool(connection.scalar(found, {"batch": batch}))
 
 
 def ordinals(connection: sa.Connection, source: str, batch: str, chunk: int, contract: str) -> pa.Table:
@@ -309,14 +338,20 @@ def ordinals(connection: sa.Connection, source: str, batch: str, chunk: int, con
     return copying.out_of(connection, _ORDINALS, schema, bind)
 
 
+# Files of one as_of are parts of one delivery; one that says no time is not known to be older.
+_MARK_OF_OLDER_SNAPSHOT = """
+UPDATE stage_row AS s SET fate = 'older' FROM stage_file AS f
+WHERE s.batch = :batch AND f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
+  AND f.as_of < (SELECT max(as_of) FROM stage_file WHERE batch = :batch)
+"""
 _REPEATS = """
 CREATE TEMP TABLE repeat_key ON COMMIT DROP AS
-SELECT row_key FROM stage_row WHERE batch = :batch GROUP BY row_key HAVING count(*) > 1
+SELECT row_key FROM stage_row WHERE batch = :batch AND fate IS NULL GROUP BY row_key HAVING count(*) > 1
 """
 _DELIVERED = """
 FROM stage_row AS s JOIN repeat_key USING (row_key)
   JOIN stage_file AS f ON f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
-WHERE s.batch = :batch
+WHERE s.batch = :batch AND s.fate IS NULL
 """
 _MARK_REPEATED = f"""
 UPDATE stage_row SET fate = 'repeated'
@@ -331,7 +366,7 @@ _MARK_OF_OLDER_FILE = f"""
 UPDATE stage_row SET fate = 'older'
 FROM (
   SELECT s.ordinal AS place, coalesce(f.as_of, 'epoch') < max(coalesce(f.as_of, 'epoch')) OVER (PARTITION BY s.row_key) AS old
-  {_DELIVERED} AND s.fate IS NULL
+  {_DELIVERED}
 ) AS aged
 WHERE batch = :batch AND ordinal = place AND old
 """
@@ -364,10 +399,12 @@ _TO_MAP = f"SELECT s.chunk, count(*) AS rows {_UNKNOWN} GROUP BY s.chunk ORDER B
 _ORDINALS = f"""
 SELECT s.ordinal, s.row_key, s.fate IS NOT NULL {_UNKNOWN} AND s.chunk = {{chunk}} ORDER BY s.ordinal
 """
-_KNOWN = "SELECT count(*) FROM row_ledger WHERE source = :source AND verdict <> 'withdrawn'"
-# The rows that hub/merge.py withdraws; a test holds the two together.
-_ABSENT = f"""
-{_KNOWN} AND as_of < :as_of
-  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = row_ledger.row_key)
-  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = row_ledger.row_key)
+_KNOWN = "SELECT count(*) FROM row_ledger AS l WHERE l.source = :source AND l.verdict <> 'withdrawn'"
+# The rows of ledger ``l`` that a snapshot does not list; what stands only in an older one is not listed.
+UNLISTED = """l.as_of < :as_of
+  AND NOT EXISTS (
+    SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = l.row_key AND s.fate IS DISTINCT FROM 'older')
+  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = l.row_key)
 """
+# The rows that hub/merge.py withdraws; a test holds the two together.
+_ABSENT = f"{_KNOWN} AND {UNLISTED}"

@@ -5,7 +5,9 @@ A token is for one scope: ``lookup`` for intake systems, ``index`` for peers. Ne
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
+import math
 import secrets
 import time
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ class Token:
 
 def issue(client: str, scope: Scope = "lookup") -> Token:
     """A token for ``client``, good for ``scope`` alone."""
-    now = int(time.time())
+    now = time.time()
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -45,15 +47,32 @@ def issue(client: str, scope: Scope = "lookup") -> Token:
         "client_id": client,
         "scope": scope,
         "iat": now,
-        "exp": now + SECONDS,
+        "exp": int(now) + SECONDS,
         "jti": secrets.token_hex(16),
     }
     text = jwt.encode({"alg": ALGORITHM, "typ": TYPE}, claims, _key(str(home.current().path)), algorithms=[ALGORITHM])
     return Token(text, SECONDS)
 
 
+@dataclass(frozen=True)
+class Bearer:
+    """Whom a token was issued to, and when."""
+
+    client: str
+    issued_at: dt.datetime
+
+    def since(self, agreed_at: dt.datetime) -> bool:
+        """Whether the token was issued under an agreement made at ``agreed_at``, and not under one before it."""
+        return self.issued_at >= agreed_at
+
+
 def client_of(token: str, scope: Scope = "lookup") -> str:
-    """The client that ``token`` was issued to for ``scope``.
+    """The client that ``token`` was issued to; errors as :func:`bearer`."""
+    return bearer(token, scope).client
+
+
+def bearer(token: str, scope: Scope = "lookup") -> Bearer:
+    """Whom ``token`` was issued to for ``scope``.
 
     UsageError ``token-invalid`` whatever is wrong with it, ``scope-insufficient`` when it is good for something else.
     """
@@ -67,12 +86,14 @@ def client_of(token: str, scope: Scope = "lookup") -> str:
         raise UsageError("token-invalid")
     if found.claims["scope"] != scope:
         raise UsageError("scope-insufficient")
-    return subject
+    return Bearer(subject, dt.datetime.fromtimestamp(found.claims["iat"], dt.UTC))
 
 
 _CLAIMS = jwt.JWTClaimsRegistry(
+    now=lambda: math.ceil(time.time()),  # `iat` has fractions: a token of this very second is not of the future
     iss={"essential": True, "value": ISSUER},
     aud={"essential": True, "value": AUDIENCE},
+    iat={"essential": True},
     exp={"essential": True},
     sub={"essential": True},
     scope={"essential": True},

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mappings import amounts, cleaning, codes, dates, identifiers, regions
+from mappings import amounts, cleaning, codes, dates, identifiers, regions, schemes
 from mappings.arrow import TYPES
 from mappings.model import STATUSES, Material, ValueType
 
@@ -123,10 +123,17 @@ def _first(call: Call) -> Result:
 
 
 def _number_text(call: Call) -> Result:
-    """A number printed on a certificate, folded as identifiers are: half width, upper case, nothing in between."""
+    """A number printed on a certificate, folded as identifiers are: half width, upper case, nothing in between.
+
+    One that names the certificate and was cut by a spreadsheet to its first digits names many: the row is rejected.
+    """
     (values,) = call.inputs
     folded, _ = cleaning.compact(pc.fill_null(values, ""))
-    return Result({call.target: pc.if_else(pc.equal(folded, ""), pa.scalar(None, pa.string()), folded)})
+    result = Result({call.target: pc.if_else(pc.equal(folded, ""), pa.scalar(None, pa.string()), folded)})
+    if call.target in call.material.natural_key:
+        lost = pc.match_substring_regex(folded, schemes.SCIENTIFIC)
+        result.note("reject", f"{label(call.target)}-unrecoverable", lost)
+    return result
 
 
 def _date(call: Call) -> Result:

@@ -60,14 +60,15 @@ def _renamed(
     return pairs
 
 
-def volume(bounds: Volume, fetched: int, usual: Sequence[int], extent: str) -> list[Finding]:
+def volume(bounds: Volume, fetched: int, usual: Sequence[int], extent: str, delivered: bool = True) -> list[Finding]:
     """Whether the batch has a believable size.
 
     ``usual``: rows fetched by the last merged batches; their median (empty ones left out) is what is usual. An empty
-    snapshot would withdraw everything and halts; an empty ``changes`` or ``partial`` batch is fine.
+    snapshot would withdraw everything and halts; an empty ``changes`` or ``partial`` batch is fine, and so is a run to
+    which nothing was ``delivered``.
     """
     if fetched == 0:
-        return [Finding("batch-empty-snapshot", "halt")] if extent == "snapshot" else []
+        return [Finding("batch-empty-snapshot", "halt")] if extent == "snapshot" and delivered else []
     findings = []
     if fetched > bounds.max:
         findings.append(Finding("batch-too-large", "halt", {"fetched": fetched, "max": bounds.max}))

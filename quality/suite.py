@@ -11,12 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from connectors import indexpages
 from connectors.documents import Strict
 from connectors.documents import load as load_document
 from connectors.errors import FatalError
@@ -138,7 +139,16 @@ class Suite:
 
 def load(source: Source) -> Suite:
     """The suite of ``source``, validated before any data. FatalError ``suite-invalid`` names file and reason."""
-    return of(engine.material_of(source), source.checks_path)
+    material = engine.material_of(source)
+    found = of(material, source.checks_path)
+    if material.kind != "index":
+        return found
+    # A partner hub's word counts for its own region alone, whatever the folder of its source says.
+    own = Check.model_validate(
+        {"expect": "expect_column_values_to_match_regex", "column": "region", "severity": "fail",
+         "reason": "region-of-another-province", "regex": f"^{indexpages.prefix(source.region)}"}
+    )  # fmt: skip
+    return replace(found, checks=(*found.checks, own))
 
 
 def of(material: Material, more: Path | None = None) -> Suite:

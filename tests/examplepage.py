@@ -104,10 +104,10 @@ def _sample() -> list[Any]:
         entry(5, subjects=[subject("spouse_a", "cn.ric", RESIDENT), subject("spouse_b", "passport", "E00000000")]),
         entry(6, region="330103"),  # a district dissolved in 2021
         entry(7, material="fishing-licence"),
-        entry(8, status="lost"),
+        entry(8, material="Fishing Licence"),
         entry(9, handle="a certificate"),
         entry(10, region="310106", digest="a" * 32),
-        entry(11, subjects=[{"role": "holder", "id": RESIDENT}], digest="b" * 32),
+        entry(11, position=None, digest="b" * 32),
         entry(12, recorded_at=None, digest="c" * 32),
         "no entry",
         {"handle": "\x00"},

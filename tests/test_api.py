@@ -136,6 +136,8 @@ def test_outside_the_agreement(hub: Hub) -> None:
     problem(hub.lookup(purpose="curiosity"), 403, "purpose-not-agreed")
     assert [entry["item"] for entry in hub.get("/v1/items").json()["items"]] == sorted([*ITEMS, LOADED])
     agreements.add("hall-1", hub.secret, "Hall", ITEMS, ["handle", "check"], replace=True)
+    problem(hub.lookup(), 401, "token-invalid")
+    hub.sign_in()
     problem(hub.lookup(), 422, "purpose-missing")
     assert hub.lookup(purpose="check").status_code == 200
     ended = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)

@@ -109,6 +109,26 @@ def test_revoked_at_once(hub: Hub) -> None:
     problem(hub.get("/v1/index"), 403, "agreement-ended")
 
 
+def test_a_token_of_an_agreement_that_was_made_anew_opens_nothing(hub: Hub) -> None:
+    sign_in(hub)
+    page(hub.get("/v1/index"))
+    old = hub.session.headers["Authorization"]
+    peers.revoke("js")
+    sign_in(hub)
+    page(hub.get("/v1/index"))
+    hub.session.headers["Authorization"] = old
+    problem(hub.get("/v1/index"), 401, "token-invalid")
+
+
+def test_so_it_is_with_intake_systems(hub: Hub) -> None:
+    old = tokens.issue("hall-7").text
+    agreements.add("hall-7", None, "Hall", ["demo-food-permit"], ["handle"])
+    hub.session.headers["Authorization"] = f"Bearer {old}"
+    problem(hub.get("/v1/items"), 401, "token-invalid")
+    hub.session.headers["Authorization"] = f"Bearer {tokens.issue('hall-7').text}"
+    assert hub.get("/v1/items").status_code == 200
+
+
 def test_without_a_good_token(hub: Hub) -> None:
     problem(hub.get("/v1/index"), 401, "token-missing")
     hub.session.headers["Authorization"] = f"Bearer {tokens.issue('nobody', 'index').text}"

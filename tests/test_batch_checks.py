@@ -73,6 +73,11 @@ def test_volume(fetched: int, usual: list[int], extent: str, expected: list[str]
     assert codes(batch.volume(BOUNDS, fetched, usual, extent)) == expected
 
 
+def test_a_snapshot_that_did_not_come_is_not_empty() -> None:
+    assert codes(batch.volume(BOUNDS, 0, [500], "snapshot", delivered=False)) == []
+    assert codes(batch.volume(BOUNDS, 0, [500], "snapshot", delivered=True)) == ["batch-empty-snapshot"]
+
+
 def test_conflicting_keys_halt_only_where_the_source_says_so() -> None:
     assert codes(batch.duplicates("halt", 1)) == ["batch-conflicting-keys"]
     assert batch.duplicates("halt", 0) == batch.duplicates("quarantine", 9) == batch.duplicates("latest", 9) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import sys
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
+import sqlalchemy as sa
 
 from hub import database, peers
 from hub.cli import main
 from hub.home import Home
+from tests import stored
 from tests.peering import PartnerHub, partner_hub
 
 
@@ -36,6 +39,25 @@ def yici(partner: PartnerHub, capsys: pytest.CaptureFixture[str]) -> Iterator[Ca
 
     with partner.acting(), mock.patch.dict(os.environ, {"YICI_LANG": "en"}):
         yield run
+
+
+def test_forget(yici: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = database.engine()
+    stored.source(engine, "ah-hub-index", "index-entry", region="340000")
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO index_key VALUES ('ah-hub-index', '2026', 'x')"))
+
+    def keys() -> int:
+        with engine.connect() as connection:
+            return connection.scalar(sa.text("SELECT count(*) FROM index_key")) or 0
+
+    for answer, left in (("n\n", 1), ("", 1)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        assert not yici("forget", "ah-hub-index", "--json", status=1).strip() and keys() == left
+    assert json.loads(yici("forget", "ah-hub-index", "--yes", "--json")) == {"source": "ah-hub-index", "entries": 0}
+    assert keys() == 0
+    refused = json.loads(yici("forget", "nobody", "--yes", "--json", status=2))
+    assert refused["error"]["code"] == "index-source-unknown"
 
 
 def test_grant_list_rotate_revoke(yici: Callable[..., str]) -> None:

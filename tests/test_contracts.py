@@ -94,3 +94,9 @@ def test_folders_by_name_and_root(folder: Path, monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "empty").mkdir()
     with pytest.raises(FatalError, match="empty"):
         contracts.folders([], tmp_path / "empty")
+
+
+def test_an_index_of_a_partner_needs_no_sample(tmp_path: Path) -> None:
+    copied = tmp_path / "sources" / "zj-hub-index"
+    shutil.copytree(sources.PACKAGED / "zj-hub-index", copied, ignore=shutil.ignore_patterns("sample"))
+    assert failed(copied) == {}

@@ -76,6 +76,27 @@ def test_what_a_partner_holds_need_not_be_handed_in(store: sa.Engine) -> None:
     assert "330106" in english and read_at.astimezone(CHINA).strftime("%H:%M") in english
 
 
+def test_a_new_epoch_about_nothing_ends_what_the_partner_answered_for(store: sa.Engine) -> None:
+    row = partner.announcement(1, ("holder", "cn.uscc", FIRM))
+    scope = {"materials": ["business-licence"], "regions": ["33"]}
+    partner.merged(store, [row], cursor={"epoch": "2026", "position": 1, **scope})
+    with store.connect() as connection:
+        before = connection.scalar(sa.text("SELECT clock_timestamp()"))
+    assert [source.hub for source in _sources(store, None)] == ["zj"]
+    partner.merged(store, [], cursor={"epoch": "2027", "position": 0, **scope, "materials": []})
+    with store.connect() as connection:
+        after = connection.scalar(sa.text("SELECT clock_timestamp()"))
+    assert _sources(store, None) == _sources(store, after) == ()
+    assert [source.hub for source in _sources(store, before)] == ["zj"], "as it was known then"
+
+
+def _sources(store: sa.Engine, at: dt.datetime | None) -> tuple[holdings.Freshness, ...]:
+    materials = ["business-licence"]
+    with store.connect() as connection:
+        known = holdings.recorded(connection, {}, materials, at) if at else holdings.current(connection, {}, materials)
+    return known.sources
+
+
 def test_nobody_else_is_found_and_the_trace_names_nobody(store: sa.Engine) -> None:
     row = partner.announcement(1, ("holder", "cn.uscc", FIRM))
     read(store, row)
@@ -210,7 +231,7 @@ def test_people_read_where_it_is_and_what_may_wait(store: sa.Engine, monkeypatch
     read(store, partner.announcement(1, ("holder", "cn.uscc", FIRM), valid_to="2999-12-31"))
     asked = ["lookup", "--item", "demo-branch-registration", "--id", f"cn.uscc:{FIRM}"]
     for lang, words in {
-        "zh": ("异地已有", "容缺或承诺", "可后补或承诺", "zj · 330106 · → 2999-12-31"),
+        "zh": ("外省已有", "容缺或承诺", "可后补或承诺", "zj · 330106 · → 2999-12-31"),
         "en": ("held_elsewhere", "deferred", "Deferred: ", "zj · 330106 · → 2999-12-31"),
     }.items():
         done = CliRunner().invoke(cli.app, [*asked, "--lang", lang])

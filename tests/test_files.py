@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import threading
 import time
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 
 from connectors import files
 from connectors.connections import Connection
@@ -190,3 +194,34 @@ def test_check(source: Source, drop: Path, tmp_path: Path) -> None:
     assert "注册资金" in last.detail and "资本" in last.detail and "mapping.csv" in last.advice
     put(drop / "c.csv", "<html>", age=5)
     assert files.check(source, there(drop))[-1].step == "content"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "xlsx", "parquet"])
+def test_check_reads_the_format_that_is_agreed(source: Source, drop: Path, kind: str) -> None:
+    options = {"format": kind, "pattern": f"*.{kind}", "columns": ("a", "b")}
+    other = source.model_copy(update={"options": source.options.model_copy(update=options)})
+    write = {"jsonl": _jsonl, "xlsx": _xlsx, "parquet": _parquet}[kind]
+    write(drop / f"x.{kind}", ["a", "b"])
+    assert [(step.step, step.ok) for step in files.check(other, there(drop))] == [
+        ("folder", True), ("files", True), ("columns", True),
+    ]  # fmt: skip
+    write(drop / f"x.{kind}", ["a", "c"])
+    last = files.check(other, there(drop))[-1]
+    assert (last.step, last.ok) == ("columns", False) and "c" in last.detail
+    (drop / f"x.{kind}").write_bytes(b"<html>")
+    assert files.check(other, there(drop))[-1].step == "content"
+
+
+def _jsonl(path: Path, names: list[str]) -> None:
+    path.write_text(json.dumps(dict.fromkeys(names, "1")) + "\n")
+
+
+def _xlsx(path: Path, names: list[str]) -> None:
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, names)
+        sheet.write_row(1, 0, ["1"] * len(names))
+
+
+def _parquet(path: Path, names: list[str]) -> None:
+    pq.write_table(pa.table({name: ["1"] for name in names}), path)

@@ -267,6 +267,12 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "another hub": (lambda _: {"hub": "js"}, "index-page-foreign"),
     "another region": (lambda _: {"region": "320000"}, "index-page-foreign"),
     "for another peer": (lambda _: {"peer": "js"}, "index-page-foreign"),
+    "regions of another province": (lambda _: {"regions": ["33", "31"]}, "index-page-foreign"),
+    "the whole nation": (lambda _: {"regions": ["00"]}, "index-page-foreign"),
+    "a status of its own": (
+        lambda frame: {"entries": [{**frame["entries"][0], "status": "annulled"}, *frame["entries"][1:]]},
+        "index-page-form",
+    ),
     "not where we asked": (lambda _: {"after": 1}, "index-page-order"),
     "ends before it begins": (lambda frame: {"after": 0, "to": -1}, "index-page-form"),
     "beyond its head": (lambda frame: {"to": frame["head"] + 1}, "index-page-order"),

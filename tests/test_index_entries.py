@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.errors import FatalError
-from hub import database, home, index_keys, pipeline
+from connectors import source as sources
+from connectors.errors import FatalError, RetriableError, UsageError
+from hub import batches, database, home, index_entries, index_keys, merge, pipeline
 from tests import partner, stored
 from tests.test_pipeline import count
 
@@ -152,6 +153,74 @@ def test_what_the_pages_are_about_is_known_beside_what_they_announce() -> None:
     with database.engine().connect() as connection:
         scope = connection.execute(sa.text("SELECT material, province FROM index_scope")).all()
     assert set(map(tuple, scope)) == {("business-licence", "33"), ("household-register", "33")}
+
+
+def test_a_partner_is_no_authority_beyond_its_own_region(deliver) -> None:
+    """Neither by what its pages say they are about, nor by what they announce, whatever the source's checks say."""
+    scope = {"materials": ["household-register"], "regions": ["31", "00", "3"]}
+    partner.merged(database.engine(), [], cursor={"epoch": "2026", "position": 0, **scope})
+    assert count("index_scope") == 0
+    there, inside = (
+        partner.announcement(number, LICENCE, region=region) for number, region in ((1, "310115"), (2, ""))
+    )
+    partner.merged(database.engine(), [there, inside])
+    assert {entry[0] for entry in entries()} == {inside["handle"]}, "none names a region: the partner's own"
+    assert count("index_scope") == count("index_scope", "province = '33'") == 1
+    summary = deliver(partner.announcement(3, LICENCE, region="310115"))
+    assert summary["quarantined"] == 1 and summary["reasons"] == {"region-of-another-province": 1}
+
+
+def test_of_two_announcements_of_one_time_the_later_position_counts() -> None:
+    """Two rows of one handle, as two keys of a source could deliver them: the observations tie."""
+    first = partner.announcement(1, LICENCE)
+    for number in range(8):
+        rows = [{**first, "digest": f"{number:032x}", "position": "9"},
+                {**first, "digest": f"{number + 50:032x}", "position": "10", "status": "revoked"}]  # fmt: skip
+        engine = database.engine()
+        partner.merged(engine, [rows[0]])
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE observation SET row_key = gen_random_uuid()"))
+        partner.merged(engine, [rows[1]])
+        assert {entry[5] for entry in entries()} == {"revoked"}
+        with engine.begin() as connection:
+            connection.execute(sa.text("TRUNCATE observation, row_ledger, index_entry"))
+
+
+def test_what_is_forgotten_is_gone_and_can_be_read_anew(deliver) -> None:
+    engine, row = database.engine(), partner.announcement(1, LICENCE)
+    scope = {"materials": ["business-licence"], "regions": ["33"]}
+    partner.merged(engine, [row], cursor={"epoch": "2026", "position": 2, **scope})
+    deliver({**row, "status": "whatever", "recorded_at": LATE})
+    kept = count("batch")
+    assert index_entries.forget(partner.SOURCE, actor="anna", note="over") == 1
+    for table in ("index_entry", "index_key", "index_scope", "observation", "row_ledger", "quarantine"):
+        assert count(table) == 0, table
+    assert count("source", "cursor IS NULL AND hub IS NULL AND last_success_at IS NULL") == 1
+    assert count("batch") == kept and count("decision", "kind = 'forget' AND actor = 'anna' AND note = 'over'") == 1
+    partner.merged(engine, [row])
+    assert entries() == expected([row])
+
+
+def test_a_batch_begun_before_forgetting_brings_nothing_back() -> None:
+    engine, row = database.engine(), partner.announcement(1, LICENCE)
+    partner.merged(engine, [row])
+    with engine.begin() as connection:
+        begun = batches.begin(connection, sources.load(partner.SOURCE), "contract", None)
+        batches.update(connection, begun.id, state="gated")
+        begun = batches.get(connection, begun.id)
+    index_entries.forget(partner.SOURCE, actor="anna")
+    with pytest.raises(RetriableError) as refused, engine.begin() as connection:
+        merge.merge(connection, begun, "index-entry", 100, home.keyed_hash(), partner.KEY)
+    assert refused.value.code == "batch-overtaken" and count("index_entry") == 0
+
+
+def test_only_an_index_can_be_forgotten(store: sa.Engine) -> None:
+    stored.source(store, "zj-ga-households", "household-register", region="330000")
+    for source in ("zj-ga-households", "nobody"):
+        with pytest.raises(UsageError) as refused:
+            index_entries.forget(source, actor="anna")
+        assert refused.value.code == "index-source-unknown"
+    assert count("source") == 1
 
 
 def test_the_epoch_key_is_sealed_and_made_readable_again() -> None:

@@ -136,6 +136,21 @@ def test_only_what_was_granted_and_of_the_own_region(feed: Feed) -> None:
     assert [entry["region"] for entry in feed.read()["entries"]] == ["330203"]
 
 
+def test_what_names_no_region_is_of_its_register(feed: Feed) -> None:
+    """Silence about it would count, so it is announced; where the register is of another region it stays out."""
+    held = feed.hold(region=None)
+    entry = feed.read()["entries"][0]
+    assert (entry["region"], entry["status"], len(entry["subjects"])) == ("330000", "in_force", 1)
+    withdraw(feed.engine, held)
+    assert [entry["status"] for entry in feed.read()["entries"]] == ["withdrawn"]
+    with feed.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE source SET region = '310000'"))
+    stranger = feed.hold(region=None)
+    withdraw(feed.engine, stranger)
+    feed.hold(region=None)
+    assert feed.read()["entries"] == [], "never in scope, so not even withdrawn"
+
+
 def test_each_holding_once_at_its_latest_position(feed: Feed) -> None:
     first, second = feed.hold(), feed.hold()
     announce(feed.engine, first, "changed")

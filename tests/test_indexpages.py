@@ -14,6 +14,7 @@ from connectors.block import ROW, Block
 from connectors.errors import FatalError
 from connectors.indexpages import Terms
 from connectors.landing import Landing
+from mappings.model import STATUSES
 from tests import examplepage
 from tests.examplepage import entry, page
 
@@ -35,13 +36,57 @@ def test_every_value_is_text() -> None:
     assert (second["subjects"], second[ROW]) == ("", 2)
 
 
-def test_several_subjects_and_half_ones() -> None:
-    [row] = block([entry(1, subjects=[{"role": "a", "id": "1"}, {"role": "b"}, {"id": "3"}])]).table.to_pylist()
-    assert row["subjects"] == "a:1 b: :3"
+def test_several_subjects() -> None:
+    subjects = [{"role": "spouse_a", "id": "1" * 32, "later": 1}, {"role": "b", "id": "a" * 32}]
+    [row] = block([entry(1, subjects=subjects)]).table.to_pylist()
+    assert row["subjects"] == f"spouse_a:{'1' * 32} b:{'a' * 32}"
+
+
+GOOD = {"role": "holder", "id": "1" * 32}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"status": status} for status in ("annulled", "", None, 5, "IN_FORCE")]
+    + [{"subjects": [GOOD, {**GOOD, **bad}]} for bad in (
+        {"role": f"holder:{'2' * 32} spouse"}, {"role": "Holder"}, {"role": ""}, {"role": None}, {"id": "1" * 31},
+        {"id": f"{'1' * 32} holder:{'2' * 32}"}, {"id": "A" * 32}, {"id": None}, {"id": "1" * 32 + "\n"})]
+    + [{"subjects": [GOOD, None]}, {"subjects": [GOOD, "text"]}],
+)  # fmt: skip
+def test_a_status_or_a_subject_the_protocol_does_not_have_refuses_the_page(changed: dict[str, Any]) -> None:
+    assert block([entry(1, subjects=[GOOD]), entry(2)]).table.num_rows == 2
+    with pytest.raises(FatalError) as error:
+        block([entry(1), entry(2, **changed), entry(3)])
+    assert error.value.code == "index-page-form"
+
+
+def test_the_statuses_are_those_of_the_model() -> None:
+    assert set(indexpages.STATUSES) == {*STATUSES, "withdrawn"}
+
+
+@pytest.mark.parametrize(
+    ("regions", "good"),
+    [(["33"], True), (["330000", "3301", "330106"], True), ([], True), (["31"], False), (["00"], False),
+     (["000000"], False), (["3"], False), (["33", "310115"], False)],
+)  # fmt: skip
+def test_no_page_is_about_other_regions_than_the_publishers(regions: list[str], good: bool) -> None:
+    body = page([entry(1)], regions=regions)
+    if good:
+        assert indexpages.opened(body, TERMS, "a page").regions == tuple(regions)
+        return
+    with pytest.raises(FatalError) as error:
+        indexpages.opened(body, TERMS, "a page")
+    assert (error.value.code, error.value.values["what"]) == ("index-page-foreign", "regions")
+
+
+def test_no_hub_speaks_for_the_nation() -> None:
+    with pytest.raises(FatalError) as error:
+        indexpages.opened(page([], region="000000", regions=["00"]), TERMS, "a page")
+    assert error.value.code == "index-page-form"
 
 
 def test_what_is_no_entry_is_malformed() -> None:
-    found = block([entry(1), "text", None, 5, [entry(2)], {"handle": "a\0b"}, {}, entry(8)])
+    found = block([entry(1), "text", None, 5, [entry(2)], {"handle": "a\0b"}, {"status": "expired"}, entry(8)])
     assert found.table[ROW].to_pylist() == [1, 7, 8]
     assert [(line[ROW], line["reason"]) for line in found.malformed.to_pylist()] == [
         (2, "not-an-object"), (3, "not-an-object"), (4, "not-an-object"), (5, "not-an-object"), (6, "nul-character"),

@@ -201,3 +201,17 @@ services.start(here, "sleeper", [sys.executable, "-c", "import time; time.sleep(
     finally:
         services.stop_all(home, grace=1)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_home_remembers_who_it_is(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("YICI_HUB", "YICI_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    assert home.identity("hub") is None
+    home.remember(hub="zj", region="330000", api_port="8570")
+    assert (home.identity("hub"), home.identity("region"), home.identity("api_port")) == ("zj", "330000", "8570")
+    monkeypatch.setenv("YICI_HUB", "other")
+    assert home.identity("hub") == "other", "the environment comes first"
+    (home.path / "hub.json").write_text("[]")
+    with pytest.raises(FatalError) as refused:
+        home.identity("region")
+    assert refused.value.code == "identity-invalid" and "hub.json" in refused.value.message("en")

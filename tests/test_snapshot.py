@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from typer.testing import CliRunner
 
+from connectors import source as sources
 from connectors.errors import BatchHalted
 from demo import allowances, marriage_database, marriages
 from hub import batches, cli, pipeline, review, staging
@@ -153,13 +156,12 @@ def _twice(text: str) -> str:
 
 
 def test_the_guard_counts_what_the_merge_withdraws(publish: Publish, store: sa.Engine) -> None:
-    """Quarantined rows, two versions of one and a row without its key are there, whatever is wrong with them."""
+    """Quarantined rows and two versions of one are there, whatever is wrong with them."""
     pipeline.run(SOURCE)
     spoils: list[Callable[[str], str]] = [
         lambda text: text,
         lambda text: text.replace(",3,310115,", ",0,310115,", 7),
         _twice,
-        lambda text: text.replace("DB310115202400000030", "", 1),
     ]
     for month, spoil in enumerate(spoils, start=7):
         publish(spoil(roster(month, range(4 * (month - 6), LISTED))))
@@ -188,3 +190,113 @@ def test_a_small_roster_may_lose_a_few_and_an_empty_one_needs_a_date(publish: Pu
         pipeline.run(SOURCE, as_of="2025-08-01")
     assert review.approve(str(caught.value.values["batch"]), actor="tester")["withdrawn"] == 4
     assert held(store) == set()
+
+
+@pytest.mark.parametrize(("key", "verdict"), [("3.10E+17", "rejected"), ("", "quarantined")])
+def test_a_row_without_its_key_proves_no_absence(publish: Publish, key: str, verdict: str, store: sa.Engine) -> None:
+    """Nobody loses what they hold because a spreadsheet ruined their number; the operator reads why."""
+    pipeline.run(SOURCE)
+    publish(roster(7, range(2, LISTED)).replace("DB310115202400000030", key, 1))
+    summary = pipeline.run(SOURCE)
+    assert (summary["withdrawn"], summary[verdict]) == (0, 1)
+    assert held(store) == set(range(LISTED)), "no holding is numbered 3.10E+17 either"
+    assert [(one["code"], one["severity"], one["values"]) for one in summary["findings"]] == [
+        ("keyless", "info", {"rows": 1}),
+        ("absence-unproven", "info", {"rows": 1}),
+    ]
+    for lang, sentence in (("en", "Nothing was withdrawn"), ("zh", "未撤回任何数据")):
+        shown = CliRunner().invoke(
+            cli.app, ["batch", "show", summary["batch"]], env={"YICI_LANG": lang, "COLUMNS": "400"}
+        )
+        assert shown.exit_code == 0 and sentence in " ".join(shown.stdout.split())
+
+    publish(roster(8, range(2, LISTED)))
+    assert pipeline.run(SOURCE)["withdrawn"] == 3, "the next whole snapshot withdraws, the row without its key too"
+    assert held(store) == set(range(2, LISTED))
+
+
+DROPPED = "xx-allowances"
+
+
+@pytest.fixture
+def drop(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder into which the bureau drops its rosters as files, and a source that watches it."""
+    described = tmp_path / "sources" / DROPPED
+    shutil.copytree(sources.load(SOURCE).folder, described)
+    path = described / "source.yml"
+    kept, _, _ = path.read_text(encoding="utf-8").partition("\noptions:")
+    lines = [line for line in kept.splitlines() if not line.startswith(("name:", "connector:", "connection:"))]
+    named = [f"name: {DROPPED}", "connector: files", "connection: xx-drop"]
+    options = f'options: {{pattern: "*.csv", settle_seconds: 0, columns: [{HEADER}]}}'
+    path.write_text("\n".join([*named, *lines, options]) + "\n", encoding="utf-8")
+    folder = tmp_path / "drop"
+    folder.mkdir()
+    monkeypatch.setenv("YICI_SOURCES", str(described.parent))
+    monkeypatch.setenv("YICI_CONN_XX_DROP", str(folder))
+    return folder
+
+
+def test_the_newest_of_snapshots_fetched_together_takes_the_place_of_the_others(drop: Path, store: sa.Engine) -> None:
+    (drop / "05.csv").write_text(roster(5, range(100)), encoding="utf-8")
+    assert pipeline.run(DROPPED)["accepted"] == 100
+    # June brings some whom July lacks again, and July comes in two parts
+    (drop / "b-06.csv").write_text(roster(6, range(110)), encoding="utf-8")
+    (drop / "a-07.csv").write_text(roster(7, range(5, 50)), encoding="utf-8")
+    (drop / "c-07.csv").write_text(roster(7, range(50, 100)), encoding="utf-8")
+    summary = pipeline.run(DROPPED)
+    assert (summary["fetched"], summary["unchanged"], summary["accepted"]) == (205, 110, 95)
+    assert (summary["withdrawn"], summary["reasons"]) == (5, {"older": 110})
+    assert held(store) == set(range(5, 100)), "as July alone after June"
+    assert count(store, "SELECT count(*) FROM row_ledger WHERE verdict = 'withdrawn'") == 5
+
+
+def test_the_guard_counts_what_only_an_older_file_lists(drop: Path, store: sa.Engine) -> None:
+    (drop / "05.csv").write_text(roster(5, range(100)), encoding="utf-8")
+    pipeline.run(DROPPED)
+    (drop / "06.csv").write_text(roster(6, range(100)), encoding="utf-8")
+    (drop / "07.csv").write_text(roster(7, range(40)), encoding="utf-8")
+    with pytest.raises(BatchHalted) as caught:
+        pipeline.run(DROPPED)
+    assert (caught.value.code, caught.value.values["withdrawn"]) == ("batch-mass-withdrawal", 60)
+    assert review.approve(str(caught.value.values["batch"]), actor="tester")["withdrawn"] == 60
+    assert held(store) == set(range(40))
+
+
+def test_only_what_the_newest_snapshot_cannot_tell_hinders_it(drop: Path, store: sa.Engine) -> None:
+    ruined = roster(6, range(100)).replace("DB310115202400000030", "", 1)
+    (drop / "05.csv").write_text(roster(5, range(100)), encoding="utf-8")
+    pipeline.run(DROPPED)
+    (drop / "06.csv").write_text(ruined, encoding="utf-8")
+    (drop / "07.csv").write_text(roster(7, range(5, 100)), encoding="utf-8")
+    assert pipeline.run(DROPPED)["withdrawn"] == 5
+    # August is whole, September is not: both are merged, as one after the other would be
+    (drop / "08.csv").write_text(roster(8, range(5, 101)), encoding="utf-8")
+    (drop / "09.csv").write_text(ruined.replace("2025-06", "2025-09"), encoding="utf-8")
+    summary = pipeline.run(DROPPED)
+    assert (summary["withdrawn"], summary["findings"][-1]["code"]) == (0, "absence-unproven")
+    assert held(store) == set(range(101))
+
+
+def test_a_run_without_a_new_file_succeeds_and_withdraws_nothing(drop: Path, store: sa.Engine) -> None:
+    (drop / "06.csv").write_text(roster(6, range(30)), encoding="utf-8")
+    pipeline.run(DROPPED)
+    before, merged = everything(store), _last_success(store)
+    for as_of in (None, "2025-12-01"):
+        idle = pipeline.run(DROPPED, as_of=as_of)
+        assert (idle["state"], idle["fetched"], idle["withdrawn"], idle["as_of"]) == ("merged", 0, 0, None)
+        assert everything(store) == before and _last_success(store) > merged
+    (drop / "07.csv").write_text(HEADER + "\n", encoding="utf-8")
+    with pytest.raises(BatchHalted) as caught:
+        pipeline.run(DROPPED)
+    assert caught.value.code == "batch-empty-snapshot", "a delivery came, and it is empty"
+    assert everything(store) == before
+    with pytest.raises(BatchHalted) as caught:
+        pipeline.run(DROPPED, as_of="2025-07-01")
+    assert review.approve(str(caught.value.values["batch"]), actor="tester")["withdrawn"] == 30
+
+
+def _last_success(store: sa.Engine) -> dt.datetime:
+    with store.connect() as connection:
+        found = connection.scalar(sa.text("SELECT last_success_at FROM source WHERE name = :name"), {"name": DROPPED})
+    assert isinstance(found, dt.datetime)
+    return found

@@ -88,6 +88,10 @@ def test_defaults_and_derived_paths(tmp_path: Path) -> None:
         ({"options": {"encodings": ["utf-99"]}}, "utf-99"),
         ({"options": {"encodings": ["utf-16"]}}, "utf-16"),
         ({"connector": "carrier-pigeon"}, "carrier-pigeon"),
+        ({"connector": "rest", "options": {"path": "/r", "watermark": "w"}}, "options.columns: name every raw column"),
+        ({"connector": "hub"}, "options.columns: name every raw column"),
+        ({"options": {"format": "jsonl", "columns": []}}, "options.columns: name every raw column"),
+        ({"connector": "s3", "options": {"format": "jsonl"}}, "options.columns: name every raw column"),
         ({"connector": "database", "extent": "changes", "options": {"table": "t"}}, "watermark"),
     ],
 )
@@ -167,3 +171,11 @@ def test_one_broken_folder_hides_no_other(tmp_path: Path) -> None:
     sources, broken = source.readable(tmp_path)
     assert [one.name for one in sources] == ["sh-amr-enterprises"]
     assert [error.code for error in broken] == ["source-invalid"]
+
+
+def test_columns_still_to_be_found_out_are_read_but_agree_on_nothing(tmp_path: Path) -> None:
+    write(tmp_path, options={"format": "jsonl", "columns": list(source.UNKNOWN_COLUMNS)})
+    options = source.load("xx-dept-things", tmp_path).options
+    assert options.columns == ("TODO",) and options.agreed == ()
+    write(tmp_path / "more", options={"format": "jsonl", "columns": ["code", "name"]})
+    assert source.load("xx-dept-things", tmp_path / "more").options.agreed == ("code", "name")

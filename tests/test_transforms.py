@@ -71,6 +71,13 @@ def test_timestamps_without_zone_are_chinese_time() -> None:
     assert moment == dt.datetime(2025, 3, 1, 1, 30, tzinfo=dt.UTC)
 
 
+def test_a_ruined_number_that_names_the_certificate_is_rejected() -> None:
+    ruined: list[str | None] = ["3.10E+17", "３．１ｅ１７", "3.10E", "DB310", None]
+    named = run("number", "certificate_number", ruined, entity="subsistence-allowance")
+    assert notes(named) == {("reject", "certificate-number-unrecoverable"): [True, True, False, False, False]}
+    assert notes(run("number", "certificate_number", ruined)) == {}, "a licence is named by its holder, judged there"
+
+
 def test_amounts_become_number_and_currency_or_are_flagged() -> None:
     result = run("amount", "attributes.registered_capital", ["1,000(万元人民币)", "30万美元", "示例人名", "10"])
     found = result.columns["attributes.registered_capital"].to_pylist()

@@ -277,6 +277,71 @@ def test_one_stray_value_far_away_is_refused_before_it_costs_memory() -> None:
     assert refusal(one(fill)).code == "workbook-too-large"
 
 
+SHEET = "xl/worksheets/sheet1.xml"
+UNPLACED = re.compile(rb'<(c|row) r="\w+"')
+
+
+def stray(cells: bytes) -> Callable[[bytes], bytes]:
+    return lambda xml: xml.replace(b"</sheetData>", cells + b"</sheetData>")
+
+
+@pytest.mark.parametrize("cells", [
+    b"<row r='60000'><c r='ZZ60000' t='n'><v>1</v></c></row>",
+    b'<row r="60000"><c r = "zz60000"><v>1</v></c></row>',
+    b'<row r="60000"><c x=">" r="ZZ60000"><v>1</v></c></row>',
+    b'<row r="60000"><c x="<" r="ZZ60000"><v>1</v></c></row>',
+    b'<row r="60000"><c r="ZZ60000" x="/>"><v>1</v></c></row>',
+    b"""<row r="60000"><c a="<c b='" r="ZZ60000" c="'/>"><v>1</v></c></row>""",
+    b'<row r="60000"><:c r="ZZ60000"><v>1</v></:c></row>',
+    b"<row r='60000'>" + b"<c><v>1</v></c>" * 702 + b"</row>",
+    b"<row r='60000'><c r='ZY60000'><v>1</v></c><c><v>1</v></c></row>",
+    b"<row r='60000'>" + b"<c t='n'/>" * 701 + b"<c><v>1</v></c></row>",
+    b"<row r='60000'>" + b"<c><v>1</v></c><!--<c r='A1'>-->" * 702 + b"</row>",
+    b"<row r='60000'>" + b" " * (9 << 20) + b"<c><v>1</v></c>" * 702 + b"</row>",
+    b"<row r='60000'><c" + b" " * (9 << 20) + b"r='ZZ60000'><v>1</v></c></row>",
+    b"<row r='2000000'><c r='" + b"A" * 50_000 + b"1'><v>1</v></c></row>",
+], ids=range(14))  # fmt: skip
+def test_a_stray_value_is_found_however_it_is_written(cells: bytes) -> None:
+    assert refusal(changed(SMALL, SHEET, stray(cells))).code == "workbook-too-large"
+
+
+def test_a_tag_without_end_is_refused_in_bounded_memory() -> None:
+    assert refusal(changed(SMALL, SHEET, stray(b"<c x='" + b"a" * (40 << 20) + b"'/>"))).code == "workbook-too-large"
+
+
+def test_a_sheet_need_not_lie_where_sheets_lie() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(SMALL)) as old, zipfile.ZipFile(stream, "w") as new:
+        for name in old.namelist():
+            moved = name.replace("xl/worksheets/", "xl/elsewhere/") if name == SHEET else name
+            new.writestr(moved, old.read(name).replace(b"worksheets/sheet1", b"elsewhere/sheet1"))
+    assert read(stream.getvalue())[0].table.num_rows == 1
+    far = changed(
+        stream.getvalue(), "xl/elsewhere/sheet1.xml", stray(b"<row r='60000'><c r='ZZ60000'><v>1</v></c></row>")
+    )
+    assert refusal(far).code == "workbook-too-large"
+
+
+def test_cells_that_do_not_say_their_place_are_read() -> None:
+    """2,000 rows of 20: far below the bound, whether counted or told."""
+
+    def fill(sheet: Any) -> None:
+        for row in range(2_000):
+            sheet.write_row(row, 0, ["a"] * 20 if row else [f"c{number}" for number in range(20)])
+
+    placed = one(fill)
+    unplaced = changed(placed, SHEET, lambda xml: UNPLACED.sub(rb"<\1", xml))
+    assert b"<c t=" in zipfile.ZipFile(io.BytesIO(unplaced)).read(SHEET)
+    (block,), (same,) = read(unplaced), read(placed)
+    assert block.table.num_rows == 1_999 and block.table == same.table
+
+
+def test_a_1904_workbook_is_refused_however_it_says_so() -> None:
+    content = one(lambda sheet: sheet.write(0, 0, "a"), date_1904=True)
+    quoted = changed(content, "xl/workbook.xml", lambda xml: xml.replace(b'date1904="1"', b"date1904 = '1'"))
+    assert refusal(quoted).code == "workbook-1904"
+
+
 def test_formatting_far_away_costs_nothing() -> None:
     def fill(sheet: Any) -> None:
         sheet.write(0, 0, "a")

@@ -36,28 +36,32 @@ _scheme = OAuth2(
 def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Agreement:
     """The caller's agreement, read anew each time so that its end takes effect at once.
 
-    UsageError ``token-missing``, ``token-invalid`` (also of a client removed since), ``scope-insufficient`` or
+    UsageError ``token-missing``, ``token-invalid`` (also of a client removed, or agreed with anew, since), ``scope-insufficient`` or
     ``agreement-ended``.
     """
-    client = tokens.client_of(_bearer(header))
+    bearer = tokens.bearer(_bearer(header))
     with database.engine().connect() as connection:
-        found = agreements.of(connection, client)
+        found = agreements.of(connection, bearer.client)
     if found is None:
         raise UsageError("token-invalid")
     if not found.in_force(dt.datetime.now(dt.UTC)):
         raise UsageError("agreement-ended")
+    if not bearer.since(found.valid_from):
+        raise UsageError("token-invalid")
     return found
 
 
 def peer(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Peer:
     """The calling peer, read anew each time; errors as :func:`agreement`."""
-    client = tokens.client_of(_bearer(header), "index")
+    bearer = tokens.bearer(_bearer(header), "index")
     with database.engine().connect() as connection:
-        found = peers.of(connection, client)
+        found = peers.of(connection, bearer.client)
     if found is None:
         raise UsageError("token-invalid")
     if not found.in_force(dt.datetime.now(dt.UTC)):
         raise UsageError("agreement-ended")
+    if not bearer.since(found.created_at):
+        raise UsageError("token-invalid")
     return found
 
 

@@ -46,6 +46,11 @@ def main() -> None:
         if done.code == INTERRUPTED:
             print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
         raise
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # Ctrl-C while DuckDB computes
+            raise
+        print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,22 +40,29 @@ def register(app: typer.Typer) -> None:
     @commands.command()
     def show(batch: Batch, json: Json = False) -> None:
         """One batch: counts, reasons, findings of the gates, files. 查看批次。"""
-        from hub import batches, database
+        from hub import batches, database, decisions
         from hub.cli import output
         from hub.cli import pipeline as run_command
 
         with database.engine().connect() as connection:
             row = batches.get(connection, batch)
+            decided = decisions.about(connection, batch)
         summary, files = batches.summary(row), batches.files(row)
         if json:
-            output.json({**summary, "files": files})
+            output.json({**summary, "decisions": decided, "files": files})
             return
         run_command.show(summary)
         if summary["findings"]:
             output.table(
-                ("finding", "severity", "values"),
-                [(item["code"], item["severity"], item["values"]) for item in summary["findings"]],
+                ("finding", "severity", "values", "meaning"),
+                [
+                    (item["code"], item["severity"], item["values"], _meaning(summary, item))
+                    for item in summary["findings"]
+                ],
             )
+        if decided:
+            names = ("kind", "actor", "note", "decided_at", "rows")
+            output.table(names, [[entry[name] for name in names] for entry in decided], title="decisions 人工决定")
         output.table(("file", "SHA-256", "bytes"), [(file["name"], file["sha256"], file["size"]) for file in files])
 
     @commands.command()
@@ -77,3 +84,14 @@ def register(app: typer.Typer) -> None:
             output.json(summary)
         else:
             run_command.show(summary)
+
+
+def _meaning(summary: dict[str, Any], finding: dict[str, Any]) -> str:
+    """The finding in a sentence; a record older than this release may have one that is not known any more."""
+    from connectors import messages
+
+    if finding["code"] not in messages.sentences():
+        return ""
+    return messages.text(
+        finding["code"], **{"batch": summary["batch"], "source": summary["source"], **finding["values"]}
+    )

@@ -146,7 +146,7 @@ _WORDS = {
 _DISPOSITIONS = {
     "held": "已有",
     "alternative_held": "已有可替代材料",
-    "held_elsewhere": "异地已有",
+    "held_elsewhere": "外省已有",
     "deferred": "容缺或承诺",
     "expired": "已过期",
     "not_required": "不需要",

@@ -1,4 +1,4 @@
-"""``yici peer``: which hubs may read the index of this one, and of what."""
+"""``yici peer``: which hubs may read the index of this one, and of what; and the end of reading theirs."""
 
 from __future__ import annotations
 
@@ -160,6 +160,34 @@ def register(app: typer.Typer) -> None:
             output.json({"client_id": name, "in_force": False})
         else:
             typer.echo(f"{name} revoked 已终止", err=True)
+
+    @commands.command()
+    def forget(
+        source: Annotated[
+            str, typer.Argument(help="The source that reads the partner's index. 读取对方索引的数据源。")
+        ],
+        note: Annotated[str, typer.Option(help="Why; kept with the decision. 原因，随决定留存。")] = "",
+        yes: Annotated[bool, typer.Option("--yes", help="Do not ask. 不再询问。")] = False,
+        json: Json = False,
+    ) -> None:
+        """Drop all that a partner's index told this hub, when an agreement ends. 协议终止时，清除对方索引的全部条目。
+
+        Entries, keys, scope, quarantined rows and the cursor go, in one step; batches, landed pages and answers given stay.
+        Take the source's folder or its schedule away first: a later run reads the index anew, if the partner lets it.
+        请先停用该数据源，否则下次运行会重新读取。批次、落地页和已作出的答复保留。
+
+        Example: [bold]yici peer forget zj-hub-index --note "agreement ended"[/]
+        """
+        from hub import index_entries
+        from hub.cli import output
+
+        if not yes:
+            typer.confirm(f"Drop all entries of {source}? 清除 {source} 的全部条目？", abort=True, err=True)
+        dropped = index_entries.forget(source, actor=output.actor(), note=note)
+        if json:
+            output.json({"source": source, "entries": dropped})
+        else:
+            typer.echo(f"{source}: {dropped} entries dropped 已清除 {dropped} 条", err=True)
 
 
 def _moment(moment: dt.datetime | None) -> str:

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hub.home import Home
+
+
+def _started(here: Home, say: Callable[[str], None], airflow: bool) -> dict[str, str]:
+    """Start and wait; addresses by name."""
+    from hub import services, stack
+
+    if airflow:
+        started = stack.start(here, say)
+        started.wait(say)
+        return {"api": started.api.address, "airflow": started.airflow.address}
+    api = stack.start_api(here, say)
+    services.wait(api, lambda: services.answers(f"{api.address}/readyz"))
+    return {"api": api.address}
 
 
 def register(app: typer.Typer) -> None:
     @app.command()
     def up(
+        airflow: Annotated[
+            bool, typer.Option("--airflow/--without-airflow", help="A hub that runs its sources by hand needs none.")
+        ] = True,
         json: Annotated[bool, typer.Option("--json", help="Print the addresses as one JSON value.")] = False,
     ) -> None:
         """Start the database, the API and Airflow in the background. 启动数据库、接口与 Airflow。
@@ -17,8 +39,10 @@ def register(app: typer.Typer) -> None:
         What runs already is left alone; a port in use is replaced by the next free one. `yici down` stops everything.
 
         Example: [bold]yici up[/]
+
+        Example: [bold]yici up --without-airflow[/]
         """
-        from hub import home, services, stack
+        from hub import home, services
         from hub.cli import output
 
         here = home.current()
@@ -26,8 +50,7 @@ def register(app: typer.Typer) -> None:
         with services.interruptible(), services.exclusive(here):
             try:
                 with output.messages().status("starting 启动中") as status:
-                    started = stack.start(here, status.update)
-                    started.wait(status.update)
+                    addresses = _started(here, status.update, airflow)
             except BaseException as error:
                 if fresh or isinstance(error, KeyboardInterrupt):
                     with services.undisturbed():
@@ -35,12 +58,14 @@ def register(app: typer.Typer) -> None:
                 raise
         file = here.path / "credentials.json"
         if json:
-            output.json({"api": started.api.address, "airflow": started.airflow.address, "credentials_file": str(file)})
+            output.json({**addresses, "credentials_file": str(file)})
         else:
+            names = {"api": "API", "airflow": "Airflow"}
             output.table(
-                ("service 服务", "address 地址"), [("API", started.api.address), ("Airflow", started.airflow.address)]
+                ("service 服务", "address 地址"), [(names[name], address) for name, address in addresses.items()]
             )
-            output.messages().print(f"passwords 密码: {file} · stop 停止: yici down", soft_wrap=True)
+            stop = "yici down" if here.path == Path(".yici").absolute() else f"YICI_HOME={here.path} yici down"
+            output.messages().print(f"passwords 密码: {file} · stop 停止: {stop}", soft_wrap=True)
 
     @app.command()
     def down() -> None:

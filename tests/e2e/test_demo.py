@@ -187,7 +187,6 @@ def test_prometheus_sees_runs_and_freshness(demo: Demo) -> None:
 
 
 def test_the_partner_hub_away_makes_no_answer_wrong(demo: Demo) -> None:
-    """Its hub stays down: the tests after this one do without it."""
     before = demo.ask()
     elsewhere = [
         line for answer in before for line in answer["requirements"] if line["disposition"] == "held_elsewhere"
@@ -202,6 +201,10 @@ def test_the_partner_hub_away_makes_no_answer_wrong(demo: Demo) -> None:
     process = demo.start("hub", "check", "zj-hub-index")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "→" in output
+    subprocess.run(
+        [sys.executable, "-m", "hub", "up", "--without-airflow"], check=True, env=environment, capture_output=True
+    )
+    assert "✗" not in demo.run("hub", "check", "zj-hub-index"), "it came back where it was, as who it was"
 
 
 def test_addresses_answer_and_the_taken_port_was_avoided(demo: Demo) -> None:

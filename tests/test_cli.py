@@ -1,0 +1,33 @@
+"""hub/cli/__init__.py: how the command ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub import cli
+
+
+def ends_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def test_an_interrupt_inside_the_column_engine_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ends_with(RuntimeError("Query interrupted"), monkeypatch) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_another_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "app", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+    monkeypatch.setattr(cli, "app", lambda: (_ for _ in ()).throw(RuntimeError("else")))
+    with pytest.raises(RuntimeError):
+        cli.main()

@@ -1,0 +1,103 @@
+"""hub/findings.py: one material of one party, judged without a store."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from hub.findings import CHINA, Evidence, Finding, Party, province
+from hub.holdings import Freshness, Holding, Known
+from mappings.items import Use
+
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=CHINA)
+PERSON = Party(b"p" * 16, "32")
+USE = Use(material="degree")
+OURS = Freshness("sh-moe-degrees", "degree", "310000", NOW - dt.timedelta(hours=1), dt.timedelta(days=2))
+PARTNER = Freshness("js-hub-index", "degree", "320000", NOW - dt.timedelta(hours=1), dt.timedelta(hours=2), "js-hub")
+LATE = {"last_success_at": NOW - dt.timedelta(days=30)}
+
+
+def holding(source: str = OURS.source, status: str = "valid", key: str = "k", **more: object) -> Holding:
+    made = Holding(key, "degree", source, status, None, None, None, False, {PERSON.digest: ("holder",)}, ())
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def judged(
+    *holdings: Holding, sources: Sequence[Freshness] = (OURS, PARTNER), volatile: Sequence[str] = (), use: Use = USE
+) -> Finding:
+    return Evidence(Known(holdings, tuple(sources)), volatile, NOW).of(use, PERSON)
+
+
+@pytest.mark.parametrize(("scheme", "value", "expected"), [
+    ("cn.uscc", "91310117MA1J3AJ43G", "31"), ("cn.ric", "11010519491231002X", "11"), ("cn.uscc", "91100000MA1J3AJ43G", None),
+    ("cn.passport", "E12345678", None), ("cn.regno", "000000000000000", None), ("cn.tax", "91310117MA1J3AJ43G", "31"),
+])  # fmt: skip
+def test_the_province_of_an_identifier(scheme: str, value: str, expected: str | None) -> None:
+    assert province(scheme, value) == expected
+
+
+def test_nobody_of_that_role() -> None:
+    found = Evidence(Known((), ()), (), NOW).of(USE, None)
+    assert (found.state, found.reason) == ("role", "role-missing")
+
+
+@pytest.mark.parametrize(("more", "state", "reason"), [
+    ({}, "held", "held"),
+    ({"hub": "js-hub"}, "elsewhere", "elsewhere"),
+    ({"status": "revoked"}, "missing", "revoked"),
+    ({"status": "expired"}, "expired", "expired"),
+    ({"valid_to": dt.date(2026, 3, 1)}, "held", "held"),
+    ({"valid_to": dt.date(2026, 2, 28)}, "expired", "expired"),
+    ({"valid_from": dt.date(2026, 3, 2)}, "missing", "not-yet-valid"),
+])  # fmt: skip
+def test_one_certificate(more: dict[str, object], state: str, reason: str) -> None:
+    found = judged(holding(**more))  # type: ignore[arg-type]
+    assert (found.state, found.reason) == (state, reason)
+
+
+def test_validity_that_must_be_left() -> None:
+    use = Use(material="degree", valid_left=dt.timedelta(days=30))
+    assert judged(holding(valid_to=dt.date(2026, 3, 30)), use=use).reason == "validity-short"
+    assert judged(holding(valid_to=dt.date(2026, 3, 31)), use=use).state == "held"
+
+
+def test_the_day_is_chinas() -> None:
+    evening = dt.datetime(2026, 2, 28, 16, 30, tzinfo=dt.UTC)  # half past midnight, 1 March, in China
+    known = Known((holding(valid_to=dt.date(2026, 2, 28)),), (OURS,))
+    assert Evidence(known, (), evening).of(USE, PERSON).state == "expired"
+    assert Evidence(known, (), evening - dt.timedelta(hours=1)).of(USE, PERSON).state == "held"
+
+
+def test_the_best_of_several_and_ours_first() -> None:
+    ours, theirs = holding(status="cancelled"), holding(PARTNER.source, key="t", hub="js-hub")
+    assert judged(ours, theirs).state == "elsewhere"
+    assert judged(theirs, holding()).state == "held"
+    short, longer = holding(valid_to=dt.date(2027, 1, 1)), holding(key="l", valid_to=dt.date(2030, 1, 1))
+    assert judged(short, longer).holdings == (longer,)
+
+
+def test_somebody_elses_is_not_theirs() -> None:
+    other = holding(holders={b"o" * 16: ("holder",)})
+    assert judged(other).reason == "absent"
+    assert judged(holding(), use=Use(material="degree", **{"as": ("guardian",)})).reason == "absent"
+
+
+def test_absent_only_where_somebody_would_know() -> None:
+    assert judged(sources=[OURS]).reason == "no-source", "Shanghai does not speak for Jiangsu"
+    assert judged(sources=[OURS, PARTNER]).reason == "absent"
+    assert judged(sources=[replace(PARTNER, **LATE)]).reason == "hub-late"
+    assert judged(sources=[replace(OURS, region="000000", **LATE)]).reason == "source-late"
+    assert judged(sources=[replace(PARTNER, last_success_at=None)]).reason == "no-source"
+
+
+def test_a_stale_copy_stands_beside_the_authoritys_cancelled() -> None:
+    """As docs/decisions/0005 says: nothing tells that both are the same certificate. Volatile ones do not stand."""
+    stale, said = replace(OURS, **LATE), holding(PARTNER.source, "cancelled", key="t", hub="js-hub")
+    assert judged(holding(), said, sources=[stale, PARTNER]).state == "held"
+    found = judged(holding(), said, sources=[stale, PARTNER], volatile=["degree"])
+    assert (found.state, found.reason) == ("late", "volatile-late")
+    fresh = holding(PARTNER.source, key="f", hub="js-hub")
+    assert judged(holding(), fresh, sources=[stale, PARTNER], volatile=["degree"]).state == "elsewhere"
