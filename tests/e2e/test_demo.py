@@ -149,7 +149,15 @@ def test_the_answers_differ(demo: Demo) -> None:
     seen = {requirement["disposition"] for answer in answers for requirement in answer["requirements"]}
     assert seen >= {"held", "alternative_held", "held_elsewhere", "expired", "deferred", "not_required", "submit"}
     assert seen <= set(report.DISPOSITIONS)
-    assert answers == demo.written[1]["answers"]
+    assert [_timeless(answer) for answer in answers] == [_timeless(answer) for answer in demo.written[1]["answers"]]
+
+
+def _timeless(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without the minute at which a partner's index was last read."""
+    lines = [
+        {**line, "reason": ""} if line["disposition"] == "held_elsewhere" else line for line in answer["requirements"]
+    ]
+    return {**answer, "requirements": lines}
 
 
 def test_every_kind_of_source_ran(demo: Demo) -> None:
@@ -288,6 +296,7 @@ def test_a_halted_batch_shows_as_such_and_is_not_repeated(demo: Demo, tmp_path: 
     assert [batch["state"] for batch in new] == ["halted"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_everything_and_the_demo_works_again(demo: Demo) -> None:
     """Last: it stops the services that the tests above use."""
     process = demo.start("demo.run")
