@@ -85,7 +85,7 @@ def _parts(opener: Opener, name: str, encodings: Sequence[str], found: _Columns)
         block = _parsed(text, found, row)
         row += text.raw.count(b"\n")
         last = text.raw.rpartition(b"\n")[2].lstrip(codecs.BOM_UTF8 + b" \t\r")
-        if last.startswith(b"{") and row in block.malformed[ROW].to_pylist():
+        if last.startswith(b"{") and pc.any(pc.equal(block.malformed[ROW], row)).as_py():
             raise FatalError("file-truncated", file=name, row=row)
         yield block
 

@@ -27,10 +27,10 @@ REPORT_DAG = "holdings-report"
 def main() -> int:
     """Run the demo; the exit code."""
     # The demo is complete in itself: it leaves the operator's own database and landing zone alone.
-    for name in ("YICI_DATABASE_URL", "YICI_LANDING_URL", "YICI_SOURCES", "YICI_DAGS"):
+    for name in ("YICI_DATABASE_URL", "YICI_LANDING_URL", "YICI_SOURCES", "YICI_DAGS", "YICI_HUB", "YICI_REGION"):
         os.environ.pop(name, None)
     here = home.current()
-    os.environ.update(YICI_HOME=str(here.path), YICI_HUB="sh", YICI_REGION="310000")
+    os.environ["YICI_HOME"] = str(here.path)
     report = Report()
     with services.interruptible():
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from connectors import source as sources
 from connectors.source import Source
 from demo import marriage_database, sftp_server, synthesis
 from hub import embedded, services
-from hub.home import Home, write_secret
+from hub.home import Home, replace_json, write_secret
 from hub.services import Running
 
 PARAMETERS = synthesis.Parameters(people=20_000, companies=6000, seed=20260101)
@@ -146,7 +145,4 @@ def connect(home: Home, entries: Entries) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         known = {}
-    draft = path.with_name(f".connections.{os.getpid()}.{secrets.token_hex(4)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump({**known, **entries}, file, indent=2, ensure_ascii=False)
-    draft.replace(path)
+    replace_json(path, {**known, **entries})

@@ -16,7 +16,7 @@ from connectors import source as sources
 from connectors.errors import FatalError
 from demo import neighbour_runs
 from hub import services, stack
-from hub.home import Home
+from hub.home import Home, replace_json
 from hub.services import Running
 
 NAME, REGION, PEER = "zj", "330000", "sh"
@@ -72,7 +72,7 @@ def start(main: Home, entries: Mapping[str, Mapping[str, Any]], names: Sequence[
     here.create()
     described = [source for source in sources.readable(sources.PACKAGED)[0] if source.name in names]
     chosen = tuple(source.name for source in described if source.connection in entries)
-    neighbour_runs.write(here.path / "connections.json", dict(entries))
+    replace_json(here.path / "connections.json", dict(entries))
     with services.exclusive(here):
         known = services.running(here)
         port = known[stack.API].port if stack.API in known else None
@@ -88,5 +88,5 @@ def start(main: Home, entries: Mapping[str, Mapping[str, Any]], names: Sequence[
 
 
 def _variables() -> dict[str, str]:
-    """What this hub knows of itself; a database or landing zone that the caller names is not this hub's."""
-    return {"YICI_HUB": NAME, "YICI_REGION": REGION, "YICI_DATABASE_URL": "", "YICI_LANDING_URL": ""}
+    """Nothing that the caller names is this hub's: its home says who it is."""
+    return dict.fromkeys(("YICI_HUB", "YICI_REGION", "YICI_DATABASE_URL", "YICI_LANDING_URL"), "")

@@ -8,8 +8,6 @@ Airflow, all in one process (the gate is slow to load, once is enough).
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from connectors import source as sources
 from connectors.errors import YiciError
 from connectors.signature import base64url
 from hub import database, home, peers, pipeline, signing
+from hub.home import replace_json
 from mappings import model
 
 
@@ -27,7 +26,7 @@ def main(peer: str, names: Sequence[str]) -> int:
     here = home.current()
     agree(peer, names, told_to(here.path, peer))
     runs = [_run(name) for name in names]
-    write(here.path / "runs.json", runs)
+    replace_json(here.path / "runs.json", runs)
     return 0 if all(run["state"] == "success" for run in runs) else 1
 
 
@@ -44,15 +43,7 @@ def agree(peer: str, names: Sequence[str], file: Path) -> None:
         return
     made = peers.grant(peer, peer, materials, replace=True)
     extra = {"public_key": signing.public_key(), "index_key": base64url(made.key), "hub": made.publisher.hub}
-    write(file, {"username": made.client, "password": made.secret, "extra": extra})
-
-
-def write(path: Path, value: Any) -> None:
-    """``value`` as JSON, readable by the owner alone, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False, default=str)
-    draft.replace(path)
+    replace_json(file, {"username": made.client, "password": made.secret, "extra": extra})
 
 
 def _still_good(peer: str, materials: list[str], file: Path) -> bool:

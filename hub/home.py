@@ -22,6 +22,7 @@ from connectors.errors import FatalError
 
 KEY_BYTES = 32
 IDENTITY = "hub.json"
+NAMED = ("hub", "region")  # what the environment may say instead
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Home:
         return self.path / "keys"
 
     def identity(self, name: str) -> str | None:
-        """``hub``, ``region`` or ``api_port`` of this home: ``YICI_HUB`` and so on in the environment, else ``hub.json``.
+        """``hub`` or ``region``: ``YICI_HUB`` or ``YICI_REGION``, else ``hub.json``, which alone holds ``api_port``.
 
         FatalError ``identity-invalid`` when the file is no JSON object.
         """
-        if given := os.environ.get(f"YICI_{name.upper()}"):
+        if name in NAMED and (given := os.environ.get(f"YICI_{name.upper()}")):
             return given
         try:
             known = json.loads((self.path / IDENTITY).read_text(encoding="utf-8"))
@@ -67,9 +68,7 @@ class Home:
     def remember(self, **identity: str) -> None:
         """Write ``hub.json``, so that every later command in this home knows who it is."""
         self.create()
-        draft = self.path / f".{IDENTITY}.{os.getpid()}"
-        draft.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-        draft.replace(self.path / IDENTITY)
+        replace_json(self.path / IDENTITY, identity)
 
     def create(self) -> None:
         """Make the folder. It may be entered by others (the embedded database runs as its own user when the caller is
@@ -110,6 +109,17 @@ def write_secret(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def replace_json(path: Path, value: object) -> None:
+    """Write ``value`` to ``path`` as JSON with mode 0600, in place of what is there, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2, ensure_ascii=False, default=str)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import secrets
 import sys
 import urllib.error
 import urllib.request
@@ -16,7 +14,7 @@ from typing import Any
 
 from connectors.errors import FatalError
 from hub import database, orchestrator, services
-from hub.home import Home
+from hub.home import Home, replace_json
 from hub.services import Running
 
 API_PORT = 8470
@@ -101,11 +99,7 @@ def start_api(home: Home, say: Callable[[str], None] = quiet) -> Running:
 def credentials(home: Home, **parts: dict[str, str]) -> Path:
     """Write ``parts`` into ``credentials.json`` (0600), beside what it holds already; the path is returned."""
     path = home.path / "credentials.json"
-    draft = path.with_name(f".credentials.{os.getpid()}.{secrets.token_hex(4)}")
-    known = read_credentials(home)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump({**known, **parts}, file, indent=2)
-    draft.replace(path)
+    replace_json(path, {**read_credentials(home), **parts})
     return path
 
 

@@ -7,14 +7,10 @@ here is set-based: DuckDB hashes, PostgreSQL compares.
 from __future__ import annotations
 
 import datetime as dt
-import functools
-import os
-import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +19,7 @@ import sqlalchemy as sa
 from connectors.landing import LandedFile, Landing
 from connectors.reading import Block, blocks
 from connectors.source import FileOptions, Source
-from hub import copying
+from hub import copying, digests
 from hub.workspace import Kind, Workspace
 from mappings import dates, schemes
 
@@ -184,10 +180,10 @@ def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.da
             table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
     raw = sorted(name for name in table.column_names if name != "_row")
     out = table.append_column("_ordinal", pa.array(np.arange(first, first + table.num_rows, dtype=np.int64)))
-    digest = hash_columns([table[name] for name in raw], names=raw)
-    keys = [_folded(table[name]) for name in source.row_key if name in raw]
+    digest = digests.of_columns([table[name] for name in raw], names=raw)
+    keys = [digests.folded(table[name]) for name in source.row_key if name in raw]
     readable = len(keys) == len(source.row_key) and keys
-    key = hash_columns(keys) if readable else digest
+    key = digests.of_columns(keys) if readable else digest
     keyless = 0 if readable else table.num_rows
     if readable:
         empty = np.zeros(table.num_rows, dtype=bool)
@@ -219,8 +215,7 @@ def _seen_at(source: Source, table: pa.Table) -> tuple[pa.Array, dt.datetime | N
 
 def _malformed(table: pa.Table, first: int) -> pa.Table:
     """Lines that are no rows: their key and digest are those of their bytes."""
-    text = pa.table({"raw": table["raw"]})
-    digest = _query("SELECT md5($prefix || hex(raw)) AS d FROM t", t=text, prefix=MALFORMED)["d"]
+    digest = digests.of_bytes(table["raw"], MALFORMED)
     return pa.table(
         {
             "_row": table["_row"],
@@ -232,35 +227,6 @@ def _malformed(table: pa.Table, first: int) -> pa.Table:
             "reason": table["reason"],
         }
     )
-
-
-def hash_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None) -> pa.ChunkedArray:
-    """MD5 (32 hex digits) of each row over string columns; lengths go in, so that null and empty differ and no value can
-    pass for two."""
-    table = pa.table({f"c{place}": column for place, column in enumerate(columns)})
-    parts = ", ".join(f"coalesce(length(c{place}) || ':' || c{place}, '-')" for place in range(len(columns)))
-    header = "\x1f".join(names or [])
-    return _query(f"SELECT md5(concat_ws(chr(31), $header, {parts})) AS d FROM t", t=table, header=header)["d"]
-
-
-def _query(sql: str, t: pa.Table, **parameters: object) -> pa.Table:
-    engine = _engine(os.getpid(), threading.get_ident())
-    engine.register("t", t)
-    try:
-        return engine.sql(sql, params=parameters or None).to_arrow_table()
-    finally:
-        engine.unregister("t")
-
-
-@functools.cache
-def _engine(process: int, thread: int) -> duckdb.DuckDBPyConnection:
-    """Kept from question to question, since opening costs more than hashing a page; no fork or other thread uses it."""
-    return duckdb.connect(config={"threads": 1})
-
-
-def _folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Spelling of a key that does not make another row: width, case and surrounding space."""
-    return pc.utf8_upper(pc.utf8_trim_whitespace(pc.utf8_normalize(column, form="NFKC")))
 
 
 def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:

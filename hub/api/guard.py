@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
@@ -19,6 +19,9 @@ from connectors.errors import UsageError
 from hub import agreements, database, peers, tokens
 from hub.agreements import Agreement
 from hub.peers import Peer
+from hub.tokens import Bearer
+
+Agreed = TypeVar("Agreed", Agreement, Peer)
 
 TOKEN_URL = "/oauth2/token"  # an address, no secret  # noqa: S105
 
@@ -42,13 +45,7 @@ def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)])
     bearer = tokens.bearer(_bearer(header))
     with database.engine().connect() as connection:
         found = agreements.of(connection, bearer.client)
-    if found is None:
-        raise UsageError("token-invalid")
-    if not found.in_force(dt.datetime.now(dt.UTC)):
-        raise UsageError("agreement-ended")
-    if not bearer.since(found.valid_from):
-        raise UsageError("token-invalid")
-    return found
+    return _admitted(found, bearer, found.valid_from if found else None)
 
 
 def peer(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Peer:
@@ -56,11 +53,16 @@ def peer(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> P
     bearer = tokens.bearer(_bearer(header), "index")
     with database.engine().connect() as connection:
         found = peers.of(connection, bearer.client)
-    if found is None:
+    return _admitted(found, bearer, found.created_at if found else None)
+
+
+def _admitted(found: Agreed | None, bearer: Bearer, agreed_at: dt.datetime | None) -> Agreed:
+    """``found`` when it is in force and the token was issued under it."""
+    if found is None or agreed_at is None:
         raise UsageError("token-invalid")
     if not found.in_force(dt.datetime.now(dt.UTC)):
         raise UsageError("agreement-ended")
-    if not bearer.since(found.created_at):
+    if not bearer.since(agreed_at):
         raise UsageError("token-invalid")
     return found
 
