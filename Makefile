@@ -9,7 +9,7 @@ HALF := $(VENV)/unfinished
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup demo stop test lint bench clean
+.PHONY: help setup demo stop test lint bench faults clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test    all tests (under ten minutes)                      运行全部测试"
 	@echo "make lint    style, types, import contracts                     代码检查"
 	@echo "make bench   measurements side by side                          性能对比"
+	@echo "make faults  kill, stop, fill, damage; nothing may be lost     故障注入：不丢不重"
 	@echo "make clean   stop, and remove state and environment             停止并删除状态与环境"
 
 setup: $(READY)
@@ -53,6 +54,13 @@ lint: setup
 
 bench: setup
 	@exec $(VENV)/bin/yici bench
+
+# N schedules drawn from SEED, AIRFLOW of them under Airflow; ONLY=K repeats one, ARGS="--seconds 120" and others: bench/README.md.
+N ?= 300
+SEED ?= 1
+AIRFLOW ?= 5
+faults: setup
+	@exec $(RUN) -m bench.faults $(N) --seed $(SEED) $(if $(ONLY),--only $(ONLY),--airflow $(AIRFLOW)) $(ARGS)
 
 clean: stop
 	rm -rf $(VENV) .yici .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -59,6 +59,23 @@ def checkpoint(here: Home) -> None:
     engine.dispose()
 
 
+def settled(here: Home, most: float = 300) -> None:
+    """Wait, up to ``most`` seconds, until the server is not tidying up after what was measured before."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+    engine = sa.create_engine(embedded.url(here, "postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        end, quiet = time.monotonic() + most, 0
+        while quiet < 3 and time.monotonic() < end:
+            quiet = 0 if connection.scalar(sa.text(query)) else quiet + 1
+            time.sleep(0.5)
+    engine.dispose()
+
+
+def server(here: Home) -> int:
+    """Process number of the database server."""
+    return int((embedded.data_folder(here) / "postmaster.pid").read_text().split("\n", 1)[0])
+
+
 def machine() -> dict[str, object]:
     """What was measured on, as far as it explains a figure."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,31 @@ from demo.columns import digits, join, strings
 
 DIRT = 0.01
 SEED = 20260101
+INCREMENT = 10_000
 
 
-def write(path: Path, rows: int, seed: int = SEED) -> None:
-    """``rows`` rows at ``path``, block by block in bounded memory."""
+def write(path: Path, rows: int, seed: int = SEED, increments: Sequence[Path] = ()) -> None:
+    """``rows`` rows at ``path``, and at each of ``increments`` 10,000 of people who are in no other file; block by block in
+    bounded memory."""
+    wanted = [(path, rows), *((increment, INCREMENT) for increment in increments)]
+    tables = _tables(sum(count for _, count in wanted), seed)
+    table = next(tables)
+    for target, count in wanted:
+        with pacsv.CSVWriter(target, table.schema) as writer:
+            while count:
+                table = table if table.num_rows else next(tables)
+                writer.write_table(part := table.slice(0, count))
+                table, count = table.slice(part.num_rows), count - part.num_rows
+
+
+def _tables(rows: int, seed: int) -> Iterator[pa.Table]:
     spoiler = dirt.Spoiler(dirt.RESIDENTS, rows, DIRT)
-    writer = None
     for people, rng in population.blocks(rows, seed):
         table, _ = population.residents(people, population.cards(people, rng), rng)
         table = spoiler.table(table, spoiler.plan(table, rng), rng)
         number = strings(digits(rng.integers(0, 10**8, len(people)), 8))
         table = table.append_column("lxdh", join("139", number))
-        table = table.append_column("bz", pa.array([""] * len(people)))
-        writer = writer or pacsv.CSVWriter(path, table.schema)
-        writer.write_table(table)
-    assert writer is not None
-    writer.close()
+        yield table.append_column("bz", pa.array([""] * len(people)))
 
 
 def shuffle(source: Path, target: Path, seed: int) -> None:

@@ -80,6 +80,8 @@ INSERT INTO source (name, entity, region, authority, extent, promise_seconds, la
 VALUES ('sh-amr-enterprises', 'business-licence', '310000', 100, 'partial', 172800, now()),
   ('sh-ga-residents', 'resident-id-card', '310000', 100, 'changes', 93600, now())
 """
+_BATCH = """INSERT INTO batch (id, source, state, extent, contract, merges_seen, recorded_at)
+VALUES ('bench', :source, 'merged', 'partial', '', 0, now())"""
 _FILE = "INSERT INTO landed_file (source, digest, name, size) VALUES (:source, 'bench', 'bench.csv', 1)"
 _FILL = (
     """CREATE TEMP TABLE made ON COMMIT DROP AS
@@ -89,12 +91,14 @@ _FILL = (
         'valid_from', '2019-01-01', 'valid_to', null, 'attributes', '{}'::jsonb,
         'holders', jsonb_build_array(jsonb_build_object('role', 'holder', 'scheme', 'cn.uscc', 'value', value))) AS document
     FROM code""",
-    """INSERT INTO observation (source, row_key, holding, digest, updated_at, authority, batch, file, "row", document)
-    SELECT :source, row_key, key, row_key, now(), 100, 'bench', (SELECT max(id) FROM landed_file), place + 2, document
-    FROM made ORDER BY row_key""",
+    """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
+      authority, said_digest, said_at, said_file, said_row, content, document)
+    SELECT :source, row_key, row_key, row_key, 'accepted', true, now(), now(), 'bench', f.id, place + 2, key, 100, row_key,
+      now(), f.id, place + 2, row_key, document::json
+    FROM made CROSS JOIN (SELECT max(id) AS id FROM landed_file) AS f ORDER BY row_key""",
     """INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting,
-      status, valid_from, region, document, recorded_at)
+      status, valid_from, region, batch)
     SELECT key, 'business-licence', :source, row_key, row_key, now(), 100, 1, false, 'in_force', '2019-01-01', '310117',
-      document, now() FROM made ORDER BY key""",
+      'bench' FROM made ORDER BY key""",
     "INSERT INTO holding_holder (identifier, holding, role) SELECT identifier, key, 'holder' FROM made ORDER BY identifier",
 )

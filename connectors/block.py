@@ -40,10 +40,13 @@ def regrouped(blocks: Iterable[Block], block_rows: int) -> Iterator[Block]:
     for block in blocks:
         held.append(block)
         while sum(part.table.num_rows for part in held) >= block_rows:
-            whole = _joined(held)
-            yield Block(whole.table.slice(0, block_rows), whole.malformed)
+            # Cut before the rows are brought together, so that none is copied twice.
+            table = pa.concat_tables([part.table for part in held])
+            malformed = pa.concat_tables([part.malformed for part in held]).combine_chunks()
+            yield Block(table.slice(0, block_rows).combine_chunks(), malformed)
             yielded = True
-            held = [Block(whole.table.slice(block_rows), MALFORMED.empty_table(), whole.open_end)]
+            open_end = any(part.open_end for part in held)
+            held = [Block(table.slice(block_rows), MALFORMED.empty_table(), open_end)]
     if held and (not yielded or any(part.table.num_rows or part.malformed.num_rows or part.open_end for part in held)):
         yield _joined(held)
 

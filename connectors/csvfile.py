@@ -19,9 +19,20 @@ import pyarrow.csv as pacsv
 
 from connectors.block import ROW, Block, malformed_table, regrouped, table_schema
 from connectors.errors import FatalError
-from connectors.textfile import Encoding, Opener, TextBlock, find_encoding, refuse_other_kinds, text_blocks, unpacked
+from connectors.textfile import (
+    Encoding,
+    Opener,
+    TextBlock,
+    find_encoding,
+    occurrences,
+    refuse_other_kinds,
+    text_blocks,
+    unpacked,
+)
 
 NEWLINE, RETURN, QUOTE = 10, 13, 34
+REASONS = ("", "quote", "carriage-return", "nul-character", "undecodable", "column-count")
+_, STRAY_QUOTE, STRAY_RETURN, NUL, UNDECODABLE, COLUMN_COUNT = range(len(REASONS))
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ def _lines(opener: Opener, name: str, form: Form, encoding: Encoding) -> Iterato
     columns: list[str] | None = None
     row = form.header_row
     for text in text_blocks(opener, name, encoding):
-        count = text.data.count(b"\n") + (not text.data.endswith(b"\n"))
+        count = occurrences(text.data, NEWLINE) + (not text.data.endswith(b"\n"))
         skip = 0
         if columns is None:
             skip, columns = _header(text, name, form)
@@ -100,21 +111,24 @@ def _parsed(text: TextBlock, columns: Sequence[str], form: Form, first_row: int,
     newlines = np.flatnonzero(data == NEWLINE)
     starts = np.concatenate(([0], newlines[:-1] + 1))
     ends = newlines.copy()
-    while (trailing := (ends > starts) & (data[ends - 1] == RETURN)).any():
+
+    returns = np.flatnonzero(data == RETURN) if b"\r" in whole else np.empty(0, np.int64)
+    while len(returns) and (trailing := (ends > starts) & (data[ends - 1] == RETURN)).any():
         ends -= trailing
 
-    reasons = np.full(len(newlines), "", dtype="U20")
-    reasons[_irregular_quotes(data, starts, ends, newlines, ord(form.delimiter))] = "quote"
-    returns = np.flatnonzero(data == RETURN)
+    reasons = np.zeros(len(newlines), np.uint8)  # places in REASONS
+    if b'"' in whole:
+        reasons[_irregular_quotes(data, ends, newlines, ord(form.delimiter))] = STRAY_QUOTE
     after = data[returns + 1]
-    reasons[np.searchsorted(newlines, returns[(after != NEWLINE) & (after != RETURN)])] = "carriage-return"
-    reasons[np.searchsorted(newlines, np.flatnonzero(data == 0))] = "nul-character"
-    reasons[text.bad] = "undecodable"
+    reasons[np.searchsorted(newlines, returns[(after != NEWLINE) & (after != RETURN)])] = STRAY_RETURN
+    if b"\0" in whole:
+        reasons[np.searchsorted(newlines, np.flatnonzero(data == 0))] = NUL
+    reasons[text.bad] = UNDECODABLE
     blank = ends == starts
     blank[text.bad] = False
     blank[:skip] = True
 
-    plain = np.flatnonzero((reasons == "") & ~blank)
+    plain = np.flatnonzero((reasons == 0) & ~blank)
     if len(plain) == len(newlines):
         buffer = whole
     else:
@@ -122,46 +136,50 @@ def _parsed(text: TextBlock, columns: Sequence[str], form: Form, first_row: int,
         chosen[plain] = True
         buffer = data[np.repeat(chosen, newlines - starts + 1)].tobytes()
     table, refused = _bulk(buffer, columns, form.delimiter)
-    reasons[plain[refused]] = "column-count"
+    reasons[plain[refused]] = COLUMN_COUNT
     numbers = [np.delete(plain, refused)]
     tables = [table]
 
-    raw = text.raw.split(b"\n") if ((reasons != "") & ~blank).any() else []
-    odd = np.flatnonzero((reasons == "quote") & ~blank)
+    odd = np.flatnonzero((reasons == STRAY_QUOTE) & ~blank)
     if len(odd):
         places_read, rows = _one_by_one(whole, starts[odd], ends[odd], columns, form.delimiter)
         readable = np.array(places_read, dtype=np.int64)
         # After a line whose quote stayed open comes the rest of its value: that is no row, however well it reads.
         torn = np.isin(odd[readable] - 1, np.setdiff1d(odd, odd[readable]))
         readable, rows = readable[~torn], rows.filter(pa.array(~torn))
-        reasons[odd[readable]] = ""
+        reasons[odd[readable]] = 0
         numbers.append(odd[readable])
         tables.append(rows)
     places = np.concatenate(numbers).astype(np.int64)
     result = pa.concat_tables(tables).append_column(ROW, pa.array(places + first_row))
     if len(odd):
         result = result.take(pa.array(np.argsort(places, kind="stable")))
-    lost = np.flatnonzero((reasons != "") & ~blank)
-    malformed = malformed_table(
-        (lost + first_row).tolist(), [raw[index].rstrip(b"\r") for index in lost], reasons[lost].tolist()
+    return Block(result, _lost(text, np.flatnonzero((reasons != 0) & ~blank), reasons, first_row))
+
+
+def _lost(text: TextBlock, lines: Any, reasons: Any, first_row: int) -> pa.Table:
+    raw = text.raw.split(b"\n") if len(lines) else []
+    return malformed_table(
+        (lines + first_row).tolist(),
+        [raw[line].rstrip(b"\r") for line in lines],
+        [REASONS[reason] for reason in reasons[lines]],
     )
-    return Block(result, malformed)
 
 
-def _irregular_quotes(data: Any, starts: Any, ends: Any, newlines: Any, delimiter: int) -> Any:
+def _irregular_quotes(data: Any, ends: Any, newlines: Any, delimiter: int) -> Any:
     """Lines whose quotes are not all at the edges of a value or doubled inside one; they might swallow what follows."""
     quotes = np.flatnonzero(data == QUOTE)
-    if not len(quotes):
-        return np.empty(0, dtype=np.int64)
-    line = np.searchsorted(newlines, quotes)
-    first = np.searchsorted(quotes, starts)
-    opening = (np.arange(len(quotes)) - first[line]) % 2 == 0
-    before, after = data[quotes - 1], data[quotes + 1]
-    opens = (quotes == starts[line]) | (before == delimiter) | (before == QUOTE)
-    closes = (quotes + 1 == ends[line]) | (after == delimiter) | (after == QUOTE)
-    irregular = line[np.where(opening, ~opens, ~closes)]
-    uneven = np.flatnonzero(np.diff(first, append=len(quotes)) % 2)
-    return np.union1d(irregular, uneven)
+    counts = np.diff(np.searchsorted(quotes, newlines), prepend=0)
+    uneven = counts % 2 == 1
+    if uneven.any():
+        quotes = quotes[np.repeat(~uneven, counts)]
+    # Without those lines every other quote opens. Before the first line numpy sees the last byte: a line end too.
+    opening, closing = quotes[0::2], quotes[1::2]
+    before, after = data[opening - 1], data[closing + 1]
+    opening = opening[(before != delimiter) & (before != QUOTE) & (before != NEWLINE)]
+    closing = closing[(after != delimiter) & (after != QUOTE) & (after != NEWLINE)]
+    closing = closing[closing + 1 != ends[np.searchsorted(newlines, closing)]]  # before a carriage return
+    return np.union1d(np.searchsorted(newlines, np.concatenate((opening, closing))), np.flatnonzero(uneven))
 
 
 def _bulk(buffer: bytes, columns: Sequence[str], delimiter: str) -> tuple[pa.Table, Any]:
@@ -270,11 +288,11 @@ def _refused(rows: Sequence[pacsv.InvalidRow], offset: int) -> pa.Table:
 
 def _balanced(head: bytes, texts: Iterable[TextBlock], name: str, encoding: Encoding) -> Iterator[bytes]:
     """Passes blocks on; FatalError at the end when a quote is still open or the last character is cut."""
-    quotes, lines, last = head.count(b'"'), head.count(b"\n"), head
+    quotes, lines, last = occurrences(head, QUOTE), occurrences(head, NEWLINE), head
     yield head
     for text in texts:
-        quotes += text.data.count(b'"')
-        lines += text.data.count(b"\n")
+        quotes += occurrences(text.data, QUOTE)
+        lines += occurrences(text.data, NEWLINE)
         last = text.data
         yield text.data
     if quotes % 2 or (encoding.cut and not last.endswith(b"\n")):

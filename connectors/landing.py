@@ -1,34 +1,39 @@
-"""The landing zone: raw bytes exactly as they came, addressed by their SHA-256, on any fsspec URL.
+"""The landing zone: raw bytes exactly as they came, addressed by their SHA-256, kept by month, on any fsspec URL.
 
 ::
 
-    raw/<2 hex>/<digest>              immutable; the same bytes land once
-    manifests/<source>/<batch>.json   which files make up a batch
+    raw/<yyyy-mm>/<2 hex>/<digest>              immutable; within a month (UTC) the same bytes land once
+    manifests/<yyyy-mm>/<source>/<batch>.json   which files make up a batch; the month the batch began
+    merges/<yyyy-mm>/<source>/<number>.json     which batches were merged, in order (hub/journal.py)
+    damaged/<yyyy-mm>/…                         what was found altered when the same bytes came again
+    checkpoints/<time>/                         what a rebuild can start from (hub/checkpoint.py)
 
-On a local file system files have mode 0600 and folders 0700: what lands here is personal data.
+A month is dropped whole when it is no longer needed (hub/retention.py), so nothing in it serves another. Zones of older
+releases have no months (``raw/<2 hex>/…``, ``manifests/<source>/…``): they are read as they are.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import io
+import logging
 import os
-import uuid
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import IO, Any, cast
 
-import fsspec
 import orjson
-from fsspec.implementations.local import LocalFileSystem
 
 from connectors.errors import FatalError
+from connectors.zone import Zone
 
 CHUNK = 1 << 20
-UNFINISHED = dt.timedelta(days=1)
+MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+_BEGUN = re.compile(r"(?:^|-)([0-9]{4})([0-9]{2})[0-9]{2}T[0-9]{6}")  # in the id of a batch
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,44 +65,41 @@ class Manifest:
 
 
 class Landing:
-    """A landing zone at ``url``: a local path or anything fsspec knows."""
+    """A landing zone at ``url``: a local path or anything fsspec knows. Errors of the place itself: :class:`Zone`."""
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = os.fspath(url)
-        self._fs, self._root = fsspec.url_to_fs(self.url)
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self.zone = Zone(url)
 
     def put(self, data: bytes | IO[bytes] | Iterable[bytes], name: str) -> LandedFile:
-        """Lands ``data`` under its digest, streaming in bounded memory; nothing is visible before it is complete."""
+        """Lands ``data`` under its digest, streaming in bounded memory; nothing is visible before it is complete.
+
+        When it returns, the bytes are on the disk, or the store has confirmed them.
+        """
         digest, size = hashlib.sha256(), 0
-        temporary = self._absolute(f"incoming/{uuid.uuid4().hex}")
-        self._make_parent(temporary)
-        try:
-            with self._create(temporary) as target:
-                for chunk in _chunks(data):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    target.write(chunk)
-                self._sync(target)
+        month = f"{dt.datetime.now(dt.UTC):%Y-%m}"
+        with self.zone.draft() as draft:
+            for chunk in _chunks(data):
+                digest.update(chunk)
+                size += len(chunk)
+                with self.zone.writing():
+                    draft.write(chunk)
             hexadecimal = digest.hexdigest()
-            landed = LandedFile(hexadecimal, name, size, f"raw/{hexadecimal[:2]}/{hexadecimal}")
-            self._settle(temporary, landed)
-        except BaseException:
-            self._discard(temporary)
-            raise
+            landed = LandedFile(hexadecimal, name, size, f"raw/{month}/{hexadecimal[:2]}/{hexadecimal}")
+            if not self._stands(landed):
+                self.zone.publish(draft, landed.path)
         return landed
 
     def open(self, landed: LandedFile) -> IO[bytes]:
         """A stream over the landed bytes; reading to the end finds a changed file (``landed-file-altered``)."""
-        path = self._absolute(landed.path)
-        try:
-            size = self._fs.size(path)
-            stream = self._fs.open(path, "rb")
-        except FileNotFoundError:
-            raise FatalError("landed-file-missing", file=landed.name, digest=landed.digest, landing=self.url) from None
+        size = self.zone.size(landed.path)
         if size is not None and size != landed.size:
-            stream.close()
             raise _altered(landed)
+        try:
+            stream = self.zone.open(landed.path)
+        except FileNotFoundError:
+            shown = self.zone.shown
+            raise FatalError("landed-file-missing", file=landed.name, digest=landed.digest, landing=shown) from None
         return cast(IO[bytes], io.BufferedReader(_Verified(stream, landed), CHUNK))
 
     def verify(self, landed: LandedFile) -> None:
@@ -123,91 +125,82 @@ class Landing:
             "request": request or {},
             "files": [landed.to_dict() for landed in files],
         }
-        relative = _manifest_path(source, batch)
-        path, temporary = self._absolute(relative), self._absolute(f"incoming/{uuid.uuid4().hex}")
-        self._make_parent(temporary)
-        self._make_parent(path)
-        try:
-            with self._create(temporary) as target:
-                target.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
-                self._sync(target)
-            self._replace(temporary, path)
-        except BaseException:
-            self._discard(temporary)
-            raise
-        self._sweep()
+        month = _begun(batch) or f"{fetched_at.astimezone(dt.UTC):%Y-%m}"
+        relative = f"manifests/{month}/{_name(source, batch)}"
+        self.zone.write(relative, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
+        self.zone.sweep()
         return relative
 
     def read_manifest(self, source: str, batch: str) -> Manifest:
         """The manifest of a batch. FatalError ``manifest-missing`` or ``manifest-invalid``."""
-        relative = _manifest_path(source, batch)
+        name = _name(source, batch)
+        for folder in self._manifest_folders(batch):
+            relative = f"{folder}/{name}"
+            try:
+                data = orjson.loads(self.zone.read(relative))
+                return Manifest(
+                    source=data["source"],
+                    batch=data["batch"],
+                    fetched_at=dt.datetime.fromisoformat(data["fetched_at"]),
+                    files=tuple(LandedFile.from_dict(entry) for entry in data["files"]),
+                    request=data["request"],
+                )
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError):
+                raise FatalError("manifest-invalid", manifest=relative, landing=self.zone.shown) from None
+        raise FatalError("manifest-missing", manifest=name, landing=self.zone.shown)
+
+    def batches(self, since: str = "") -> Iterator[tuple[str, str]]:
+        """(source, batch) of every manifest, by month, source and batch; ``since``: from this month (yyyy-mm) on.
+
+        Those of older releases, which have no month, come first, unless ``since`` is given.
+        """
+        found = self.zone.names("manifests")
+        undated = [] if since else ["manifests/" + name for name in found if not MONTH.fullmatch(name)]
+        dated = [f"manifests/{month}" for month in found if MONTH.fullmatch(month) and month >= since]
+        folders = [*undated, *(f"{month}/{source}" for month in dated for source in self.zone.names(month))]
+        for folder in folders:
+            for name in self.zone.names(folder):
+                if name.endswith(".json"):
+                    yield folder.rpartition("/")[2], name.removesuffix(".json")
+
+    def months(self) -> list[str]:
+        """Months (yyyy-mm) in which something lies, in order."""
+        found = {name for folder in ("raw", "manifests", "merges", "damaged") for name in self.zone.names(folder)}
+        return sorted(name for name in found if MONTH.fullmatch(name))
+
+    def weight(self, month: str) -> tuple[int, int]:
+        """Landed files of a month, and their bytes."""
+        return self.zone.weight(f"raw/{month}")
+
+    def drop(self, month: str) -> None:
+        """Delete a month whole. The caller has made sure that nobody needs it (hub/retention.py)."""
+        if not MONTH.fullmatch(month):
+            raise ValueError("a month is yyyy-mm")
+        for folder in ("manifests", "merges", "raw", "damaged"):
+            self.zone.remove(f"{folder}/{month}")
+
+    def _stands(self, landed: LandedFile) -> bool:
+        """Whether these very bytes lie there. What is not they, whatever happened to it, is set aside and kept."""
+        if self.zone.size(landed.path) is None:
+            return False
         try:
-            data = orjson.loads(self._fs.cat_file(self._absolute(relative)))
-            return Manifest(
-                source=data["source"],
-                batch=data["batch"],
-                fetched_at=dt.datetime.fromisoformat(data["fetched_at"]),
-                files=tuple(LandedFile.from_dict(entry) for entry in data["files"]),
-                request=data["request"],
-            )
-        except FileNotFoundError:
-            raise FatalError("manifest-missing", manifest=relative, landing=self.url) from None
-        except (ValueError, KeyError, TypeError):
-            raise FatalError("manifest-invalid", manifest=relative, landing=self.url) from None
+            self.verify(landed)
+        except FatalError as error:
+            if error.code == "landed-file-altered":
+                _log.warning("landed file %s was altered; set aside, its bytes landed again", landed.digest)
+                month = landed.path.split("/")[1]
+                self.zone.move(landed.path, f"damaged/{month}/{landed.digest}.{secrets.token_hex(4)}")
+            return False
+        return True
 
-    def _absolute(self, relative: str) -> str:
-        return f"{self._root.rstrip('/')}/{relative}"
-
-    def _make_parent(self, path: str) -> None:
-        parent = path.rpartition("/")[0]
-        if not self._local:
-            self._fs.makedirs(parent, exist_ok=True)
-            return
-        missing = []
-        folder = Path(parent)
-        while not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for folder in reversed(missing):  # makedirs(mode=) would leave the parents open
-            folder.mkdir(mode=0o700, exist_ok=True)
-
-    def _create(self, path: str) -> IO[bytes]:
-        if self._local:
-            return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-        return cast(IO[bytes], self._fs.open(path, "wb"))
-
-    def _sync(self, stream: IO[bytes]) -> None:
-        if self._local:  # after a power cut a renamed but unwritten file would be empty
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    def _settle(self, temporary: str, landed: LandedFile) -> None:
-        path = self._absolute(landed.path)
-        if self._fs.exists(path):
-            if self._fs.size(path) != landed.size:
-                raise _altered(landed)
-            self._discard(temporary)
-            return
-        self._make_parent(path)
-        self._replace(temporary, path)
-
-    def _replace(self, temporary: str, path: str) -> None:
-        if self._local:
-            Path(temporary).replace(path)
+    def _manifest_folders(self, batch: str) -> Iterator[str]:
+        if month := _begun(batch):
+            yield f"manifests/{month}"
         else:
-            self._fs.mv(temporary, path)
-
-    def _sweep(self) -> None:
-        """What killed runs left half-written is personal data too: gone after a day, when no run can still own it."""
-        oldest = dt.datetime.now(dt.UTC) - UNFINISHED
-        with contextlib.suppress(FileNotFoundError, NotImplementedError):
-            for path in self._fs.ls(self._absolute("incoming"), detail=False):
-                if self._fs.modified(path) < oldest:
-                    self._discard(path)
-
-    def _discard(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(path)
+            yield from (f"manifests/{name}" for name in reversed(self.zone.names("manifests")) if MONTH.fullmatch(name))
+        yield "manifests"
 
 
 class _Verified(io.RawIOBase):
@@ -221,16 +214,15 @@ class _Verified(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        if data:
-            self._digest.update(data)
-            self._seen += len(data)
-            buffer[: len(data)] = data
+        count = int(self._stream.readinto(buffer) or 0)  # type: ignore[attr-defined]  # without a copy
+        if count:
+            self._digest.update(memoryview(buffer)[:count])
+            self._seen += count
         elif not self._ended:
             self._ended = True
             if self._seen != self._landed.size or self._digest.hexdigest() != self._landed.digest:
                 raise _altered(self._landed)
-        return len(data)
+        return count
 
     def close(self) -> None:
         self._stream.close()
@@ -238,7 +230,7 @@ class _Verified(io.RawIOBase):
 
 
 def _altered(landed: LandedFile) -> FatalError:
-    return FatalError("landed-file-altered", file=landed.name, digest=landed.digest)
+    return FatalError("landed-file-altered", file=landed.name, digest=landed.digest, path=landed.path)
 
 
 def _chunks(data: bytes | IO[bytes] | Iterable[bytes]) -> Iterator[bytes]:
@@ -251,7 +243,13 @@ def _chunks(data: bytes | IO[bytes] | Iterable[bytes]) -> Iterator[bytes]:
         yield from data
 
 
-def _manifest_path(source: str, batch: str) -> str:
+def _begun(batch: str) -> str | None:
+    """The month that the id of a batch names (hub/batches.py, hub/decisions.py)."""
+    found = _BEGUN.search(batch)
+    return f"{found[1]}-{found[2]}" if found else None
+
+
+def _name(source: str, batch: str) -> str:
     if any(part in ("", ".", "..") or "/" in part for part in (source, batch)):
         raise ValueError("source and batch are names, not paths")
-    return f"manifests/{source}/{batch}.json"
+    return f"{source}/{batch}.json"

@@ -33,6 +33,8 @@ SHANGHAI = (
     "sh-hrss",
     "sh-mnr",
     *(f"{name}-amr" for name in PROVINCES),
+    "cn-nia",
+    "cn-samr",
     "zj-hub",
 )
 ZHEJIANG = ("zj-amr", "zj-ga", "zj-hrss")
@@ -78,6 +80,8 @@ def open_all(home: Home, folder: Path) -> tuple[list[Running], Entries]:
         },
         **{f"{province}-amr": {"url": str(folder / "amr" / province)} for province in PROVINCES},
         "zj-ga": {"url": str(folder / "ga-zj")},
+        "cn-nia": {"url": str(folder / "nia")},
+        "cn-samr": {"url": str(folder / "samr")},
     }
     return [*web.values(), bucket, sftp], entries
 

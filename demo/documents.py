@@ -17,6 +17,7 @@ from demo import (
     dirt,
     history,
     insurance,
+    links,
     lives,
     marriages,
     overseas,
@@ -76,6 +77,7 @@ class Files:
         self.births = file(births.FILES, births.FORM, births.DIRT, int(people * 0.08))
         self.degrees = file(degrees.FILE, degrees.FORM, degrees.DIRT)
         self.roster = file(allowances.FILE, allowances.FORM, allowances.DIRT)
+        self.documents = file(links.DOCUMENTS, links.DOCUMENT_FORM, links.DOCUMENT_DIRT)
         self.next_roster = file(allowances.NEXT_FILE, allowances.FORM, allowances.DIRT, rate=0.0)
 
     def write(self, file: DirtyFile, records: Records, rng: np.random.Generator, claims: Sequence[Claims] = ()) -> int:
@@ -125,6 +127,8 @@ def _block(
     yield files.write(files.roster, roster.records, other)
     files.next_roster.write(roster.after, other)
     yield roster.after.num_rows
+    renewed, wrong = links.documents(them, other)
+    yield files.write(files.documents, renewed, other, wrong)
 
 
 def _cards(people: People, cards: Cards, table: pa.Table, order: np.ndarray) -> Records:

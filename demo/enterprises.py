@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from demo import companies, dirt, employers, history, places, population
+from demo import companies, dirt, employers, history, links, places, population
 from demo.columns import Integers, dates, digits, join, pick, same, strings
 from demo.employers import Employers
 from demo.records import Records, certify
@@ -35,6 +35,9 @@ def write(
     firsts = np.cumsum(shares) - shares
     found = _candidates(people, seed)
     pool: list[Employers] = []
+    converted = DirtyFile(
+        folder, links.CONVERSIONS, links.CONVERSION_FORM, dirt.Spoiler(links.CONVERSION_DIRT, None, rate), truth["dirt"]
+    )
     for place, register in enumerate(companies.REGISTERS):
         total = int(shares[place])
         spoiler = dirt.Spoiler(dirt.COMPANIES, total, rate, first=2 * place)
@@ -42,9 +45,16 @@ def write(
             for number, (block, rng) in enumerate(companies.blocks(register, int(firsts[place]), total, seed)):
                 rows = file.write(block.table, rng)
                 value = _record(truth, register, block, found, rows, rng)
+                changed = links.conversions(register, block, value)
+                certify(
+                    truth["certificates"],
+                    changed,
+                    converted.write(changed.table, np.random.default_rng([seed, 4, place, number])),
+                )
                 if not number:
                     pool.append(employers.known(register, block, value))
                 progress(len(block.number))
+    converted.close()
     return count, employers.together(pool)
 
 

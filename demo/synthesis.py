@@ -18,7 +18,7 @@ from demo import documents, enterprises, population
 from demo.truth import TABLES
 from demo.writers import Parquet, digest
 
-FORM = 2  # of what is written; a folder made by another form is not taken for the same
+FORM = 3  # of what is written; a folder made by another form is not taken for the same
 MANIFEST = "synth.json"
 Progress = Callable[[int], None]
 

@@ -124,7 +124,7 @@ NAMES = pa.schema(
 # Rows that say what another row or the identifier itself denies.
 CONTRADICTIONS = pa.schema(
     [
-        ("kind", pa.string()),  # birth-date, sex, shared-identifier, two-households
+        ("kind", pa.string()),  # birth-date, sex, shared-identifier, two-households, link-birth-date, link-number
         ("identifier", pa.string()),  # scheme:value
         ("subject", pa.string()),  # whom the row is about
         ("other", pa.string()),  # whose identifier it is; null: the subject's own

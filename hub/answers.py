@@ -91,7 +91,7 @@ def ask(engine: sa.Engine, question: Question) -> list[dict[str, Any]]:
                 "as_of": moment.isoformat() if question.as_of else None,
                 "asked_for": sorted(asked_for),
             }
-            rows.append(_row(question, item, body, inputs, _trace(resolution, facts, known, moment, day)))
+            rows.append(_row(question, item, body, inputs, _trace(resolution, facts, known, moment, day, own)))
             answers.append(body)
             asked_for.update(once)
         connection.execute(sa.insert(schema.answer), rows)
@@ -273,7 +273,13 @@ def _trace(
     known: holdings.Known,
     moment: dt.datetime,
     day: dt.date,
+    parties: Mapping[str, findings.Party],
 ) -> dict[str, Any]:
+    through = {
+        role: known.people.through[party.digest]
+        for role, party in parties.items()
+        if party.digest in known.people.through
+    }
     return {
         "item": resolution.item.code,
         "version": resolution.item.version,
@@ -289,6 +295,8 @@ def _trace(
             }
             for source in sorted(known.sources, key=lambda source: (source.source, source.material, source.region))
         ],
+        # Which rows and decisions say that what is held under another number is theirs.
+        **({"identity": through} if through else {}),
         "requirements": [dict(decision.trace) for decision in resolution.decisions],
     }
 

@@ -19,9 +19,19 @@ COUNTS = ("fetched", "unchanged", "accepted", "quarantined", "rejected")
 UNAPPROVABLE = {"batch-header-missing", "batch-columns-missing", "batch-columns-unknown", "batch-rows-not-conserved"}
 
 
-def begin(connection: sa.Connection, source: Source, contract: str, run_id: str | None, kind: str = "run") -> sa.Row:
+def begin(
+    connection: sa.Connection,
+    source: Source,
+    contract: str,
+    run_id: str | None,
+    kind: str = "run",
+    *,
+    id: str | None = None,
+    started_at: dt.datetime | None = None,
+) -> sa.Row:
     """A new open batch, or the one of ``run_id`` again when a task is retried. Other unfinished batches of the source
-    are superseded: nothing of theirs was merged, and what they held is fetched again."""
+    are superseded: nothing of theirs was merged, and what they held is fetched again. ``id``, ``started_at``: of a batch
+    that is replayed."""
     connection.execute(
         sa.text(
             """INSERT INTO source (name, entity, region, authority, extent, promise_seconds)
@@ -48,7 +58,7 @@ def begin(connection: sa.Connection, source: Source, contract: str, run_id: str 
         ).first()
         if again is not None and again.state == "merged":
             return again
-    batch = again.id if again is not None else _new_id(source.name)
+    batch = again.id if again is not None else id or _new_id(source.name)
     if kind == "run":  # a release stands beside a run, it replaces none
         connection.execute(
             sa.text(
@@ -57,11 +67,11 @@ def begin(connection: sa.Connection, source: Source, contract: str, run_id: str 
             ),
             {"source": source.name, "batch": batch, "unfinished": list(UNFINISHED)},
         )
-        _unstage(connection, source.name, "state <> 'halted'")
     connection.execute(
         sa.text(
-            """INSERT INTO batch (id, source, run_id, state, extent, contract, merges_seen, kind)
-            VALUES (:batch, :source, :run_id, 'open', :extent, :contract, :merges, :kind)
+            """INSERT INTO batch (id, source, run_id, state, extent, contract, merges_seen, kind, started_at)
+            VALUES (:batch, :source, :run_id, 'open', :extent, :contract, :merges, :kind,
+              coalesce(CAST(:started_at AS timestamptz), clock_timestamp()))
             ON CONFLICT (id) DO UPDATE SET state = 'open', contract = excluded.contract,
               merges_seen = excluded.merges_seen, findings = '[]', finished_at = NULL"""
         ),
@@ -73,6 +83,7 @@ def begin(connection: sa.Connection, source: Source, contract: str, run_id: str 
             "contract": contract,
             "merges": merges,
             "kind": kind,
+            "started_at": started_at,
         },
     )
     return get(connection, batch)
@@ -88,15 +99,6 @@ def supersede_halted(connection: sa.Connection, source: str) -> None:
     connection.execute(
         sa.text("UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted'"), bind
     )
-    _unstage(connection, source, "state = 'superseded'")
-
-
-def _unstage(connection: sa.Connection, source: str, which: str) -> None:
-    for table in ("stage_row", "stage_file"):
-        connection.execute(
-            sa.text(f"DELETE FROM {table} WHERE batch IN (SELECT id FROM batch WHERE source = :source AND {which})"),
-            {"source": source},
-        )
 
 
 def without_workspace(connection: sa.Connection, source: str) -> list[str]:

@@ -86,7 +86,7 @@ def listed(connection: sa.Connection, code: str) -> Listed | None:
 
 
 _LISTED = """
-SELECT document ->> 'certificate_number' AS code, document ->> 'name' AS name, region FROM holding
+SELECT document ->> 'certificate_number' AS code, document ->> 'name' AS name, region FROM held
 WHERE material = :material AND document ->> 'certificate_number' = :code ORDER BY updated_at DESC LIMIT 1
 """
 

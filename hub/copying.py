@@ -10,7 +10,13 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import sqlalchemy as sa
-from psycopg import sql
+from psycopg import pq, sql
+from psycopg.errors import error_from_result
+
+from hub import binary_copy
+
+ROWS = 16_384  # encoded at once
+BATCH = 16 << 20  # bytes of an answer decoded at once
 
 _CSV = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
 
@@ -18,46 +24,141 @@ _CSV = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
 class Writer:
     """Takes Arrow tables for one open COPY; null becomes SQL null, an empty string stays one."""
 
-    def __init__(self, copy: psycopg.Copy) -> None:
-        self._copy = copy
+    def __init__(self, copy: psycopg.Copy, types: Sequence[str] | None = None) -> None:
+        self._copy, self._types = copy, types
         self.rows = 0
 
     def write(self, table: pa.Table) -> None:
-        if table.num_rows:
-            buffer = io.BytesIO()
-            # Combined: pyarrow 26 writes stray bytes when the first chunk of a table is empty.
-            pa_csv.write_csv(table.combine_chunks(), buffer, _CSV)
-            self._copy.write(buffer.getbuffer())
-            self.rows += table.num_rows
+        for start in range(0, table.num_rows, ROWS if self._types else table.num_rows):
+            part = table.slice(start, ROWS) if self._types else table
+            self._copy.write(memoryview(binary_copy.encoded(part, self._types) if self._types else _csv(part)))
+        self.rows += table.num_rows
+
+
+def _csv(table: pa.Table) -> memoryview:
+    buffer = io.BytesIO()
+    # Combined: pyarrow 26 writes stray bytes when the first chunk of a table is empty.
+    pa_csv.write_csv(table.combine_chunks(), buffer, _CSV)
+    return buffer.getbuffer()
 
 
 @contextmanager
-def into(connection: sa.Connection, table: str, columns: Sequence[str]) -> Iterator[Writer]:
-    """COPY into ``table (columns)`` within the connection's transaction."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+def into(
+    connection: sa.Connection, table: str, columns: Sequence[str], types: Sequence[str] | None = None
+) -> Iterator[Writer]:
+    """COPY into ``table (columns)`` within the connection's transaction.
+
+    ``types``: the columns' types (of ``binary_copy.TYPES``) make it binary, which costs the server no parsing.
+    """
+    if unknown := set(types or ()) - binary_copy.TYPES:
+        raise ValueError(f"no binary form: {', '.join(sorted(unknown))}")
+    if types and len(types) != len(columns):
+        raise ValueError(f"{len(columns)} columns, {len(types)} types")
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL("binary" if types else "csv")
     )
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        yield Writer(copy)
+    with _driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+        if types:
+            copy.write(binary_copy.HEADER)
+        yield Writer(copy, types)
+        if types:
+            copy.write(binary_copy.TRAILER)
 
 
 def out_of(connection: sa.Connection, query: str, schema: pa.Schema, parameters: Mapping[str, object]) -> pa.Table:
-    """The rows of ``query`` as a table of ``schema``. Named placeholders ``{name}`` in the query are literals."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
+    """The rows of ``query`` as a table of ``schema``. Named placeholders ``{name}`` in the query are literals.
+
+    With a ``binary(16)`` (a uuid or bytea column) in the schema the answer is read in binary, and every column must be
+    what ``binary_copy.decoded`` reads; jsonb must be cast to text. Without, it is read as CSV.
+    """
+    return pa.concat_tables(batches_of(connection, query, schema, parameters))
+
+
+def batches_of(
+    connection: sa.Connection,
+    query: str,
+    schema: pa.Schema,
+    parameters: Mapping[str, object],
+    batch: int = BATCH,
+) -> Iterator[pa.Table]:
+    """:func:`out_of` in tables of about ``batch`` bytes of the answer, in its order; at least one comes, maybe empty.
+
+    Until the last one is taken the connection can do nothing else.
+    """
+    binary = binary_copy.UUID in schema.types
+    if unknown := [field.name for field in schema if binary and not binary_copy.has_form(field.type)]:
+        raise ValueError(f"no binary form: {', '.join(unknown)}")
     literals = {name: sql.Literal(value) for name, value in parameters.items()}
-    statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(sql.SQL(query).format(**literals))
-    buffer = io.BytesIO()
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for part in copy:
-            buffer.write(part)
-    if not buffer.tell():
+    statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(
+        sql.SQL(query).format(**literals), sql.SQL("binary" if binary else "csv")
+    )
+    none = True
+    with _driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+        for data, sizes in _messages(copy, batch):
+            part = _decoded(data, sizes, schema) if binary else _parsed(data, schema)
+            if part.num_rows or none:
+                yield part
+            none = False
+
+
+def _messages(copy: psycopg.Copy, batch: int) -> Iterator[tuple[memoryview, list[int]]]:
+    """The answer to a COPY in parts of about ``batch`` bytes, and the size of each message: one row, says the protocol.
+
+    What has arrived is taken straight from libpq; going through psycopg for every row costs three times as much. The
+    rows are put together at once: a list of so many would keep Python's garbage collector busy.
+    """
+    connection = copy.connection.pgconn
+    take, more = connection.get_copy_data, True
+    while more:
+        held, sizes, left = io.BytesIO(), list[int](), batch
+        while left > 0:
+            size, row = take(1)
+            if size < 0:
+                _end(connection)
+            elif size == 0:
+                row = memoryview(copy.read())  # waits for more
+                size = len(row)
+            if size <= 0:
+                more = False
+                break
+            held.write(row)
+            sizes.append(size)
+            left -= size
+        yield held.getbuffer(), sizes
+
+
+def _end(connection: pq.abc.PGconn) -> None:
+    """Take what follows the last row: the server's word on how it went."""
+    failed = None
+    while (result := connection.get_result()) is not None:
+        failed = failed or (result if result.status != pq.ExecStatus.COMMAND_OK else None)
+    if failed:
+        raise error_from_result(failed)
+
+
+def _decoded(data: memoryview, sizes: list[int], schema: pa.Schema) -> pa.Table:
+    """The header comes with what follows it: the first tuple, or the trailer."""
+    if data[: len(binary_copy.HEADER)] == binary_copy.HEADER:
+        data, sizes[0] = data[len(binary_copy.HEADER) :], sizes[0] - len(binary_copy.HEADER)
+    if sizes and sizes[-1] == len(binary_copy.TRAILER):
+        data = data[: -sizes.pop()]
+    return binary_copy.decoded(data, sizes, schema)
+
+
+def _parsed(data: memoryview, schema: pa.Schema) -> pa.Table:
+    if not data:
         return schema.empty_table()
-    buffer.seek(0)
     convert = pa_csv.ConvertOptions(
         column_types=schema, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""],
         true_values=["t"], false_values=["f"],
     )  # fmt: skip
-    return pa_csv.read_csv(buffer, pa_csv.ReadOptions(column_names=schema.names), convert_options=convert)
+    return pa_csv.read_csv(
+        pa.BufferReader(pa.py_buffer(data)), pa_csv.ReadOptions(column_names=schema.names),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert,
+    )  # fmt: skip
+
+
+def _driver(connection: sa.Connection) -> psycopg.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver

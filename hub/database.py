@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine, make_url
 
 from connectors.errors import FatalError
-from hub import embedded, home, schema
+from hub import embedded, home, partitions, schema
 
 OLDEST_POSTGRES = 15
 
@@ -64,10 +64,13 @@ def upgrade(to: Engine | None = None) -> str:
         command.upgrade(config, "head")
         connection.commit()
         _keep_fingerprint(connection, here)
+        partitions.ensure(connection)
         connection.commit()
         revision = MigrationContext.configure(connection).get_current_revision()
         connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
         connection.commit()
+    if to is None:
+        target.dispose()  # a session left behind would be in the way of whoever renames the database
     return revision or ""
 
 

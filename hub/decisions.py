@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
@@ -13,13 +18,54 @@ from hub import home, schema
 SOURCE = "decisions"
 
 
+@dataclass(frozen=True)
+class Landed:
+    """A decision as it lies in the landing zone. ``content``: kind, actor, note and what it is about."""
+
+    digest: str
+    decided_at: dt.datetime
+    content: dict[str, Any]
+
+
+_replayed: ContextVar[Landed | None] = ContextVar("replayed", default=None)
+
+
+@contextmanager
+def replayed(decision: Landed) -> Iterator[None]:
+    """What is recorded inside is ``decision``, which was landed long ago: nothing is landed again, its time is kept."""
+    token = _replayed.set(decision)
+    try:
+        yield
+    finally:
+        _replayed.reset(token)
+
+
+def every(landing: Landing) -> Iterator[Landed]:
+    """All decisions of a landing zone, in the order in which they were taken."""
+    for source, batch in landing.batches():
+        if source != SOURCE:
+            continue
+        manifest = landing.read_manifest(SOURCE, batch)
+        for file in manifest.files:
+            with landing.open(file) as stream:
+                yield Landed(file.digest, manifest.fetched_at, orjson.loads(stream.read()))
+
+
 def record(
     connection: sa.Connection, kind: str, source: str, *, actor: str, note: str = "", batch: str | None = None
 ) -> None:
     """A decision about a batch."""
     landed = _land({"kind": kind, "source": source, "batch": batch, "actor": actor, "note": note})
     connection.execute(
-        sa.insert(schema.decision).values(kind=kind, source=source, batch=batch, actor=actor, note=note, landed=landed)
+        sa.insert(schema.decision).values(
+            kind=kind,
+            source=source,
+            batch=batch,
+            actor=actor,
+            note=note,
+            landed=landed.digest,
+            decided_at=landed.decided_at,
+        )
     )
 
 
@@ -36,9 +82,18 @@ def about(connection: sa.Connection, batch: str) -> list[dict[str, object]]:
 
 
 def record_rows(
-    connection: sa.Connection, kind: str, source: str, entries: list[int], *, actor: str, note: str = ""
+    connection: sa.Connection,
+    kind: str,
+    source: str,
+    entries: list[int],
+    *,
+    actor: str,
+    note: str = "",
+    batch: str | None = None,
+    said: dict[str, str] | None = None,
 ) -> None:
-    """A decision about quarantined rows: it holds for exactly these versions of them (key and digest)."""
+    """A decision about quarantined rows: it holds for exactly these versions of them (key and digest). ``batch``: the
+    one that carries it out; ``said``: what else is landed with it."""
     bind = {"kind": kind, "source": source, "entries": entries, "actor": actor, "note": note}
     versions = connection.execute(
         sa.text(
@@ -46,22 +101,41 @@ def record_rows(
         ),
         bind,
     ).mappings()
-    landed = _land(
-        {"kind": kind, "source": source, "rows": [dict(row) for row in versions], "actor": actor, "note": note}
-    )
+    rows = [dict(row) for row in versions]
+    content = {"kind": kind, "source": source, "batch": batch, "rows": rows, "actor": actor, "note": note}
+    landed = _land({**content, **(said or {})})
     connection.execute(
         sa.text(
-            """INSERT INTO decision (kind, source, batch, row_key, digest, actor, note, landed)
-            SELECT :kind, :source, batch, original_key, digest, :actor, :note, :landed
+            """INSERT INTO decision (kind, source, batch, row_key, digest, actor, note, landed, decided_at)
+            SELECT :kind, :source, batch, original_key, digest, :actor, :note, :landed, :decided_at
             FROM quarantine WHERE id = ANY(:entries)"""
         ),
-        {**bind, "landed": landed},
+        {**bind, "landed": landed.digest, "decided_at": landed.decided_at},
     )
 
 
-def revoke_rows(connection: sa.Connection, kind: str, source: str, entries: list[int]) -> None:
-    """Take back decisions that turned out impossible; the attempt and its revocation stay in the landing zone."""
-    _land({"kind": f"revoked-{kind}", "source": source, "entries": entries})
+def record_identity(connection: sa.Connection, content: dict[str, Any], *, actor: str, note: str = "") -> Landed:
+    """A decision about who is whom: ``content`` says its kind and its whole effect (:mod:`hub.identity_decisions`)."""
+    landed = _land({**content, "actor": actor, "note": note})
+    connection.execute(
+        sa.insert(schema.decision).values(
+            kind=content["kind"],
+            source="identity",
+            actor=actor,
+            note=note,
+            landed=landed.digest,
+            decided_at=landed.decided_at,
+        )
+    )
+    return landed
+
+
+def revoke_rows(
+    connection: sa.Connection, kind: str, source: str, entries: list[int], *, batch: str | None = None
+) -> None:
+    """Take back decisions that turned out impossible; the attempt and its revocation stay in the landing zone. ``batch``:
+    the one that failed to carry them out."""
+    _land({"kind": f"revoked-{kind}", "source": source, "entries": entries, "batch": batch})
     connection.execute(
         sa.text(
             """DELETE FROM decision AS d USING quarantine AS q
@@ -72,10 +146,12 @@ def revoke_rows(connection: sa.Connection, kind: str, source: str, entries: list
     )
 
 
-def _land(content: dict[str, object]) -> str:
+def _land(content: dict[str, object]) -> Landed:
+    if known := _replayed.get():
+        return known
     decided_at = dt.datetime.now(dt.UTC)
     body = orjson.dumps({**content, "decided_at": decided_at}, option=orjson.OPT_SORT_KEYS)
     landing = Landing(home.current().landing_url)
     landed = landing.put(body, f"{decided_at:%Y%m%dT%H%M%S%f}-{content['kind']}.json")
     landing.write_manifest(SOURCE, f"{decided_at:%Y%m%dT%H%M%S%f}-{landed.digest[:8]}", [landed], fetched_at=decided_at)
-    return landed.digest
+    return Landed(landed.digest, decided_at, content)

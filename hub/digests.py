@@ -1,4 +1,4 @@
-"""Digests of rows, set-based: DuckDB hashes whole columns. MD5 tells rows apart, it protects nothing."""
+"""Digests of columns of values, set-based. MD5 tells rows apart, it protects nothing; what protects is the keyed hash."""
 
 from __future__ import annotations
 
@@ -7,22 +7,79 @@ import os
 import threading
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hub import sha256
+from hub.home import KeyedHash
+
+DIGEST = pa.binary(16)
+SHORT = 55  # bytes of text that fit in one block of SHA-256 with its ending
+FEW = 512  # texts for which setting out over lanes does not pay
 
 
-def of_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None) -> pa.ChunkedArray:
-    """MD5 (32 hex digits) of each row over string columns; lengths go in, so that null and empty differ and no value can
-    pass for two."""
+def of_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None) -> pa.FixedSizeBinaryArray:
+    """MD5 of each row over string columns; lengths go in, so that null and empty differ and no value can pass for two."""
     table = pa.table({f"c{place}": column for place, column in enumerate(columns)})
-    parts = ", ".join(f"coalesce(length(c{place}) || ':' || c{place}, '-')" for place in range(len(columns)))
-    header = "\x1f".join(names or [])
-    return _query(f"SELECT md5(concat_ws(chr(31), $header, {parts})) AS d FROM t", t=table, header=header)["d"]
+    parts = ["$header"]
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        value = f"length({name}), ':', {name}"
+        parts += ["chr(31)", f"coalesce(length({name}) || ':' || {name}, '-')" if column.null_count else value]
+    return _md5(f"concat({', '.join(parts)})", table, header="\x1f".join(names or []))
 
 
-def of_bytes(values: pa.ChunkedArray, prefix: str) -> pa.ChunkedArray:
-    """MD5 (32 hex digits) of ``prefix`` and each of ``values``."""
-    return _query("SELECT md5($prefix || hex(raw)) AS d FROM t", t=pa.table({"raw": values}), prefix=prefix)["d"]
+def of_bytes(values: pa.ChunkedArray, prefix: str) -> pa.FixedSizeBinaryArray:
+    """MD5 of ``prefix`` and each of ``values`` in hex."""
+    return _md5("$prefix || hex(raw)", pa.table({"raw": values}), prefix=prefix)
+
+
+def keyed(texts: pa.Array | pa.ChunkedArray, hashing: KeyedHash) -> pa.FixedSizeBinaryArray:
+    """``hashing.of`` each text; null stays null. Texts up to 55 bytes of UTF-8 go over lanes of numpy, others to DuckDB."""
+    whole = (texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts).cast(pa.binary())
+    if len(whole) < FEW:
+        return _keyed(whole, hashing)
+    offsets = np.frombuffer(whole.buffers()[1], np.int32, len(whole) + 1, whole.offset * 4)
+    lengths = np.diff(offsets)
+    # Room after the last text, so that a window of one block stays within the data.
+    text = np.concatenate([np.frombuffer(whole.buffers()[2] or b"", np.uint8)[: offsets[-1]], np.zeros(64, np.uint8)])
+    windows = np.lib.stride_tricks.sliding_window_view(text, 64)
+    key_blocks = np.frombuffer(hashing.inner + hashing.outer, ">u4").reshape(2, 16).T.astype(np.uint32)
+    inner, outer = zip(*sha256.after(sha256.START, key_blocks), strict=True)
+    found = np.empty((len(whole), 4), ">u4")
+    for start in range(0, len(whole), sha256.LANES):
+        rows = slice(start, start + sha256.LANES)
+        found[rows] = _short_keyed(inner, outer, windows[offsets[:-1][rows]], lengths[rows])
+    if len(long := np.flatnonzero(lengths > SHORT)):
+        found[long] = np.frombuffer(_keyed(whole.take(pa.array(long)), hashing).buffers()[1], ">u4").reshape(-1, 4)
+    values = pa.Array.from_buffers(DIGEST, len(whole), [None, pa.py_buffer(found)])
+    return pc.if_else(whole.is_valid(), values, pa.scalar(None, DIGEST)) if whole.null_count else values
+
+
+def _keyed(texts: pa.BinaryArray, hashing: KeyedHash) -> pa.FixedSizeBinaryArray:
+    sql = "SELECT unhex(sha256($outer || unhex(sha256($inner || text))))[1:16] AS d FROM t"
+    return _query(sql, pa.table({"text": texts}), inner=hashing.inner, outer=hashing.outer).cast(DIGEST)
+
+
+def _short_keyed(
+    inner: sha256.State, outer: sha256.State, texts: NDArray[np.uint8], lengths: NDArray[np.int32]
+) -> NDArray[np.uint32]:
+    """``inner``, ``outer``: the states after the key. ``texts`` (n, 64), ``lengths`` (n,) → (n, 4)."""
+    middle = sha256.after(inner, _last_block(texts, lengths))
+    digest = np.zeros((len(lengths), 64), np.uint8)
+    digest[:, :32] = np.stack(middle, axis=1).astype(">u4").view(np.uint8)
+    return np.stack(sha256.after(outer, _last_block(digest, np.full(len(digest), 32)))[:4], axis=1)
+
+
+def _last_block(block: NDArray[np.uint8], lengths: NDArray[np.int32]) -> NDArray[np.uint32]:
+    """(n, 64) whose first ``lengths`` bytes are the end of a message after one block → (16, n) words, ended by the rule."""
+    block[np.arange(64) >= lengths[:, None]] = 0
+    ended = np.minimum(lengths, SHORT)
+    block[np.arange(len(block)), ended] = 0x80
+    block[:, 62] = (64 + ended) >> 5
+    block[:, 63] = ((64 + ended) << 3) & 0xFF
+    return np.ascontiguousarray(block.view(">u4").T).astype(np.uint32)
 
 
 def folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -30,13 +87,21 @@ def folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.utf8_upper(pc.utf8_trim_whitespace(pc.utf8_normalize(column, form="NFKC")))
 
 
-def _query(sql: str, t: pa.Table, **parameters: object) -> pa.Table:
+def _md5(expression: str, table: pa.Table, **parameters: object) -> pa.FixedSizeBinaryArray:
+    """As a number of 128 bits it comes without the way over hex, and its bytes in memory are those of the digest."""
+    number = _query(f"SELECT md5_number({expression}) AS d FROM t", table, **parameters)
+    return pa.Array.from_buffers(DIGEST, len(number), number.buffers(), offset=number.offset)
+
+
+def _query(sql: str, t: pa.Table, **parameters: object) -> pa.Array:
+    """The only column of a question about ``t``."""
     engine = _engine(os.getpid(), threading.get_ident())
     engine.register("t", t)
     try:
-        return engine.sql(sql, params=parameters or None).to_arrow_table()
+        found = engine.sql(sql, params=parameters or None).to_arrow_table().column(0)
     finally:
         engine.unregister("t")
+    return found.combine_chunks()
 
 
 @functools.cache

@@ -31,9 +31,10 @@ USER = "yici"
 SYSTEM_USER = "pgserver"
 START_SECONDS = 120
 SOCKET_PATH_LIMIT = 100
+_MEMORY_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 SETTINGS = {
     "listen_addresses": "",
-    "shared_buffers": "256MB",
+    "shared_buffers": f"{min(1024, max(128, _MEMORY_MB // 8))}MB",  # an eighth of the machine, a gigabyte at most
     "max_connections": "200",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",

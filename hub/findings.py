@@ -16,13 +16,13 @@ from typing import Literal
 from hub.holdings import Freshness, Holding, Known
 from mappings.items import Use
 
-State = Literal["held", "elsewhere", "expired", "missing", "late", "role"]
+State = Literal["held", "elsewhere", "expired", "missing", "late", "role", "identity"]
 
 # Certificates are dated by China's calendar; no zone database is needed, it has had one offset since 1991.
 CHINA = dt.timezone(dt.timedelta(hours=8))
 NATIONAL = ("000000", "100000")
 PRESENT: tuple[State, ...] = ("held", "elsewhere")
-OPEN: tuple[State, ...] = ("late", "role")
+OPEN: tuple[State, ...] = ("late", "role", "identity")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Evidence:
         """What became of ``use`` for its holder; None: the question names no such party."""
         if party is None:
             return Finding(use, "role", "role-missing", {"role": use.holder})
+        if party.digest in self.known.people.undecided:
+            return Finding(use, "identity", "identity-contradictory", {"role": use.holder, "material": use.material})
         found = [self._judge(use, holding) for holding in self.known.holdings if self._concerns(holding, use, party)]
         sources = [source for source in self.known.sources if source.material == use.material]
         # The best of several certificates: the state first, then the longest validity, then the key as a last resort.

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 
-from hub import home, index_keys
+from connectors.errors import UsageError
+from hub import home, identity_lookup, index_keys, partitions
+from hub.identity_lookup import People
 from hub.index_keys import SealedKey
 
 Holders = Mapping[bytes, tuple[str, str]]
@@ -73,10 +75,11 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Known:
-    """All that one question needs of the store."""
+    """All that one question needs of the store. ``people``: who of those asked about is one with whom."""
 
     holdings: tuple[Holding, ...]
     sources: tuple[Freshness, ...]
+    people: People = field(default_factory=People)
 
 
 # ANY(ARRAY(SELECT unnest(...))) looks the same to the planner whatever is asked, so that a prepared plan is kept: planning
@@ -111,6 +114,7 @@ _EPOCH_BY_THEN = """(SELECT max(i.epoch COLLATE "C") FROM (
         UNION ALL
         SELECT cursor ->> 'epoch' FROM batch WHERE source = c.source AND state = 'merged' AND finished_at <= :at) AS i)"""
 _NOW = f"""
+WITH {identity_lookup.ALIKE}
 SELECT
   (SELECT coalesce(jsonb_agg(to_jsonb(f)), '[]') FROM (
     SELECT encode(h.key, 'hex') AS key, h.material, h.source, h.status, h.valid_from, h.valid_to, h.region,
@@ -119,16 +123,17 @@ SELECT
                                  ORDER BY o.source, l.name, o."row"), '[]')
        FROM observation AS o JOIN landed_file AS l ON l.id = o.file WHERE o.holding = h.key) AS provenance
     FROM (SELECT holding, jsonb_agg(jsonb_build_array(encode(identifier, 'hex'), role)) AS holders
-          FROM holding_holder WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers))) GROUP BY holding) AS w
+          FROM holding_holder WHERE identifier = ANY({identity_lookup.EXPANDED}) GROUP BY holding) AS w
     JOIN holding AS h ON h.key = w.holding AND h.material = ANY(:materials)) AS f) AS holdings,
+{identity_lookup.PEOPLE},
 {_ENTRIES.format(success="last_success_at", then="e.recorded_to IS NULL")},
 {_SOURCES.format(success="last_success_at", then="true", latest=_EPOCH)},
   (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]') FROM (
     SELECT DISTINCT ON (source) * FROM index_key ORDER BY source, epoch COLLATE "C" DESC) AS k) AS keys_
 """
 
-# As recorded at a time: the version then in force, and runs that had ended by then. Versions are kept by holding, so
-# holders are found in the documents themselves (`@>` can use a GIN index on `document -> 'holders'`).
+# As recorded at a time: the version then in force, and runs that had ended by then. One still in force has its holders in
+# the index of identifiers, one that ended carries them.
 _ENDED_BY_THEN = """(SELECT max(b.finished_at) FROM batch AS b
        WHERE b.source = source.name AND b.state = 'merged' AND b.kind = 'run' AND b.finished_at <= :at)"""
 _RECORDED_BY_THEN = "e.recorded_from <= :at AND (e.recorded_to IS NULL OR e.recorded_to > :at)"
@@ -143,11 +148,17 @@ SELECT
        JOIN jsonb_array_elements(:asked) AS a ON h @> (a -> 'holder')) AS holders,
       (SELECT coalesce(jsonb_agg(jsonb_build_object('source', v.source, 'file', l.name, 'row', v."row")), '[]')
        FROM landed_file AS l WHERE l.id = v.file) AS provenance
-    FROM holding_version AS v
-    WHERE v.material = ANY(:materials) AND v.document IS NOT NULL
-      AND v.recorded_from <= :at AND (v.recorded_to IS NULL OR v.recorded_to > :at)
-      AND EXISTS (SELECT FROM jsonb_array_elements(:asked) AS a
-                  WHERE v.document -> 'holders' @> jsonb_build_array(a -> 'holder'))) AS f) AS holdings,
+    FROM (
+      SELECT h.key AS holding, h.material, h.source, o.file, o."row", o.document
+      FROM (SELECT DISTINCT holding FROM holding_holder
+            WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers)))) AS w
+        JOIN holding AS h ON h.key = w.holding JOIN batch AS b ON b.id = h.batch AND b.recorded_at <= :at
+        JOIN observation AS o ON o.source = h.source AND o.row_key = h.row_key
+      UNION ALL
+      SELECT p.holding, p.material, p.source, p.file, p."row", p.document FROM holding_past AS p
+      WHERE p.identifiers && ARRAY(SELECT unnest(:identifiers)) AND p.recorded_from <= :at AND p.recorded_to > :at
+    ) AS v
+    WHERE v.material = ANY(:materials)) AS f) AS holdings,
 {_ENTRIES.format(success=_ENDED_BY_THEN, then=_RECORDED_BY_THEN)},
 {_SOURCES.format(success=_ENDED_BY_THEN, then="c.recorded_from <= :at", latest=_EPOCH_BY_THEN)},
   (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]')
@@ -173,12 +184,16 @@ def current(connection: sa.Connection, holders: Holders, materials: Sequence[str
 
 
 def recorded(connection: sa.Connection, holders: Holders, materials: Sequence[str], at: dt.datetime) -> Known:
-    """The same as the store knew it at ``at``."""
+    """The same as the store knew it at ``at``. UsageError ``as-of-dropped`` for a time whose history is no longer kept."""
+    since = partitions.since(connection, "holding_past")
+    if since and at < dt.datetime.combine(since, dt.time(), dt.UTC):
+        raise UsageError("as-of-dropped", since=since)
     asked = [
         {"identifier": digest.hex(), "holder": {"scheme": scheme, "value": value}}
         for digest, (scheme, value) in holders.items()
     ]
-    return _ask(connection, _THEN, holders, {"asked": asked, "materials": list(materials), "at": at})
+    bind = {"asked": asked, "identifiers": list(holders), "materials": list(materials), "at": at}
+    return _ask(connection, _THEN, holders, bind)
 
 
 # The keys of the last question: they change once an epoch, so nearly every question is one query.
@@ -196,18 +211,17 @@ def _ask(connection: sa.Connection, statement: str, holders: Holders, bind: dict
         if valid == keys:
             break
         keys = _keys[here, statement] = valid
-    return Known(
-        tuple([_holding(found, {}) for found in row.holdings] + [_holding(found, foreign) for found in row.entries]),
-        tuple(map(_freshness, row.sources)),
-    )
+    people = identity_lookup.people(holders, getattr(row, "people", None))
+    own = [_holding(found, people.of) for found in row.holdings]
+    entries = [_holding(found, lambda digest: (foreign.get(digest, digest),)) for found in row.entries]
+    return Known((*own, *entries), tuple(map(_freshness, row.sources)), people)
 
 
-def _holding(found: dict[str, Any], asked_as: Mapping[bytes, bytes]) -> Holding:
+def _holding(found: dict[str, Any], asked_as: Callable[[bytes], tuple[bytes, ...]]) -> Holding:
     holders: dict[bytes, tuple[str, ...]] = {}
     for identifier, role in found["holders"]:
-        digest = bytes.fromhex(identifier)
-        digest = asked_as.get(digest, digest)
-        holders[digest] = tuple(sorted({*holders.get(digest, ()), role}))
+        for digest in asked_as(bytes.fromhex(identifier)):
+            holders[digest] = tuple(sorted({*holders.get(digest, ()), role}))
     return Holding(
         key=found["key"],
         material=found["material"],

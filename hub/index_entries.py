@@ -8,19 +8,12 @@ word counts for the region of its source alone: elsewhere it opens no entry, and
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
 from hub import catalogue, database, decisions, home, index_keys
+from hub.incoming import Run
 from mappings import model
-
-
-class Run(Protocol):
-    """Runs one statement with the batch's values and more; returns the rows touched."""
-
-    def __call__(self, statement: str, **more: object) -> int: ...
 
 
 def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) -> int:
@@ -28,7 +21,7 @@ def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) ->
     and closed. ``agreed``: the key agreed with the partner hub, 32 bytes."""
     run(_HUB)
     ended = _epoch_in_force(connection, batch.source)
-    epochs = set(connection.scalars(sa.text(_EPOCHS)))
+    epochs = set(connection.scalars(sa.text(_EPOCHS), {"source": batch.source}))
     # A new epoch may have nothing in it: then only the cursor tells of it.
     if isinstance(batch.cursor, dict) and isinstance(batch.cursor.get("epoch"), str):
         epochs.add(batch.cursor["epoch"])
@@ -90,21 +83,19 @@ _IS_INDEX = "SELECT 1 FROM source WHERE name = :source AND entity = ANY(:kinds) 
 _FORGOTTEN = (
     "DELETE FROM index_key WHERE source = :source",
     "DELETE FROM index_scope WHERE source = :source",
-    "DELETE FROM observation WHERE source = :source",
     "DELETE FROM row_ledger WHERE source = :source",
     "DELETE FROM quarantine WHERE source = :source",
-    "DELETE FROM stage_row USING batch AS b WHERE stage_row.batch = b.id AND b.source = :source",
-    "DELETE FROM stage_file USING batch AS b WHERE stage_file.batch = b.id AND b.source = :source",
     """UPDATE source SET cursor = NULL, contract = NULL, as_of = NULL, last_success_at = NULL, hub = NULL,
       merges = merges + 1 WHERE name = :source""",
 )
 _EPOCHS = """
-SELECT DISTINCT document -> 'attributes' ->> 'epoch' FROM incoming
-WHERE verdict = 'accepted' AND document -> 'attributes' ->> 'epoch' <> ''
+SELECT DISTINCT o.document -> 'attributes' ->> 'epoch' FROM touched JOIN observation AS o USING (holding)
+WHERE o.source = :source AND o.document -> 'attributes' ->> 'epoch' <> ''
 """
 _HUB = """
 UPDATE source SET hub = i.hub FROM (
-  SELECT max(document -> 'attributes' ->> 'hub') AS hub FROM incoming WHERE verdict = 'accepted'
+  SELECT max(o.document -> 'attributes' ->> 'hub') AS hub FROM touched JOIN observation AS o USING (holding)
+  WHERE o.source = :source
 ) AS i WHERE source.name = :source AND i.hub <> ''
 """
 _KEY = """

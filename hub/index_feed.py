@@ -75,10 +75,11 @@ def page(connection: sa.Connection, peer: Peer, after: int, limit: int = LIMIT, 
 _PAGE = sa.text("""
 WITH picked AS MATERIALIZED (
   SELECT f.position, f.holding, f.material, f.recorded_at, h.place AS region, h.status, h.valid_from, h.valid_to, h.digest,
-    h.document -> 'holders' AS holders, h.key IS NOT NULL AS present
+    h.holders, h.key IS NOT NULL AS present
   FROM feed AS f
     LEFT JOIN LATERAL (
-      SELECT k.*, p.place FROM holding AS k
+      SELECT k.*, p.place, (SELECT l.document -> 'holders' FROM row_ledger AS l WHERE l.source = k.source AND l.row_key = k.row_key) AS holders
+      FROM holding AS k
         CROSS JOIN LATERAL (SELECT coalesce(k.region, (SELECT s.region FROM source AS s WHERE s.name = k.source)) AS place) AS p
       WHERE k.key = f.holding
         AND EXISTS (SELECT FROM unnest(cast(:regions AS text[])) AS r WHERE starts_with(p.place, r)) LIMIT 1
@@ -105,7 +106,7 @@ SELECT count(*) AS entries, max(position) AS latest, coalesce(json_agg(json_buil
     SELECT json_agg(json_build_object(
       'role', s ->> 'role',
       'id', encode(keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer), 'hex')))
-    FROM jsonb_array_elements(CASE WHEN present THEN holders END) AS s WHERE s ->> 'value' IS NOT NULL), '[]')
+    FROM json_array_elements(CASE WHEN present THEN holders END) AS s WHERE s ->> 'value' IS NOT NULL), '[]')
 ) ORDER BY position), '[]')::text AS body
 FROM picked
 """)

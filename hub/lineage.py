@@ -16,8 +16,8 @@ from hub import database
 SHORTEST_DIGEST = 8
 
 _HOLDING = """
-SELECT h.material, h.status, h.valid_from, h.valid_to, h.region, h.conflicting, h.source, h.recorded_at
-FROM holding AS h WHERE h.key = :key
+SELECT h.material, h.status, h.valid_from, h.valid_to, h.region, h.conflicting, h.source, b.recorded_at
+FROM holding AS h LEFT JOIN batch AS b ON b.id = h.batch WHERE h.key = :key
 """
 _OBSERVATIONS = """
 SELECT o.source, l.name AS file, l.digest AS sha256, o."row", o.batch, o.updated_at, o.authority,
@@ -27,7 +27,7 @@ WHERE o.holding = :key ORDER BY in_force DESC NULLS LAST, o.updated_at DESC, o.s
 """
 _VERSIONS = """
 SELECT v.recorded_from, v.recorded_to, v.source, l.name AS file, l.digest AS sha256, v."row", v.batch,
-  v.document IS NULL AS withdrawn
+  v.recorded_to IS NOT NULL AND v.recorded_to IS DISTINCT FROM lead(v.recorded_from) OVER (ORDER BY v.recorded_from) AS withdrawn
 FROM holding_version AS v LEFT JOIN landed_file AS l ON l.id = v.file
 WHERE v.holding = :key ORDER BY v.recorded_from
 """

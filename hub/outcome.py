@@ -1,76 +1,115 @@
 """What became of each mapped row: one record per row, in the form the merge copies into the database.
 
-Columns: ``ordinal``, ``row_key``, ``digest``, ``file``, ``row``, ``verdict``, ``reasons`` and ``flags`` (codes joined by
-a comma), ``raw`` (hex of the raw row as JSON, only where the verdict is not accepted), ``updated_at``, ``natural_key``,
-and of an accepted row ``status``, ``issued_on``, ``valid_from``, ``valid_to``, ``region``, ``document`` (JSON).
+Keys and digests are 16 bytes. ``reasons`` and ``flags`` are codes joined by a comma; ``raw`` is the row as JSON, or the
+line as it came, where the verdict is not accepted. Of an accepted row alone: ``holding`` (keyed hash of material type and
+natural key), ``document`` (JSON), ``content`` (digest of the document without its time), and of every holder in it one
+of ``identifiers`` (keyed hash of ``scheme:value``) with one of ``roles``.
 """
 
 from __future__ import annotations
 
-import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from hub import digests
+from hub.home import KeyedHash
+from mappings import cleaning, jsoncolumns
 from mappings.model import Material
 
+BLOCK = 16_384  # rows: texts of a larger block cost the system more, in pages, than it takes to write them
 CONFLICTING = "conflicting-duplicate"
+KEY = pa.binary(16)
 SCHEMA = pa.schema(
     {
         "ordinal": pa.int64(),
-        "row_key": pa.string(),
-        "original_key": pa.string(),
-        "digest": pa.string(),
+        "row_key": KEY,
+        "original_key": KEY,
+        "digest": KEY,
         "file": pa.int64(),
         "row": pa.int64(),
         "verdict": pa.string(),
         "reasons": pa.string(),
         "flags": pa.string(),
-        "raw": pa.string(),
+        "raw": pa.binary(),
         "updated_at": pa.timestamp("us", "UTC"),
         "natural_key": pa.string(),
+        "holding": KEY,
+        "content": KEY,
         "status": pa.string(),
         "issued_on": pa.date32(),
         "valid_from": pa.date32(),
         "valid_to": pa.date32(),
         "region": pa.string(),
+        "identifiers": pa.list_(KEY),
+        "roles": pa.list_(pa.string()),
         "document": pa.string(),
     }
 )
 ENVELOPE = ("certificate_identifier", "certificate_number", "name", "issuer_code", "issuer_name", "region", "issued_on",
             "valid_from", "valid_to", "status")  # fmt: skip
+HOLDER = ("scheme", "value", "name")
 SYSTEM = ("_row", "_ordinal", "_row_key", "_digest", "_seen_at", "_file", "_ledger_key", "_conflicting")
 
+Mask = NDArray[np.bool_]
 
-def of_rows(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array) -> pa.Table:
-    """Outcome of gated rows. ``raw``: the rows before mapping, in the same order; ``released``: digests of row versions
-    that an operator let pass: accepted unless they cannot be read at all."""
-    holders = ", ".join(
-        f"""{{'role': '{role}', 'scheme': "holder.{role}.scheme", 'value': "holder.{role}.value",
-            'name': "holder.{role}.name"}}"""
-        for role in material.holders
-    )
-    holders = f"list_filter([{holders}], lambda h: h.value IS NOT NULL)" if holders else "[]::VARCHAR[]"
-    envelope = ", ".join(f"'{name}': \"{name}\"" for name in ENVELOPE)
-    with duckdb.connect(config={"threads": 1}) as engine:
-        engine.execute("SET TimeZone = 'UTC'")
-        engine.register("gated", _with_raw(raw, gated))
-        engine.register("released", pa.table({"digest": released}))
-        return engine.sql(_OUTCOME.format(envelope=envelope, holders=holders)).to_arrow_table().cast(SCHEMA)
+
+def of_rows(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash) -> pa.Table:
+    """Outcome of gated rows, as :data:`SCHEMA`, by ordinal. ``raw``: the rows before mapping, in the same order;
+    ``released``: digests of row versions that an operator let pass: accepted unless they cannot be read at all."""
+    assert raw["_ordinal"].equals(gated["_ordinal"]), "mapping changed the order of rows"
+    parts = [
+        _block(material, raw.slice(start, BLOCK), gated.slice(start, BLOCK), released, hashing)
+        for start in range(0, gated.num_rows, BLOCK)
+    ]
+    return _ordered(pa.concat_tables(parts) if parts else SCHEMA.empty_table())
+
+
+def _block(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash) -> pa.Table:
+    columns = {name: cleaning.whole(gated[name]) for name in gated.column_names}
+    verdict = _verdicts(columns, released)
+    accepted = _true(pc.equal(verdict, "accepted"))
+    conflicting = _true(pc.and_(columns["_conflicting"], pc.equal(verdict, "quarantined")))
+    bare, document = _documents(material, columns)
+    keys = jsoncolumns.joined([f"{material.code}\x1f", pc.fill_null(columns["natural_key"], "")], len(accepted))
+    identifiers, roles = _holders(material, columns, accepted, hashing)
+    found = columns | {
+        "ordinal": columns["_ordinal"],
+        "row_key": columns["_ledger_key"],
+        "original_key": columns["_row_key"],
+        "digest": columns["_digest"],
+        "file": columns["_file"],
+        "row": columns["_row"],
+        "verdict": verdict,
+        "reasons": _codes(columns["_reasons"], ~accepted, conflicting),
+        "flags": _codes(columns["_flags"], np.ones_like(accepted), np.zeros_like(accepted)),
+        "raw": _raw(raw, ~accepted),
+        "holding": _where(accepted, digests.keyed(keys, hashing)),
+        "content": _where(accepted, digests.of_columns([pa.chunked_array([bare])])),
+        "identifiers": identifiers,
+        "roles": roles,
+        "document": _where(accepted, document),
+    }
+    return pa.table({name: found[name] for name in SCHEMA.names}).cast(SCHEMA)
 
 
 def of_malformed(table: pa.Table) -> pa.Table:
     """Outcome of lines that are no rows: rejected, with their bytes. ``table``: a chunk of malformed lines."""
-    with duckdb.connect(config={"threads": 1}) as engine:
-        engine.register("lines", table)
-        found = engine.sql(
-            """SELECT _ordinal AS ordinal, _row_key AS row_key, _row_key AS original_key, _digest AS digest,
-               _file AS file, _row AS row, 'rejected' AS verdict, reason AS reasons, '' AS flags, hex(raw) AS raw
-               FROM lines ORDER BY _ordinal"""
-        ).to_arrow_table()
-    for field in SCHEMA:
-        if field.name not in found.column_names:
-            found = found.append_column(field, pa.nulls(found.num_rows, field.type))
-    return found.select(SCHEMA.names).cast(SCHEMA)
+    found = {
+        "ordinal": table["_ordinal"],
+        "row_key": table["_row_key"],
+        "original_key": table["_row_key"],
+        "digest": table["_digest"],
+        "file": table["_file"],
+        "row": table["_row"],
+        "verdict": pa.repeat("rejected", table.num_rows),
+        "reasons": table["reason"],
+        "flags": pa.repeat("", table.num_rows),
+        "raw": table["raw"],
+    }
+    nothing = {field.name: pa.nulls(table.num_rows, field.type) for field in SCHEMA}
+    return _ordered(pa.table({name: (nothing | found)[name] for name in SCHEMA.names}).cast(SCHEMA))
 
 
 def counts(table: pa.Table, column: str) -> dict[str, int]:
@@ -83,48 +122,95 @@ def counts(table: pa.Table, column: str) -> dict[str, int]:
     return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
 
 
-def _with_raw(raw: pa.Table, gated: pa.Table) -> pa.Table:
-    """The gated table with the raw row as JSON in ``_raw``; order is the same, and checked."""
-    assert raw["_ordinal"].equals(gated["_ordinal"]), "mapping changed the order of rows"
-    names = [name for name in raw.column_names if name not in SYSTEM]
-    pairs = ", ".join(f"{_literal(name)}: {_quoted(name)}" for name in names)
-    with duckdb.connect(config={"threads": 1}) as engine:
-        engine.register("raw", raw)
-        texts = engine.sql(f"SELECT to_json({{{pairs}}})::VARCHAR AS t FROM raw").to_arrow_table()
-    return gated.append_column("_raw", texts["t"])
+def _ordered(table: pa.Table) -> pa.Table:
+    ordinals = table["ordinal"].to_numpy()
+    return table if (np.diff(ordinals) > 0).all() else table.take(pa.array(np.argsort(ordinals, kind="stable")))
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _verdicts(columns: dict[str, pa.Array], released: pa.Array) -> pa.StringArray:
+    """The gate's verdict, unless a person released the version, or another one of the same delivery contradicts it."""
+    verdict = columns["_verdict"]
+    keyless = pc.and_(columns["natural_key"].is_null(), pc.equal(verdict, "quarantined"))
+    final = pc.or_(pc.equal(verdict, "rejected"), keyless)
+    let_pass = pc.is_in(columns["_digest"], value_set=released)
+    otherwise = pc.if_else(let_pass, "accepted", pc.if_else(columns["_conflicting"], "quarantined", verdict))
+    return pc.if_else(final, verdict, otherwise)
 
 
-def _literal(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"
+def _codes(lists: pa.ListArray, told: Mask, conflicting: Mask) -> pa.StringArray:
+    """The codes of the rows that are ``told``, each once, joined by commas."""
+    parents = pc.list_parent_indices(lists).to_numpy()
+    kept = np.flatnonzero(told[parents])
+    more = np.flatnonzero(conflicting)
+    rows = np.concatenate([parents[kept], more])
+    codes = pa.concat_arrays([pc.list_flatten(lists).take(pa.array(kept)), pa.repeat(CONFLICTING, len(more))])
+    if not len(rows):
+        return pa.repeat("", len(told))
+    encoded = codes.dictionary_encode()
+    pairs = rows * len(encoded.dictionary) + encoded.indices.to_numpy()
+    first = np.unique(pairs, return_index=True)[1]
+    first = first[np.lexsort((first, rows[first]))]
+    return pc.binary_join(pa.ListArray.from_arrays(_offsets(rows[first], len(told)), codes.take(pa.array(first))), ",")
 
 
-_OUTCOME = """
-WITH judged AS (
-  SELECT *,
-    CASE
-      WHEN _verdict = 'rejected' OR natural_key IS NULL AND _verdict = 'quarantined' THEN _verdict
-      WHEN _digest IN (SELECT digest FROM released) THEN 'accepted'
-      WHEN _conflicting THEN 'quarantined'
-      ELSE _verdict
-    END AS verdict
-  FROM gated
-)
-SELECT
-  _ordinal AS ordinal, _ledger_key AS row_key, _row_key AS original_key, _digest AS digest, _file AS file, _row AS row,
-  verdict,
-  CASE WHEN verdict = 'accepted' THEN ''
-       ELSE array_to_string(list_distinct(_reasons || CASE WHEN _conflicting AND verdict = 'quarantined' THEN ['conflicting-duplicate'] ELSE [] END), ',')
-  END AS reasons,
-  array_to_string(list_distinct(_flags), ',') AS flags,
-  CASE WHEN verdict <> 'accepted' THEN hex(_raw) END AS raw,
-  updated_at, natural_key, status, issued_on, valid_from, valid_to, region,
-  CASE WHEN verdict = 'accepted' THEN to_json({{
-    {envelope}, 'updated_at': strftime(updated_at, '%Y-%m-%dT%H:%M:%S.%fZ'), 'holders': {holders},
-    'attributes': document::JSON
-  }})::VARCHAR END AS document
-FROM judged ORDER BY _ordinal
-"""
+def _raw(raw: pa.Table, kept: Mask) -> pa.BinaryArray:
+    """The raw row as JSON where it is kept."""
+    rows = np.flatnonzero(kept)
+    columns = raw.select([name for name in raw.column_names if name not in SYSTEM]).take(pa.array(rows))
+    members = jsoncolumns.members({name: cleaning.whole(columns[name]) for name in columns.column_names})
+    texts = jsoncolumns.joined(["{", *members, "}"], len(rows)).cast(pa.binary())
+    places = np.zeros(len(kept), dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    return texts.take(pa.array(places, mask=~kept))
+
+
+def _documents(material: Material, columns: dict[str, pa.Array]) -> tuple[pa.StringArray, pa.StringArray]:
+    """JSON of every row, without the time at its end and with it; keys always in the same order."""
+    parts = {role: {part: columns[f"holder.{role}.{part}"] for part in HOLDER} for role in material.holders}
+    holders = [
+        (
+            [f'{{"role":{jsoncolumns.text(role)},', *jsoncolumns.members(held), "}"],
+            _true(held["value"].is_valid()) if held["value"].null_count else None,
+        )
+        for role, held in parts.items()
+    ]
+    attributes = columns["document"]
+    envelope = jsoncolumns.members({name: columns[name] for name in ENVELOPE})
+    pieces = ["{", *envelope, ',"holders":[', *jsoncolumns.listed(holders), '],"attributes":', attributes]
+    bare = jsoncolumns.joined(pieces, len(attributes))
+    time = jsoncolumns.members({"updated_at": columns["updated_at"]})
+    return bare, jsoncolumns.joined([bare, ",", *time, "}"], len(attributes))
+
+
+def _holders(
+    material: Material, columns: dict[str, pa.Array], accepted: Mask, hashing: KeyedHash
+) -> tuple[pa.ListArray, pa.ListArray]:
+    """Keyed identifiers of each accepted row and their roles; one that was released without a scheme has none."""
+    texts, rows = [pa.array([], pa.string())], [np.zeros(0, dtype=np.int64)]
+    for role in material.holders:
+        text = jsoncolumns.joined(
+            [columns[f"holder.{role}.scheme"], ":", columns[f"holder.{role}.value"]], len(accepted)
+        )
+        present = accepted & _true(text.is_valid())
+        texts.append(text if present.all() else text.filter(pa.array(present)))
+        rows.append(np.flatnonzero(present))
+    role_of = np.repeat(np.arange(len(material.holders)), [len(part) for part in rows[1:]])
+    place = np.concatenate(rows)
+    order = pa.array(np.argsort(place, kind="stable"))
+    offsets, missing = _offsets(place, len(accepted)), pa.array(~accepted)
+    identifiers = digests.keyed(pa.concat_arrays(texts), hashing).take(order)
+    roles = pa.array(list(material.holders), pa.string()).take(pa.array(role_of).take(order))
+    return tuple(pa.ListArray.from_arrays(offsets, values, mask=missing) for values in (identifiers, roles))
+
+
+def _offsets(rows: NDArray[np.int64], total: int) -> pa.Int32Array:
+    """Where the list of each of ``total`` rows begins, given the rows of all entries."""
+    return pa.array(np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=total)))).astype(np.int32))
+
+
+def _where(mask: Mask, values: pa.Array) -> pa.Array:
+    return values if mask.all() else pc.if_else(pa.array(mask), values, pa.scalar(None, values.type))
+
+
+def _true(values: pa.BooleanArray) -> Mask:
+    return values.to_numpy(zero_copy_only=False)

@@ -8,6 +8,7 @@ what is landed or recorded and ends in the same state; only :func:`merge` change
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ import sqlalchemy as sa
 
 from connectors import source as sources
 from connectors.errors import BatchHalted, FatalError, RetriableError, UsageError, YiciError
-from connectors.landing import LandedFile, Landing
-from connectors.source import Source
-from hub import batches, database, home
+from connectors.fetched import Fetched
+from connectors.landing import LandedFile, Landing, Manifest
+from connectors.source import FileOptions, Source
+from hub import batches, database, failures, forks, home
 from hub.workspace import Workspace
 
 OPEN_END = "file-without-last-line-end"
@@ -37,6 +39,7 @@ def quiet(stage: str, done: int, total: int) -> None:
     """No progress shown."""
 
 
+@failures.named
 def run(
     source: str, *, input: Path | None = None, as_of: str | None = None, progress: Progress = quiet
 ) -> dict[str, Any]:
@@ -46,9 +49,13 @@ def run(
     """
     with alone(source):
         fetched = fetch(source, input=input, as_of=as_of, progress=progress)
-        for done, chunk in enumerate(fetched["chunks"]):
-            progress("map and gate", done, len(fetched["chunks"]))
-            map_and_gate(fetched["batch"], chunk)
+        batch, chunks = fetched["batch"], fetched["chunks"]
+        progress("map and gate", 0, len(chunks))
+        if len(chunks) > 1:
+            import great_expectations  # noqa: F401 - slow to load: once, before processes are forked
+        forks.each(
+            functools.partial(map_and_gate, batch), chunks, lambda done: progress("map and gate", done, len(chunks))
+        )
         progress("gate the batch", 0, 1)
         gate_batch(fetched["batch"])
         progress("merge", 0, 1)
@@ -56,27 +63,39 @@ def run(
         return publish(fetched["batch"])
 
 
+@failures.named
 def fetch(
     source: str,
     *,
     run_id: str | None = None,
     input: Path | None = None,
     as_of: str | None = None,
+    landed: Manifest | None = None,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Pull and land what is new, stage it and compare it with the row ledger.
 
     Returns references: ``{"batch": id, "chunks": [numbers of chunks with rows to map]}``. ``run_id``: the Airflow run, so
     that a retried task continues its batch. ``input``: a file or folder instead of the source; its cursor stays.
+    ``landed``: a batch as it once was landed, instead of all this (:mod:`hub.rebuild`).
     """
     from connectors import connect
-    from hub import staging
+    from hub import diff, partitions, staging
 
     described = sources.load(source)
-    under, stated = contract(described), _stated(as_of)
+    was = landed.request.get("run", {}) if landed else {}
+    under, stated = contract(described), _stated(was.get("as_of") if landed else as_of)
     landing = Landing(home.current().landing_url)
     with database.engine().begin() as connection:
-        batch = batches.begin(connection, described, under, run_id)
+        partitions.ensure(connection)
+    with database.engine().begin() as connection:
+        if landed:
+            batch = batches.begin(
+                connection, described, under, was.get("run_id"), id=landed.batch,
+                started_at=was.get("started_at") or landed.fetched_at,
+            )  # fmt: skip
+        else:
+            batch = batches.begin(connection, described, under, run_id)
         known = connection.execute(
             sa.text("SELECT cursor, contract FROM source WHERE name = :name"), {"name": source}
         ).one()
@@ -87,69 +106,80 @@ def fetch(
     with _recorded(batch.id):
         with _timed(batch.id, "fetch"):
             progress("fetch", 0, 0)
-            fetched = connect.fetch(described, cursor=cursor, landing=landing, input=input, progress=None)
-            landing.write_manifest(
-                source, batch.id, fetched.files, fetched_at=dt.datetime.now(dt.UTC), request=fetched.request
-            )
+            if landed:
+                fetched = Fetched(list(landed.files), was.get("cursor"), request=landed.request)
+            else:
+                fetched = connect.fetch(described, cursor=cursor, landing=landing, input=input, progress=None)
+                # What a rebuild has to know of the run beside its bytes.
+                run = {"cursor": fetched.cursor, "as_of": stated.isoformat() if stated else None, "run_id": run_id,
+                       "contract": under, "started_at": batch.started_at}  # fmt: skip
+                landing.write_manifest(
+                    source,
+                    batch.id,
+                    fetched.files,
+                    fetched_at=dt.datetime.now(dt.UTC),
+                    request={**fetched.request, "run": run},
+                )
         with _timed(batch.id, "diff"), database.engine().begin() as connection:
             progress("read and compare", 0, len(fetched.files))
             files = _register(connection, source, fetched.files)
-            staged = staging.stage(connection, described, batch.id, files, landing, stated)
+            staged = staging.stage(described, batch.id, files, landing, stated, now=batch.started_at)
             _check_columns(described, batch.id, staged)
-            diff = staging.diff(connection, described, batch.id, under, whole=not staged.unread)
-            reasons = {"repeated": diff.repeated, "older": diff.older}
+            found = diff.diff(connection, described, batch.id, under, whole=not staged.unread)
+            reasons = {"repeated": found.repeated, "older": found.older}
             batches.update(
                 connection,
                 batch.id,
                 fetched=staged.fetched,
-                unchanged=diff.unchanged,
+                unchanged=found.unchanged,
                 # a date said of a delivery that did not come is nothing's date
-                as_of=staged.as_of or (stated if staging.delivered(connection, described, batch.id) else None),
+                as_of=staged.as_of or (stated if _delivered(described, batch.id) else None),
                 cursor=sa.null() if fetched.cursor is None else fetched.cursor,  # None would be stored as JSON null
                 reasons={code: count for code, count in reasons.items() if count},
                 flags={OPEN_END: staged.open_ends} if staged.open_ends else {},
                 findings=[
                     {"code": code, "severity": "info", "values": {"rows": rows}}
                     for code, rows in (
-                        ("conflicting", diff.conflicting),
+                        ("conflicting", found.conflicting),
                         ("malformed", staged.malformed),
                         ("keyless", staged.keyless),
-                        (staging.UNPROVEN, staged.unread if described.extent == "snapshot" else 0),
+                        (diff.UNPROVEN, staged.unread if described.extent == "snapshot" else 0),
                     )
                     if rows
                 ],
             )
-    return {"batch": batch.id, "chunks": diff.chunks}
+    return {"batch": batch.id, "chunks": found.chunks}
 
 
+@failures.named
 def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
     """Map the rows of one chunk that the ledger does not know, and check them. Returns counts by verdict."""
     import pyarrow as pa
 
-    from hub import outcome, staging
+    from hub import matching_attachment, outcome
 
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
         batches.require(row, "open", "gated")
-        # What a person releases is mapped again although the ledger knows it.
-        known_under = row.contract if row.kind == "run" else ""
-        needed = staging.ordinals(connection, row.source, batch, chunk, known_under)
         released = connection.scalars(
             sa.text(
-                "SELECT digest::text FROM decision WHERE kind = 'release' AND source = :source AND digest IS NOT NULL"
+                "SELECT digest::text FROM decision WHERE kind IN ('release', 'attach') AND source = :source"
+                " AND digest IS NOT NULL"
             ),
             {"source": row.source},
         ).all()
+        attached = matching_attachment.of_source(connection, row.source)
     workspace = Workspace(batch)
     with _recorded(batch), _timed(batch, "map and gate"):
+        needed = workspace.read("needed", chunk)
         parts = []
-        if workspace.path("malformed", chunk).exists():
+        if workspace.has("malformed", chunk):
             lines = _needed(workspace.read("malformed", chunk), needed)
             parts.append(outcome.of_malformed(lines))
-        if workspace.path("raw", chunk).exists():
+        if workspace.has("raw", chunk):
             rows = _needed(workspace.read("raw", chunk), needed)
             if rows.num_rows:
-                parts.append(_map_rows(sources.load(row.source), rows, _hyphenless(released)))
+                parts.append(_map_rows(sources.load(row.source), rows, _digests(released), attached, row.started_at))
         if not parts:
             raise RetriableError("chunk-missing", batch=batch, chunk=chunk)
         done = pa.concat_tables(parts)
@@ -159,9 +189,10 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
     return {"batch": batch, "chunk": chunk, **outcome.counts(done, "verdict")}
 
 
+@failures.named
 def gate_batch(batch: str) -> dict[str, Any]:
     """Check the batch as a whole. Raises BatchHalted (exit code 3) with nothing merged; the batch stays to be approved."""
-    from hub import outcome, staging
+    from hub import diff, outcome
 
     with database.engine().begin() as connection:
         row = batches.get(connection, batch)
@@ -170,8 +201,8 @@ def gate_batch(batch: str) -> dict[str, Any]:
         batches.require(row, "open", "gated", "halted")
         described = sources.load(row.source)
         usual = batches.usual_sizes(connection, row.source)
-        absence = staging.absent(connection, row)
-        delivered = staging.delivered(connection, described, batch)
+        absence = diff.absent(connection, row)
+        delivered = _delivered(described, batch)
     with _recorded(batch), _timed(batch, "gate the batch"):
         verdicts: Counter[str] = Counter()
         reasons: Counter[str] = Counter(
@@ -210,8 +241,11 @@ def gate_batch(batch: str) -> dict[str, Any]:
     return {"batch": batch, **counts}
 
 
-def merge(batch: str) -> dict[str, Any]:
-    """Merge a gated or approved batch; one that is merged already is left as it is."""
+@failures.named
+def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, Any]:
+    """Merge a gated or approved batch; one that is merged already is left as it is. ``recorded_at``: when it became known
+    the first time, of a batch that is replayed."""
+    from hub import journal
     from hub import merge as merging
     from mappings import model
 
@@ -223,7 +257,17 @@ def merge(batch: str) -> dict[str, Any]:
         described = sources.load(row.source)
         material = model.load(described.entity)
         agreed = _agreed_key(described) if material.kind == "index" else None
-        merged = merging.merge(connection, row, material.code, described.authority, home.keyed_hash(), agreed)
+        with journal.noted(connection, row, recorded_at) as entry:
+            merged = merging.merge(
+                connection,
+                row,
+                material.code,
+                described.authority,
+                home.keyed_hash(),
+                agreed,
+                link=material.kind == "link",
+                recorded_at=recorded_at,
+            )
         reasons = Counter(row.reasons)
         if merged.older:
             reasons["older"] += merged.older
@@ -238,10 +282,12 @@ def merge(batch: str) -> dict[str, Any]:
             withdrawn=merged.withdrawn,
             reasons=dict(reasons),
             flags=row.flags | ({"tied": merged.tied} if merged.tied else {}),
-            finished_at=sa.func.clock_timestamp(),
+            recorded_at=merged.recorded_at,
+            finished_at=merged.recorded_at,
         )
         if row.kind == "run":
             batches.supersede_halted(connection, row.source)
+    journal.complete(entry, merged.recorded_at)
     return {"batch": batch, "holdings_changed": merged.holdings_changed}
 
 
@@ -257,6 +303,7 @@ def _agreed_key(described: Source) -> bytes:
     )
 
 
+@failures.named
 def publish(batch: str) -> dict[str, Any]:
     """Clean up after a merged batch and return its summary, the counts checked once more."""
     with database.engine().connect() as connection:
@@ -286,20 +333,22 @@ def summary(batch: str) -> dict[str, Any]:
         return batches.summary(batches.get(connection, batch))
 
 
-def _map_rows(described: Source, rows: Any, released: Any) -> Any:
-    """Map and check rows of a chunk; the gate is imported only here, it is slow to load."""
-    from hub import outcome
+def _map_rows(described: Source, rows: Any, released: Any, attached: Any, started_at: dt.datetime) -> Any:
+    """Map and check rows of a chunk; the gate is imported only here, it is slow to load. What must lie before today lies
+    before the day on which the batch was begun, whenever it is done again."""
+    from hub import matching_attachment, outcome
     from mappings import engine as mapping_engine
     from quality import gate, suite
 
-    material = mapping_engine.material_of(described)
+    material, mapping = mapping_engine.material_of(described), mapping_engine.mapping_of(described)
     raw = rows.drop_columns([name for name in outcome.SYSTEM if name in rows.column_names and name != "_ordinal"])
-    mapped = mapping_engine.map_table(described, mapping_engine.mapping_of(described), material, raw)
-    gated = gate.check(mapped, suite.load(described))
+    raw = matching_attachment.completed(described, mapping, raw, rows["_digest"], attached)
+    mapped = mapping_engine.map_table(described, mapping, material, raw)
+    gated = gate.check(mapped, suite.load(described), today=started_at.astimezone(batches.CHINA).date())
     for name in outcome.SYSTEM:
         if name in rows.column_names and name not in gated.column_names:
             gated = gated.append_column(name, rows[name])
-    return outcome.of_rows(material, rows, gated, released)
+    return outcome.of_rows(material, rows, gated, released, home.keyed_hash())
 
 
 def _needed(table: Any, needed: Any) -> Any:
@@ -318,10 +367,18 @@ def _needed(table: Any, needed: Any) -> Any:
     )
 
 
-def _hyphenless(digests: Any) -> Any:
+def _digests(values: Any) -> Any:
+    """Digests as the database writes them, as :mod:`hub.digests` makes them."""
     import pyarrow as pa
 
-    return pa.array([digest.replace("-", "") for digest in digests], pa.string())
+    return pa.array([bytes.fromhex(value.replace("-", "")) for value in values], pa.binary(16))
+
+
+def _delivered(described: Source, batch: str) -> bool:
+    """Whether a delivery came at all: a folder without a new file brought none, an answer without rows is one."""
+    from hub import repeats
+
+    return not isinstance(described.options, FileOptions) or bool(repeats.deliveries(Workspace(batch)))
 
 
 def _register(connection: sa.Connection, source: str, files: list[LandedFile]) -> list[tuple[int, LandedFile]]:

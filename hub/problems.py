@@ -42,6 +42,7 @@ KINDS: Mapping[str, Kind] = {
     "body-slow": Kind(408),
     "body-too-large": Kind(413),
     "media-type-unsupported": Kind(415),
+    "as-of-dropped": Kind(422),
     "as-of-future": Kind(422),
     "as-of-invalid": Kind(422),
     "body-invalid": Kind(422),

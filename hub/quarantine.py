@@ -90,14 +90,14 @@ def one_version_each(connection: sa.Connection, entries: list[int]) -> None:
 def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
     """Raw columns (strings) of entries of one source, with ``_row``, ``_file``, ``_row_key``, ``_digest``."""
     listing = "{" + ",".join(map(str, entries)) + "}"
-    query = """SELECT convert_from(raw, 'UTF8'), file, "row", replace(original_key::text, '-', ''),
-      replace(digest::text, '-', '') FROM quarantine WHERE id = ANY({entries}::bigint[]) ORDER BY id"""
+    query = """SELECT convert_from(raw, 'UTF8'), file, "row", original_key, digest
+      FROM quarantine WHERE id = ANY({entries}::bigint[]) ORDER BY id"""
     fields = {
         "raw": pa.string(),
         "_file": pa.int64(),
         "_row": pa.int64(),
-        "_row_key": pa.string(),
-        "_digest": pa.string(),
+        "_row_key": pa.binary(16),
+        "_digest": pa.binary(16),
     }
     found = copying.out_of(connection, query, pa.schema(fields), {"entries": listing})
     lines = found["raw"].to_pylist()  # a person's choice of rows, not a batch

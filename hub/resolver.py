@@ -5,7 +5,8 @@ A requirement is satisfied by any option, an option by all its materials:
 * ``held``: the preferred (first) option is satisfied; ``alternative_held``: another one is.
 * ``held_elsewhere``: an option is satisfied, the preferred one of several, with the help of partner hubs.
 * ``not_required``: it cites no law, or its condition is false.
-* ``undetermined``: a missing fact, a missing role or a source behind its promise could still change the result.
+* ``undetermined``: a missing fact, a missing role, a source behind its promise or an identity that contradicts itself could
+  still change the result.
 * ``expired``: all that the best option lacks is there, but no longer valid; ``submit``: something is not there.
 * ``deferred``: the same, where the requirement says what stands in for the material for now.
 
@@ -199,6 +200,8 @@ def _next(requirement: Requirement, unsure: Finding) -> dict[str, Any]:
     """What to do about a finding that is open: give the role, or wait for the source, or do without."""
     if unsure.state == "role":
         step = "give-role"
+    elif unsure.state == "identity":
+        step = "decide-identity"
     elif requirement.deferral is not None:
         step = f"wait-or-{requirement.deferral.kind}"
     else:

@@ -5,15 +5,19 @@ Each decision is landed and recorded before it takes effect (:mod:`hub.decisions
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import sqlalchemy as sa
 
 from connectors import source as sources
-from connectors.errors import FatalError
-from hub import batches, database, decisions, pipeline, quarantine, staging
+from connectors.errors import FatalError, RetriableError
+from hub import batches, database, decisions, failures, matching_attachment, pipeline, quarantine, staging
+from hub.journal import Entry
+from hub.matching_attachment import Attachment
 
 
+@failures.named
 def approve(batch: str, *, actor: str, note: str = "") -> dict[str, Any]:
     """Let a halted batch through, on a person's word, and finish it."""
     with database.engine().begin() as connection:
@@ -28,44 +32,84 @@ def approve(batch: str, *, actor: str, note: str = "") -> dict[str, Any]:
     return pipeline.publish(batch)
 
 
-def release(entries: list[int], *, actor: str, note: str = "") -> list[dict[str, Any]]:
+def release(entries: list[int], *, actor: str, note: str = "", replayed: Entry | None = None) -> list[dict[str, Any]]:
     """Let quarantined rows pass on a person's word: each source's rows go through mapping and merge as a small batch.
 
     A row that cannot be mapped at all (no usable identifier) cannot be released: FatalError ``release-unmappable``. Two
-    versions of one row: UsageError ``release-conflicting``. A run of the source under way: RetriableError.
+    versions of one row: UsageError ``release-conflicting``. A run of the source under way: RetriableError. ``replayed``: the
+    merge that carried it out the first time.
     """
     with database.engine().connect() as connection:
         groups = quarantine.by_source(connection, entries)
         quarantine.one_version_each(connection, entries)
-    return [_release(source, ids, actor, note) for source, ids in groups.items()]
+    return [_release(source, ids, actor, note, replayed) for source, ids in groups.items()]
 
 
-def _release(source: str, ids: list[int], actor: str, note: str) -> dict[str, Any]:
+@failures.named
+def attach(
+    entry: int, attachment: Attachment, *, actor: str, note: str = "", replayed: Entry | None = None
+) -> dict[str, Any]:
+    """Release a row with the identifier that a person says it is about. As :func:`release`, with FatalError
+    ``attach-unmappable``."""
+    with database.engine().connect() as connection:
+        source = str(quarantine.show(connection, entry)["source"])
+    return _release(source, [entry], actor, note, replayed, attachment)
+
+
+def _release(
+    source: str, ids: list[int], actor: str, note: str, replayed: Entry | None, attachment: Attachment | None = None
+) -> dict[str, Any]:
+    """``attachment``: of the one row, the holder that a person named."""
+    kind = "attach" if attachment else "release"
     described = sources.load(source)
     with pipeline.alone(source):
         with database.engine().begin() as connection:
             rows = quarantine.raw_rows(connection, ids)
-            batch = batches.begin(connection, described, pipeline.contract(described), None, kind="release")
-            decisions.record_rows(connection, "release", source, ids, actor=actor, note=note)
-            staging.restage(connection, batch.id, rows)
+            batch = batches.begin(
+                connection,
+                described,
+                pipeline.contract(described),
+                None,
+                kind="release",
+                id=replayed.batch if replayed else None,
+                started_at=replayed.started_at if replayed else None,
+            )
+            said = attachment.said() if attachment else None
+            decisions.record_rows(connection, kind, source, ids, actor=actor, note=note, batch=batch.id, said=said)
+            if attachment:
+                matching_attachment.keep(connection, ids[0], attachment)
+            staging.restage(batch.id, rows)
             batches.update(connection, batch.id, fetched=rows.num_rows, as_of=quarantine.as_of(connection, ids))
         try:
             passed = pipeline.map_and_gate(batch.id, 0).get("accepted", 0)
             if passed != rows.num_rows:
-                raise FatalError("release-unmappable", rows=rows.num_rows - passed, source=source)
+                raise FatalError(f"{kind}-unmappable", rows=rows.num_rows - passed, source=source)
             with database.engine().begin() as connection:
                 batches.update(connection, batch.id, state="gated")
-            pipeline.merge(batch.id)
+            pipeline.merge(batch.id, recorded_at=replayed.known_at if replayed else None)
         except BaseException:
-            with database.engine().begin() as connection:
-                decisions.revoke_rows(connection, "release", source, ids)
-                batches.update(connection, batch.id, state="failed", finished_at=sa.func.now())
+            with contextlib.suppress(
+                sa.exc.DBAPIError, OSError, RetriableError
+            ):  # what went wrong first is what is told
+                _undo(kind, source, ids, batch.id, attachment)
             raise
         with database.engine().begin() as connection:
             quarantine.decided(connection, ids, "released", actor)
         return pipeline.publish(batch.id)
 
 
+def _undo(kind: str, source: str, ids: list[int], batch: str, attachment: Attachment | None) -> None:
+    """A decision that could not be carried out holds no longer."""
+    with database.engine().begin() as connection:
+        if batches.get(connection, batch).state == "merged":
+            return
+        decisions.revoke_rows(connection, kind, source, ids, batch=batch)
+        if attachment:
+            matching_attachment.drop(connection, ids[0], attachment.role)
+        batches.update(connection, batch, state="failed", finished_at=sa.func.now())
+
+
+@failures.named
 def reject(entries: list[int], *, actor: str, note: str = "") -> int:
     """Close quarantined rows for good: these versions stay out until the source sends another."""
     with database.engine().begin() as connection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     ARRAY,
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -38,6 +39,7 @@ metadata = MetaData(
     }
 )
 
+PARTITIONS = 8  # of each table that is spread by hash
 Timestamp = DateTime(timezone=True)
 NOW = text("clock_timestamp()")
 
@@ -61,6 +63,7 @@ source = Table(
     Column("contract", Text, comment="digest of the contract under which the cursor was made"),
     Column("cursor", JSONB),
     Column("as_of", Timestamp, comment="the latest as_of merged"),
+    Column("listed_as_of", Timestamp, comment="of the latest snapshot: what it did not list is withdrawn"),
     Column("last_success_at", Timestamp, comment="end of the last run that succeeded, empty ones included"),
     Column("merges", BigInteger, nullable=False, server_default="0", comment="moves with every merge"),
     Column("hub", Text, comment="the partner hub whose index this source reads, as it calls itself"),
@@ -93,6 +96,7 @@ batch = Table(
     Column("approved_by", Text),
     Column("started_at", Timestamp, nullable=False, server_default=NOW),
     Column("finished_at", Timestamp),
+    Column("recorded_at", Timestamp, comment="when its merge became known, in the order of commits"),
     Index(None, "source", "started_at"),
     UniqueConstraint("source", "run_id"),
 )
@@ -109,44 +113,13 @@ landed_file = Table(
     UniqueConstraint("source", "digest", "name"),
 )
 
-stage_row = Table(
-    "stage_row",
-    metadata,
-    Column("batch", Text, nullable=False),
-    Column("ordinal", BigInteger, nullable=False, comment="place in the batch, over all its files"),
-    Column("chunk", Integer, nullable=False),
-    Column("row_key", Uuid, nullable=False),
-    Column("digest", Uuid, nullable=False),
-    Column("original_key", Uuid, comment="of a conflicting row, whose row_key is one per version"),
-    Column("seen_at", Timestamp, comment="the row's as_of column, where readable"),
-    Column("fate", Text, comment="null: compared with the ledger; repeated, older, conflicting"),
-    Index(None, "batch", "chunk"),
-    Index(None, "batch", "row_key"),
-    prefixes=["UNLOGGED"],
-    comment="Rows of open batches between diff and merge; can be made again from the landing zone.",
-)
-
-stage_file = Table(
-    "stage_file",
-    metadata,
-    Column("batch", Text, primary_key=True),
-    Column(
-        "file", BigInteger, primary_key=True, comment="0: all files of the batch, where they are pages of one answer"
-    ),
-    Column("first_chunk", Integer, nullable=False),
-    Column("last_chunk", Integer, nullable=False),
-    Column("as_of", Timestamp),
-    prefixes=["UNLOGGED"],
-    comment="The as_of of each delivery in an open batch: two files fetched together count as if fetched one by one.",
-)
-
 row_ledger = Table(
     "row_ledger",
     metadata,
     Column("source", Text, primary_key=True),
     Column("row_key", Uuid, primary_key=True),
     Column("digest", Uuid, nullable=False, comment="of the latest version seen"),
-    Column("contract", Text, nullable=False),
+    Column("contract", Uuid, nullable=False, comment="the first half of the digest of the contract it was read under"),
     Column("verdict", Text, nullable=False, comment="accepted, quarantined, rejected, withdrawn"),
     Column(
         "in_force", Boolean, nullable=False, server_default="true", comment="false: accepted, another version stands"
@@ -155,27 +128,25 @@ row_ledger = Table(
     Column(
         "updated_at", Timestamp, nullable=False, comment="at the source; the delivery's as_of when a row says nothing"
     ),
-    Column("as_of", Timestamp, nullable=False, comment="latest as_of of a delivery that held this version"),
+    Column("as_of", Timestamp, nullable=False, comment="of the delivery that brought this version, or of a later one"),
+    Column(
+        "lacked", Timestamp, comment="latest as_of of a snapshot known to lack the row, before the versions kept here"
+    ),
     Column("batch", Text, nullable=False),
     Column("file", BigInteger, nullable=False),
     Column("row", BigInteger, nullable=False),
-    comment="What is known of every row of a source. Moves only in the transaction that merges.",
-)
-
-observation = Table(
-    "observation",
-    metadata,
-    Column("source", Text, primary_key=True),
-    Column("row_key", Uuid, primary_key=True),
-    Column("holding", LargeBinary(16), nullable=False, index=True),
-    Column("digest", Uuid, nullable=False, comment="of the accepted raw row behind it"),
-    Column("updated_at", Timestamp, nullable=False),
-    Column("authority", SmallInteger, nullable=False),
-    Column("batch", Text, nullable=False),
-    Column("file", BigInteger, nullable=False),
-    Column("row", BigInteger, nullable=False),
-    Column("document", JSONB, nullable=False, comment="envelope, holders and attributes as the source says them"),
-    comment="The latest accepted statement of each row: who says what about which certificate.",
+    # What the row asserts: its latest accepted version. Null where nothing stands.
+    Column("holding", LargeBinary(16), index=True),
+    Column("authority", SmallInteger),
+    Column("said_digest", Uuid, comment="of the accepted raw row behind the document"),
+    Column("said_at", Timestamp, comment="when that version was updated at the source"),
+    Column("said_as_of", Timestamp, comment="behind a bad version: the time by which it is weighed against others"),
+    Column("said_file", BigInteger),
+    Column("said_row", BigInteger),
+    Column("content", Uuid, comment="digest of the document without its time: observations that differ here conflict"),
+    Column("document", JSON, comment="envelope, holders and attributes as the source says them"),
+    postgresql_partition_by="HASH (source, row_key)",
+    comment="What is known of every row of a source, and what it asserts. Moves only in the transaction that merges.",
 )
 
 holding = Table(
@@ -183,7 +154,7 @@ holding = Table(
     metadata,
     Column("key", LargeBinary(16), primary_key=True, comment="keyed hash of material type and natural key"),
     Column("material", Text, nullable=False),
-    Column("source", Text, nullable=False),
+    Column("source", Text, nullable=False, comment="with row_key: the ledger row whose document is in force"),
     Column("row_key", Uuid, nullable=False),
     Column("digest", Uuid, nullable=False),
     Column("updated_at", Timestamp, nullable=False),
@@ -195,9 +166,8 @@ holding = Table(
     Column("valid_from", Date),
     Column("valid_to", Date),
     Column("region", String(6)),
-    Column("document", JSONB, nullable=False),
-    Column("recorded_at", Timestamp, nullable=False),
-    Index(None, "material"),
+    Column("batch", Text, nullable=False, comment="that put this version in force; its recorded_at says when"),
+    postgresql_partition_by="HASH (key)",
     comment="One row per real certificate: the observation in force.",
 )
 
@@ -207,24 +177,27 @@ holding_holder = Table(
     Column("identifier", LargeBinary(16), primary_key=True, comment="keyed hash of scheme:value"),
     Column("holding", LargeBinary(16), primary_key=True),
     Column("role", Text, primary_key=True),
-    Index(None, "holding"),
+    postgresql_partition_by="HASH (identifier)",
 )
 
-holding_version = Table(
-    "holding_version",
+holding_past = Table(
+    "holding_past",
     metadata,
     Column("holding", LargeBinary(16), primary_key=True),
     Column("recorded_from", Timestamp, primary_key=True),
-    Column("recorded_to", Timestamp, comment="null: in force"),
+    Column("recorded_to", Timestamp, primary_key=True),
     Column("material", Text, nullable=False),
-    Column("digest", Uuid, comment="null: withdrawn"),
-    Column("source", Text),
-    Column("batch", Text, nullable=False),
-    Column("file", BigInteger),
-    Column("row", BigInteger),
-    Column("document", JSONB),
-    Index("holding_version_open_idx", "holding", unique=True, postgresql_where=text("recorded_to IS NULL")),
-    comment="Every version in force, with recorded time; valid time is in the document.",
+    Column("digest", Uuid, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("row_key", Uuid, nullable=False),
+    Column("batch", Text, nullable=False, comment="that had put it in force"),
+    Column("file", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("identifiers", ARRAY(LargeBinary(16)), nullable=False, comment="of its holders, as in holding_holder"),
+    Column("document", JSONB, nullable=False),
+    Index(None, "identifiers", postgresql_using="gin"),
+    postgresql_partition_by="RANGE (recorded_to)",
+    comment="Versions that were in force, with recorded time; valid time is in the document.",
 )
 
 feed = Table(
@@ -236,8 +209,9 @@ feed = Table(
     Column("change", Text, nullable=False, comment="added, changed, withdrawn"),
     Column("digest", Uuid),
     Column("batch", Text, nullable=False),
-    Column("recorded_at", Timestamp, nullable=False, comment="never before that of an earlier position"),
+    Column("recorded_at", Timestamp, primary_key=True, comment="never before that of an earlier position"),
     Index(None, "holding", "position"),
+    postgresql_partition_by="RANGE (recorded_at)",
 )
 
 feed_head = Table(
@@ -245,6 +219,7 @@ feed_head = Table(
     metadata,
     Column("one", Boolean, primary_key=True, server_default="true"),
     Column("position", BigInteger, nullable=False),
+    Column("recorded_at", Timestamp, nullable=False, server_default="-infinity", comment="of the last merge"),
     comment="The last position given out: locked at the end of a merge until it commits, so that readers miss nothing.",
 )
 
@@ -389,3 +364,6 @@ index_read = Table(
     Index(None, "peer", "read_at"),
     comment="Which pages of this hub's index were given to whom.",
 )
+
+
+from hub import schema_identity, schema_matching  # noqa: E402, F401 - tables of the same metadata

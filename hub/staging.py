@@ -1,33 +1,42 @@
-"""From landed files to the rows that need mapping: digests, repeats, and the diff against the row ledger.
+"""From landed files to chunk files: rows with their place, key and digest. Nothing here asks the database.
 
-A row that the ledger knows under the same key, digest and contract costs a read, a hash and a comparison. Everything
-here is set-based: DuckDB hashes, PostgreSQL compares.
+Reading goes on while two threads hash; DuckDB, pyarrow and numpy let go of the interpreter meanwhile.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
 
 from connectors.landing import LandedFile, Landing
 from connectors.reading import Block, blocks
 from connectors.source import FileOptions, Source
-from hub import copying, digests
+from hub import digests
 from hub.workspace import Kind, Workspace
 from mappings import dates, schemes
 
 CHUNK_ROWS = 65_536
+THREADS = 2
 MALFORMED = "malformed"  # prefix of row keys of lines that have no columns
-UNPROVEN = "absence-unproven"  # finding of a snapshot that says nothing of the rows it lacks
 CHINA = dt.timezone(dt.timedelta(hours=8))
 FAR_FUTURE = dt.timedelta(days=1)
+KEYS = pa.schema(
+    {
+        "ordinal": pa.int64(),
+        "chunk": pa.int32(),
+        "row_key": pa.binary(16),
+        "digest": pa.binary(16),
+        "seen_at": pa.timestamp("us", "UTC"),
+    }
+)
 
 
 @dataclass
@@ -44,53 +53,40 @@ class Staged:
     headers: set[tuple[str, ...]] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class Diff:
-    """Rows by fate. ``chunks``: those with rows to map."""
-
-    unchanged: int  # repeated and older ones included
-    repeated: int
-    conflicting: int
-    older: int
-    chunks: list[int]
-
-
-@dataclass(frozen=True)
-class Absence:
-    """Rows the ledger knows and a snapshot lacks, and all that it knows."""
-
-    rows: int
-    known: int
-
-
 def stage(
-    connection: sa.Connection,
     source: Source,
     batch: str,
     files: Iterable[tuple[int, LandedFile]],
     landing: Landing,
     stated: dt.datetime | None = None,
+    *,
+    now: dt.datetime | None = None,
 ) -> Staged:
-    """Read landed files into raw chunk files and ``stage_row``. Anything staged for ``batch`` before is replaced.
+    """Read landed files into chunk files ``raw``, ``malformed`` and ``keys``. Anything staged for ``batch`` before is replaced.
 
     ``files``: (id of ``landed_file``, landed file). Row order within and across files does not matter later.
     ``stated``: the as_of of all of them, when a person says so. A file from a folder or bucket is a delivery of its own;
-    the pages of one answer are one delivery, and gathered into chunks: each chunk costs a start of the gate.
+    the pages of one answer are one delivery, and gathered into chunks: each chunk costs a start of the gate. ``now``: when
+    the batch was begun; what a row says lies well after that is not believed.
     """
     workspace = Workspace(batch)
     workspace.clear()
-    for table in ("stage_row", "stage_file"):
-        connection.execute(sa.text(f"DELETE FROM {table} WHERE batch = :batch"), {"batch": batch})
     staged = Staged()
-    deliveries = []
+    deliveries: list[dict[str, Any]] = []
     unread: Counter[dt.datetime | None] = Counter()
     apart = isinstance(source.options, FileOptions)
-    with copying.into(connection, "stage_row", ("batch", "ordinal", "chunk", "row_key", "digest", "seen_at")) as copy:
-        chunk = _Chunk(batch, workspace, copy)
+    chunk = _Chunk(workspace)
+    believed = (now or dt.datetime.now(dt.UTC)) + FAR_FUTURE
+    with ThreadPoolExecutor(THREADS) as pool:
         for file_id, landed in files:
             first, latest, before = chunk.number, None, staged.malformed + staged.keyless
-            for block in blocks(source, landed, landing, block_rows=CHUNK_ROWS):
-                latest = _later(latest, _add(source, file_id, block, staged, chunk))
+            for prepared in _hashed(
+                pool, source, blocks(source, landed, landing, block_rows=CHUNK_ROWS), staged, believed
+            ):
+                latest = _later(latest, prepared.latest)
+                staged.keyless += prepared.keyless
+                chunk.add("raw", prepared.raw, file_id)
+                chunk.add("malformed", prepared.malformed, file_id)
                 if apart or chunk.rows >= CHUNK_ROWS:
                     chunk.write()
             deliveries.append({"file": file_id, "first": first, "last": chunk.number - 1, "as_of": stated or latest})
@@ -100,20 +96,20 @@ def stage(
     staged.unread = sum(rows for as_of, rows in unread.items() if not apart or as_of in (None, staged.as_of))
     if deliveries and not apart:
         deliveries = [{"file": 0, "first": 0, "last": chunk.number, "as_of": staged.as_of}]
-    if deliveries:
-        connection.execute(
-            sa.text("INSERT INTO stage_file VALUES (:batch, :file, :first, :last, :as_of)"),
-            [{"batch": batch, **delivery} for delivery in deliveries],
-        )
-    connection.execute(sa.text("ANALYZE stage_row"))
+    workspace.note(
+        deliveries=[
+            {**delivery, "as_of": delivery["as_of"].isoformat() if delivery["as_of"] else None}
+            for delivery in deliveries
+        ]
+    )
     return staged
 
 
 class _Chunk:
-    """Rows on their way into the chunk file ``number`` and into ``stage_row``."""
+    """Rows on their way into the chunk files ``number``."""
 
-    def __init__(self, batch: str, workspace: Workspace, copy: copying.Writer) -> None:
-        self.batch, self.workspace, self.copy = batch, workspace, copy
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
         self.number = self.rows = 0
         self.tables: dict[Kind, list[pa.Table]] = {"raw": [], "malformed": []}
 
@@ -127,52 +123,73 @@ class _Chunk:
         """Write what was added; the next rows are those of the next chunk."""
         if not self.rows:
             return
+        keys = []
         for kind, tables in self.tables.items():
             if tables:
-                self._write(kind, pa.concat_tables(tables, promote_options="default"))
+                table = pa.concat_tables(tables, promote_options="default")
+                self.workspace.write(kind, self.number, table)
+                keys.append(keys_of(table, self.number))
             tables.clear()
+        self.workspace.write("keys", self.number, pa.concat_tables(keys))
         self.number, self.rows = self.number + 1, 0
 
-    def _write(self, kind: Kind, table: pa.Table) -> None:
-        self.workspace.write(kind, self.number, table)
-        rows = table.num_rows
-        self.copy.write(
-            pa.table(
-                {
-                    "batch": pa.repeat(self.batch, rows),
-                    "ordinal": table["_ordinal"],
-                    "chunk": pa.repeat(pa.scalar(self.number, pa.int32()), rows),
-                    "row_key": table["_row_key"],
-                    "digest": table["_digest"],
-                    "seen_at": table["_seen_at"],
-                }
-            )
-        )
+
+def keys_of(table: pa.Table, chunk: int) -> pa.Table:
+    """What the diff needs of rows: :data:`KEYS`."""
+    number = pa.repeat(pa.scalar(chunk, pa.int32()), table.num_rows)
+    columns = [table["_ordinal"], number, table["_row_key"], table["_digest"], table["_seen_at"]]
+    return pa.table(columns, KEYS.names).cast(KEYS)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One block with keys and digests. ``latest``: its latest readable as_of."""
+
+    raw: pa.Table
+    malformed: pa.Table
+    latest: dt.datetime | None
+    keyless: int
 
 
 def _later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | None:
     return max(one, other) if one and other else one or other
 
 
-def _add(source: Source, file_id: int, block: Block, staged: Staged, chunk: _Chunk) -> dt.datetime | None:
+def _counted(source: Source, block: Block, staged: Staged) -> int:
+    """Count the block in; returns the place of its first row in the batch."""
     found = tuple(name for name in block.table.column_names if name != "_row")
     records = source.connector == "rest" or getattr(source.options, "format", None) == "jsonl"
     if records and block.table.num_rows:
         staged.headers = {tuple(dict.fromkeys([*(name for names in staged.headers for name in names), *found]))}
     elif not records:
         staged.headers.add(found)
-    keyed, latest, keyless = _keyed(source, block.table, staged.fetched)
-    bad = _malformed(block.malformed, staged.fetched + block.table.num_rows)
-    chunk.add("raw", keyed, file_id)
-    chunk.add("malformed", bad, file_id)
-    staged.fetched += keyed.num_rows + bad.num_rows
-    staged.malformed += bad.num_rows
-    staged.keyless += keyless
+    place = staged.fetched
+    staged.fetched += block.table.num_rows + block.malformed.num_rows
+    staged.malformed += block.malformed.num_rows
     staged.open_ends += block.open_end
-    return latest
+    return place
 
 
-def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.datetime | None, int]:
+def _hashed(
+    pool: ThreadPoolExecutor, source: Source, found: Iterable[Block], staged: Staged, limit: dt.datetime
+) -> Iterator[_Prepared]:
+    """The blocks in their order, a few of them at work at a time."""
+    waiting: deque[Future[_Prepared]] = deque()
+    for block in found:
+        place = _counted(source, block, staged)
+        waiting.append(pool.submit(_prepared, source, block, place, limit))
+        if len(waiting) > THREADS:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _prepared(source: Source, block: Block, first: int, limit: dt.datetime) -> _Prepared:
+    keyed, latest, keyless = _keyed(source, block.table, first, limit)
+    return _Prepared(keyed, _malformed(block.malformed, first + keyed.num_rows), latest, keyless)
+
+
+def _keyed(source: Source, table: pa.Table, first: int, limit: dt.datetime) -> tuple[pa.Table, dt.datetime | None, int]:
     """Raw columns plus ``_ordinal``, ``_row_key``, ``_digest``, ``_seen_at``; the latest readable ``as_of``; and how many
     rows have no readable key."""
     for name in source.options.columns:  # a key that no record of a page has; whole files are checked later
@@ -196,11 +213,11 @@ def _keyed(source: Source, table: pa.Table, first: int) -> tuple[pa.Table, dt.da
         if keyless:  # a row without its key is told apart by all it says
             key = pc.if_else(pa.array(empty), digest, key)
     out = out.append_column("_row_key", key).append_column("_digest", digest)
-    seen, latest = _seen_at(source, table)
+    seen, latest = _seen_at(source, table, limit)
     return out.append_column("_seen_at", seen), latest, keyless
 
 
-def _seen_at(source: Source, table: pa.Table) -> tuple[pa.Array, dt.datetime | None]:
+def _seen_at(source: Source, table: pa.Table, limit: dt.datetime) -> tuple[pa.Array, dt.datetime | None]:
     column = source.as_of.column
     if column is None or column not in table.column_names or not table.num_rows:
         constant = source.as_of.date
@@ -208,8 +225,7 @@ def _seen_at(source: Source, table: pa.Table) -> tuple[pa.Array, dt.datetime | N
         return pa.nulls(table.num_rows, pa.timestamp("us", "UTC")), stamp if table.num_rows else None
     values = table[column].combine_chunks() if isinstance(table[column], pa.ChunkedArray) else table[column]
     stamps, _ = dates.timestamp(values, serial=getattr(source.options, "format", None) == "xlsx")
-    limit = pa.scalar(dt.datetime.now(dt.UTC) + FAR_FUTURE, stamps.type)
-    stamps = pc.if_else(pc.less_equal(stamps, limit), stamps, pa.scalar(None, stamps.type))
+    stamps = pc.if_else(pc.less_equal(stamps, pa.scalar(limit, stamps.type)), stamps, pa.scalar(None, stamps.type))
     return stamps, pc.max(stamps).as_py()
 
 
@@ -229,148 +245,20 @@ def _malformed(table: pa.Table, first: int) -> pa.Table:
     )
 
 
-def restage(connection: sa.Connection, batch: str, rows: pa.Table) -> None:
-    """Stage rows out of quarantine as chunk 0 of ``batch``. ``rows``: raw columns with ``_row``, ``_file``, ``_row_key``
-    and ``_digest`` (32 hex digits)."""
-    rows = rows.append_column("_ordinal", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
+def restage(batch: str, rows: pa.Table) -> None:
+    """Stage rows out of quarantine as chunk 0 of ``batch``, all of them to be mapped. ``rows``: raw columns with ``_row``,
+    ``_file``, ``_row_key`` and ``_digest``."""
+    ordinals = pa.array(np.arange(rows.num_rows, dtype=np.int64))
+    rows = rows.append_column("_ordinal", ordinals)
     rows = rows.append_column("_seen_at", pa.nulls(rows.num_rows, pa.timestamp("us", "UTC")))
     workspace = Workspace(batch)
     workspace.clear()
     workspace.write("raw", 0, rows)
-    with copying.into(connection, "stage_row", ("batch", "ordinal", "chunk", "row_key", "digest")) as copy:
-        chunk = pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows)
-        names = ["batch", "ordinal", "chunk", "row_key", "digest"]
-        copy.write(
-            pa.table(
-                [pa.repeat(batch, rows.num_rows), rows["_ordinal"], chunk, rows["_row_key"], rows["_digest"]], names
-            )
-        )
-
-
-def diff(connection: sa.Connection, source: Source, batch: str, contract: str, *, whole: bool = True) -> Diff:
-    """Give repeated and conflicting rows their fate, and find the chunks in which rows remain to be mapped.
-
-    ``whole``: the latest delivery can be read throughout. A whole snapshot replaces the older ones fetched with it; one
-    that proves no absence is merged with them, as it would be after them.
-
-    Conflicting repeats (one key, several versions) keep a ledger entry per version: their key becomes a hash of key
-    and digest, so that the same batch again finds them unchanged and no version hides another.
-    """
-    bind = {"batch": batch, "source": source.name, "contract": contract}
-    replaced = source.extent == "snapshot" and whole
-    older = connection.execute(sa.text(_MARK_OF_OLDER_SNAPSHOT), bind).rowcount if replaced else 0
-    connection.execute(sa.text(_REPEATS), bind)
-    repeated = connection.execute(sa.text(_MARK_REPEATED), bind).rowcount
-    older += connection.execute(sa.text(_MARK_OF_OLDER_FILE), bind).rowcount
-    if source.duplicates == "latest":
-        older += connection.execute(sa.text(_MARK_OLDER), bind).rowcount
-    conflicting = connection.execute(sa.text(_MARK_CONFLICTING), bind).rowcount if source.duplicates != "latest" else 0
-    connection.execute(sa.text("DROP TABLE repeat_key"))
-    found = copying.out_of(connection, _TO_MAP, pa.schema({"chunk": pa.int64(), "rows": pa.int64()}), bind)
-    total = connection.scalar(sa.text("SELECT count(*) FROM stage_row WHERE batch = :batch"), bind) or 0
-    to_map = pc.sum(found["rows"]).as_py() or 0
-    return Diff(total - to_map, repeated, conflicting, older, sorted(found["chunk"].to_numpy().tolist()))
-
-
-def absent(connection: sa.Connection, batch: sa.Row) -> Absence:
-    """What merging ``batch`` would withdraw; asked of the ledger before the merge, by the condition of the merge
-    itself."""
-    known = connection.scalar(sa.text(_KNOWN), {"source": batch.source}) or 0
-    if not withdraws(batch):
-        return Absence(0, known)
-    bind = {"batch": batch.id, "source": batch.source, "as_of": batch.as_of}
-    return Absence(connection.scalar(sa.text(_ABSENT), bind) or 0, known)
-
-
-def withdraws(batch: sa.Row) -> bool:
-    """Whether what the batch lacks is withdrawn: by a complete snapshot alone. A line that could not be read, or a row
-    without its key, may be any row: then absence proves nothing."""
-    proven = all(finding["code"] != UNPROVEN for finding in batch.findings)
-    return bool(batch.extent == "snapshot" and batch.kind == "run" and proven)
-
-
-def delivered(connection: sa.Connection, source: Source, batch: str) -> bool:
-    """Whether a delivery came at all: a folder without a new file brought none, an answer without rows is one."""
-    if not isinstance(source.options, FileOptions):
-        return True
-    found = sa.text("SELECT EXISTS (SELECT FROM stage_file WHERE batch = :batch)")
-    return bool(connection.scalar(found, {"batch": batch}))
-
-
-def ordinals(connection: sa.Connection, source: str, batch: str, chunk: int, contract: str) -> pa.Table:
-    """The rows of one chunk that need mapping: ``ordinal`` (sorted), ``row_key``, ``conflicting``."""
-    bind = {"batch": batch, "source": source, "contract": contract, "chunk": chunk}
-    schema = pa.schema({"ordinal": pa.int64(), "row_key": pa.string(), "conflicting": pa.bool_()})
-    return copying.out_of(connection, _ORDINALS, schema, bind)
-
-
-# Files of one as_of are parts of one delivery; one that says no time is not known to be older.
-_MARK_OF_OLDER_SNAPSHOT = """
-UPDATE stage_row AS s SET fate = 'older' FROM stage_file AS f
-WHERE s.batch = :batch AND f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
-  AND f.as_of < (SELECT max(as_of) FROM stage_file WHERE batch = :batch)
-"""
-_REPEATS = """
-CREATE TEMP TABLE repeat_key ON COMMIT DROP AS
-SELECT row_key FROM stage_row WHERE batch = :batch AND fate IS NULL GROUP BY row_key HAVING count(*) > 1
-"""
-_DELIVERED = """
-FROM stage_row AS s JOIN repeat_key USING (row_key)
-  JOIN stage_file AS f ON f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
-WHERE s.batch = :batch AND s.fate IS NULL
-"""
-_MARK_REPEATED = f"""
-UPDATE stage_row SET fate = 'repeated'
-FROM (
-  SELECT s.ordinal AS place,
-    row_number() OVER (PARTITION BY s.row_key, s.digest ORDER BY f.as_of DESC NULLS LAST, s.ordinal) AS turn
-  {_DELIVERED}
-) AS ranked
-WHERE batch = :batch AND ordinal = place AND turn > 1
-"""
-_MARK_OF_OLDER_FILE = f"""
-UPDATE stage_row SET fate = 'older'
-FROM (
-  SELECT s.ordinal AS place, coalesce(f.as_of, 'epoch') < max(coalesce(f.as_of, 'epoch')) OVER (PARTITION BY s.row_key) AS old
-  {_DELIVERED}
-) AS aged
-WHERE batch = :batch AND ordinal = place AND old
-"""
-_MARK_OLDER = """
-UPDATE stage_row SET fate = 'older'
-FROM (
-  SELECT ordinal AS place, row_number() OVER (PARTITION BY row_key ORDER BY seen_at DESC NULLS LAST, digest DESC) AS turn
-  FROM stage_row JOIN repeat_key USING (row_key) WHERE batch = :batch AND fate IS NULL
-) AS ranked
-WHERE batch = :batch AND ordinal = place AND turn > 1
-"""
-_MARK_CONFLICTING = """
-UPDATE stage_row SET fate = 'conflicting', original_key = stage_row.row_key, row_key = md5(stage_row.row_key::text || digest::text)::uuid
-FROM (
-  SELECT row_key FROM stage_row JOIN repeat_key USING (row_key) WHERE batch = :batch AND fate IS NULL
-  GROUP BY row_key HAVING count(*) > 1
-) AS several
-WHERE batch = :batch AND stage_row.row_key = several.row_key AND fate IS NULL
-"""
-_UNKNOWN = """
-FROM stage_row AS s LEFT JOIN row_ledger AS l
-  ON l.source = {source} AND l.row_key = s.row_key AND l.digest = s.digest AND l.contract = {contract}
-  AND l.verdict <> 'withdrawn'
-  AND (l.in_force OR l.timed OR l.verdict <> 'accepted' OR NOT EXISTS (
-    SELECT FROM stage_file AS f WHERE f.batch = s.batch AND s.chunk BETWEEN f.first_chunk AND f.last_chunk
-      AND f.as_of > l.as_of))
-WHERE s.batch = {batch} AND l.row_key IS NULL AND (s.fate IS NULL OR s.fate = 'conflicting')
-"""
-_TO_MAP = f"SELECT s.chunk, count(*) AS rows {_UNKNOWN} GROUP BY s.chunk ORDER BY s.chunk"
-_ORDINALS = f"""
-SELECT s.ordinal, s.row_key, s.fate IS NOT NULL {_UNKNOWN} AND s.chunk = {{chunk}} ORDER BY s.ordinal
-"""
-_KNOWN = "SELECT count(*) FROM row_ledger AS l WHERE l.source = :source AND l.verdict <> 'withdrawn'"
-# The rows of ledger ``l`` that a snapshot does not list; what stands only in an older one is not listed.
-UNLISTED = """l.as_of < :as_of
-  AND NOT EXISTS (
-    SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.row_key = l.row_key AND s.fate IS DISTINCT FROM 'older')
-  AND NOT EXISTS (SELECT FROM stage_row AS s WHERE s.batch = :batch AND s.original_key = l.row_key)
-"""
-# The rows that hub/merge.py withdraws; a test holds the two together.
-_ABSENT = f"{_KNOWN} AND {UNLISTED}"
+    needed = {
+        "ordinal": ordinals,
+        "row_key": rows["_row_key"],
+        "conflicting": pa.repeat(False, rows.num_rows),
+        "known": pa.repeat(True, rows.num_rows),
+    }
+    workspace.write("needed", 0, pa.table(needed))
+    workspace.note(deliveries=[])

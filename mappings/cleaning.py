@@ -6,6 +6,8 @@ translated with look-up tables instead. :func:`mappings.schemes.compact` does th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +26,8 @@ _UPPER[ord("a") : ord("z") + 1] -= 32
 
 _DROPPED = np.zeros(256, dtype=bool)
 _DROPPED[list(schemes.DROPPED.encode())] = True
+
+SELDOM = 8  # one in so many: below that, what is odd is looked at alone
 
 
 def whole(values: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -64,8 +68,55 @@ def from_buffers(offsets: NDArray[np.int64], data: Bytes) -> pa.StringArray:
 
 def rows_with(marked: Mask, offsets: NDArray[np.int64]) -> Mask:
     """Rows (n,) in which any byte is marked."""
+    places = np.flatnonzero(marked)
+    if len(places) * SELDOM < len(marked):
+        found = np.zeros(len(offsets) - 1, dtype=bool)
+        found[np.searchsorted(offsets, places, side="right") - 1] = True
+        return found
     running = np.concatenate(([0], np.cumsum(marked, dtype=np.int32)))
     return running[offsets[1:]] > running[offsets[:-1]]
+
+
+def patched(
+    values: pa.StringArray,
+    marked: Mask,
+    offsets: NDArray[np.int64],
+    change: Callable[[pa.StringArray], pa.StringArray],
+) -> pa.StringArray:
+    """``values`` with ``change`` done to the rows in which a byte is marked; to all of them when they are many."""
+    if not marked.any():
+        return values
+    rows = rows_with(marked, offsets)
+    if np.count_nonzero(rows) * 2 > len(rows):
+        return change(values)
+    return pc.replace_with_mask(values, pa.array(rows), change(values.filter(pa.array(rows))))
+
+
+def stripped(values: pa.StringArray) -> pa.StringArray:
+    """Without white space at both ends; nulls stay null."""
+    offsets, data = buffers(values)
+    # bytes that white space of any script consists of or begins with
+    marked = (data <= 0x20) | (data == 0xC2) | (data - np.uint8(0xE1) <= 2)
+    return patched(values, marked, offsets, pc.utf8_trim_whitespace)
+
+
+def without(values: pa.StringArray, words: pa.StringArray) -> pa.StringArray:
+    """Null where a value is one of ``words``, which are short."""
+    offsets, _ = buffers(values)
+    rows = np.flatnonzero(np.diff(offsets) <= pc.max(pc.binary_length(words)).as_py())
+    if not len(rows):
+        return values
+    nothing = np.zeros(len(values), dtype=bool)
+    nothing[rows] = pc.is_in(values.take(pa.array(rows)), value_set=words).to_numpy(zero_copy_only=False)
+    return pc.if_else(pa.array(nothing), pa.scalar(None, pa.string()), values) if nothing.any() else values
+
+
+def matrix(data: Bytes, offsets: NDArray[np.int64], rows: NDArray[np.int64], length: int) -> Bytes:
+    """Characters of the rows, all of one length, with shape (length, rows): a character's place is contiguous."""
+    if len(rows) == len(offsets) - 1:
+        return np.ascontiguousarray(data.reshape(-1, length).T)
+    starts = offsets[rows].astype(np.int32)
+    return data[starts[None, :] + np.arange(length, dtype=np.int32)[:, None]]
 
 
 def half_width(values: pa.Array) -> pa.StringArray:
@@ -86,8 +137,19 @@ def compact(values: pa.StringArray) -> tuple[pa.StringArray, Mask]:
     Nulls must have been filled.
     """
     offsets, data = buffers(values)
-    if _PLAIN[data].all():
-        return values, np.ones(len(values), dtype=bool)
+    plain = np.ones(len(values), dtype=bool)
+    odd = (data - np.uint8(ord("0")) > 9) & (data - np.uint8(ord("A")) > 25)
+    if not odd.any():
+        return values, plain
+    rows = rows_with(odd, offsets)
+    if rows.all():
+        return _compacted(values)
+    clean, plain[rows] = _compacted(values.filter(pa.array(rows)))
+    return pc.replace_with_mask(values, pa.array(rows), clean), plain
+
+
+def _compacted(values: pa.StringArray) -> tuple[pa.StringArray, Mask]:
+    offsets, data = buffers(values)
     folded, keep = _fold(data) if (data >= 0x80).any() else (data, np.ones(len(data), dtype=bool))
     folded = _UPPER[folded]
     keep &= ~_DROPPED[folded]

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from connectors.errors import FatalError
 from connectors.source import Source
-from mappings import codes, model
+from mappings import cleaning, codes, jsoncolumns, model
 from mappings import mapping as mappings
 from mappings.arrow import TYPES
 from mappings.mapping import Line, Mapping
@@ -56,7 +56,7 @@ def map_table(source: Source, mapping: Mapping, material: Material, raw: pa.Tabl
         name: raw.column(name) for name in raw.column_names if name.startswith("_") and name not in NOTES.values()
     }
     notes += _nobody(columns, notes, material)
-    keys, documents = _derived(pa.table(columns), material)
+    keys, documents = _derived(columns, material, raw.num_rows)
     return pa.table(
         columns
         | {"natural_key": keys, "document": documents}
@@ -73,7 +73,7 @@ def _applied(line: Line, inputs: dict[str, pa.Array], source: Source, material: 
     return line.implementation().apply(call)
 
 
-def _nobody(columns: dict[str, pa.Array | pa.ChunkedArray], notes: Sequence[Note], material: Material) -> list[Note]:
+def _nobody(columns: dict[str, pa.Array], notes: Sequence[Note], material: Material) -> list[Note]:
     """Where each single role is optional, a certificate without any holder is still an error, unless a role said why."""
     if not material.holders or not all(role.optional for role in material.holders.values()):
         return []
@@ -83,9 +83,10 @@ def _nobody(columns: dict[str, pa.Array | pa.ChunkedArray], notes: Sequence[Note
     return [Note("error", "holder:missing", missing)] if missing.any() else []
 
 
-def _typed(array: pa.Array | pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.Array | pa.ChunkedArray:
+def _typed(array: pa.Array | pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.Array:
     if array is None:
         return pa.nulls(rows, kind)
+    array = cleaning.whole(array)
     return array if array.type == kind else array.cast(kind)
 
 
@@ -102,27 +103,13 @@ def listed(notes: Sequence[Note], rows: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(list(masks), pa.string()).take(pa.array(which)))
 
 
-def _derived(table: pa.Table, material: Material) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+def _derived(columns: dict[str, pa.Array], material: Material, rows: int) -> tuple[pa.Array, pa.Array]:
     """Natural key (null when a part is missing) and the attributes as JSON text, nulls left out."""
-    parts = f" || '{SEPARATOR}' || ".join(f'"{name}"::varchar' for name in material.natural_key)
-    fields = ", ".join(f"'{name}': {_json(name, kind.type)}" for name, kind in material.attributes.items())
-    # A merge patch (RFC 7396) onto an empty object is the shortest way to drop nulls.
-    document = f"json_merge_patch('{{}}', to_json({{{fields}}}))::varchar" if fields else "'{}'"
-    # Order is kept with one thread; a thread pool for each of several workers would only compete.
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.register("mapped", table)
-        derived = connection.sql(f"select {parts} as natural_key, {document} as document from mapped")
-        answer: pa.Table = derived.to_arrow_table()
-    return answer.column("natural_key").cast(pa.string()), answer.column("document").cast(pa.string())
-
-
-def _json(name: str, kind: str) -> str:
-    """An attribute as a DuckDB expression; dates and decimals as text, which no reader can round."""
-    column = f'"attributes.{name}"'
-    if kind == "money":
-        money = f"{{'amount': {column}.amount::varchar, 'currency': {column}.currency}}"
-        return f"case when {column} is null then null else {money} end"
-    return f"{column}::varchar" if kind in ("date", "decimal") else column
+    parts = [columns[name].cast(pa.string()) for name in material.natural_key]
+    keys = pc.binary_join_element_wise(*parts, SEPARATOR) if len(parts) > 1 else parts[0]
+    attributes = {name: columns[f"attributes.{name}"] for name in material.attributes}
+    pieces = ["{", *jsoncolumns.members(attributes, nulls=False), "}"]
+    return keys, jsoncolumns.joined(pieces, rows)
 
 
 def contract_digest(source: Source) -> str:

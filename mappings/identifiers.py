@@ -118,20 +118,12 @@ def _block(block: pa.StringArray, rule: Rule, latest: int) -> tuple[Bytes, NDArr
     bits[lengths == 0] = BITS["empty"]
     for length in np.unique(lengths[plain & (lengths > 0)]):
         rows = np.flatnonzero(plain & (lengths == length))
-        matrix = _matrix(data, offsets, rows, int(length))
+        matrix = cleaning.matrix(data, offsets, rows, int(length))
         found[rows], bits[rows] = rule.judge(matrix, latest)
     if not plain.all():
         rows = np.flatnonzero(~plain & (lengths > 0))
         found[rows], bits[rows] = _texts(clean.take(pa.array(rows)), rule)
     return found, bits, _normalised(clean, offsets, data, bits)
-
-
-def _matrix(data: Bytes, offsets: NDArray[np.int64], rows: NDArray[np.int64], length: int) -> Bytes:
-    """Characters of the rows, all of one length, with shape (length, rows): a character's place is contiguous."""
-    if len(rows) == len(offsets) - 1:
-        return np.ascontiguousarray(data.reshape(-1, length).T)
-    starts = offsets[rows].astype(np.int32)
-    return data[starts[None, :] + np.arange(length, dtype=np.int32)[:, None]]
 
 
 def _texts(texts: pa.StringArray, rule: Rule) -> tuple[Bytes, NDArray[np.uint32]]:
@@ -156,7 +148,7 @@ def _normalised(
 ) -> pa.StringArray:
     upgraded = (bits & BITS["upgraded-15"]) > 0
     if upgraded.any():
-        old = _matrix(data, offsets, rows := np.flatnonzero(upgraded), 15)
+        old = cleaning.matrix(data, offsets, rows := np.flatnonzero(upgraded), 15)
         century = np.broadcast_to(np.frombuffer(b"19", dtype=np.uint8)[:, None], (2, len(rows)))
         body = np.concatenate((old[:6], century, old[6:]))
         whole = np.concatenate((body, checksums.mod_11_2(body.T)[None, :]))

@@ -143,7 +143,7 @@ def _fault(line: Line, material: Material, folder: Path) -> str | None:
     if transform.kind is None:
         kinds = {"person": "person", "organisation": "organisation"}
         role = material.holders.get(line.field.removeprefix("holder."))
-        if not line.field.startswith("holder.") or role is None or role.kind != kinds[line.transform]:
+        if not line.field.startswith("holder.") or role is None or role.kind not in (kinds[line.transform], "subject"):
             return f"{line.field} is no holder of {material.code} that {line.transform} can fill"
         return None
     kind = material.columns().get(line.field)

@@ -54,16 +54,18 @@ Filled = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Role(Strict):
-    """One holder of a certificate: who it can be and which identifiers name it."""
+    """One holder of a certificate: who it can be and which identifiers name it. ``subject``: either, as in a link."""
 
-    kind: Literal["person", "organisation"]
+    kind: Literal["person", "organisation", "subject"]
     schemes: Annotated[tuple[str, ...], Field(min_length=1)]
     name: Text
     optional: bool = False
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        known = PERSON_SCHEMES if self.kind == "person" else ORGANISATION_SCHEMES
+        known = {"person": PERSON_SCHEMES, "organisation": ORGANISATION_SCHEMES}.get(
+            self.kind, PERSON_SCHEMES + ORGANISATION_SCHEMES
+        )
         if unknown := [scheme for scheme in self.schemes if scheme not in known]:
             raise ValueError(f"not a scheme of a {self.kind}: {', '.join(unknown)}")
         return self
@@ -99,14 +101,17 @@ class Codes(Strict):
 
 
 class Material(Strict):
-    """A material type (``certificate``), or what comes through the same pipeline: an entity of the ``catalogue``, the ``index`` of a partner hub."""
+    """A material type (``certificate``), or what comes through the same pipeline: an entity of the ``catalogue``, the
+    ``index`` of a partner hub, a ``link`` between two identifiers of one subject."""
 
     code: Code
-    kind: Literal["certificate", "catalogue", "index"]
+    kind: Literal["certificate", "catalogue", "index", "link"]
     name: Text
     holders: dict[Identifier, Role] = Field(default_factory=dict)
     natural_key: Annotated[tuple[str, ...], Field(min_length=1)]
     attributes: dict[Identifier, Attribute] = Field(default_factory=dict)
+    # The roles whose birth date and sex the attributes `born_on` and `sex` say: what clusters of identifiers must agree on.
+    claims: tuple[Identifier, ...] = ()
     authoritative: Text
     freshness: dt.timedelta
     volatile: bool = False
@@ -118,8 +123,14 @@ class Material(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.kind == "certificate") != bool(self.holders):
+        if (self.kind in ("certificate", "link")) != bool(self.holders):
             raise ValueError("a certificate has holders, a catalogue entity has none")
+        if (self.kind == "link") != (tuple(self.holders) == ("one", "other")):
+            raise ValueError("a link is between `one` and `other`, and nothing else is")
+        if unknown := [role for role in self.claims if role not in self.holders]:
+            raise ValueError(f"claims: no such holder: {', '.join(unknown)}")
+        if self.claims and not {"born_on", "sex"} & set(self.attributes):
+            raise ValueError("claims: neither `born_on` nor `sex` is among the attributes")
         if unknown := [column for column in self.natural_key if column not in self.columns()]:
             raise ValueError(f"natural_key: no such column: {', '.join(unknown)}")
         if self.freshness <= dt.timedelta(0):

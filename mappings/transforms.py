@@ -90,8 +90,7 @@ def cleaned(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # a table without rows keeps no chunk to combine
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    trimmed = pc.utf8_trim_whitespace(array.cast(pa.string()))
-    return pc.if_else(pc.is_in(trimmed, value_set=_nulls()), pa.scalar(None, pa.string()), trimmed)
+    return cleaning.without(cleaning.stripped(array.cast(pa.string())), _nulls())
 
 
 @functools.cache
@@ -128,10 +127,12 @@ def _number_text(call: Call) -> Result:
     One that names the certificate and was cut by a spreadsheet to its first digits names many: the row is rejected.
     """
     (values,) = call.inputs
-    folded, _ = cleaning.compact(pc.fill_null(values, ""))
+    folded, plain = cleaning.compact(pc.fill_null(values, "") if values.null_count else values)
     result = Result({call.target: pc.if_else(pc.equal(folded, ""), pa.scalar(None, pa.string()), folded)})
     if call.target in call.material.natural_key:
-        lost = pc.match_substring_regex(folded, schemes.SCIENTIFIC)
+        odd = np.flatnonzero(~plain)  # a decimal point or a plus sign is what gives it away
+        lost = np.zeros(len(folded), dtype=bool)
+        lost[odd] = pc.match_substring_regex(folded.take(pa.array(odd)), schemes.SCIENTIFIC)
         result.note("reject", f"{label(call.target)}-unrecoverable", lost)
     return result
 
@@ -227,22 +228,26 @@ def _region(call: Call) -> Result:
     is none, the source's own region.
     """
     (values,) = call.inputs
-    plain = pc.utf8_upper(pc.utf8_normalize(values, form="NFKC"))
+    encoded = values.dictionary_encode()
+    plain = pc.utf8_upper(pc.utf8_normalize(encoded.dictionary, form="NFKC"))
     if call.parameter == "organisation":
         found = _captured(plain, r"^[0-9A-Z]{2}(?P<code>\d{6})[0-9A-Z]{10}$")
         found = pc.coalesce(found, _captured(plain, r"^(?P<code>\d{6})[0-9A-Z]{7,9}$"))
-        missing = np.zeros(len(values), dtype=bool)
     else:
         found = _captured(plain, r"^(?P<code>\d{6})(?:\d{3}|\d{6})?$")
-        missing = pc.and_(pc.is_valid(values), pc.is_null(found))
     statuses, _ = regions.tables()
-    numbers = pc.fill_null(found.cast(pa.int32()), 0).to_numpy(zero_copy_only=False)
-    standing = statuses[numbers]
+    standing = statuses[pc.fill_null(found.cast(pa.int32()), 0).to_numpy(zero_copy_only=False)]
     present = found.is_valid().to_numpy(zero_copy_only=False)
-    result = Result({call.target: pc.fill_null(found, call.region)})
+    result = Result({call.target: pc.fill_null(pc.fill_null(found, call.region).take(encoded.indices), call.region)})
+
+    def note(problem: str, distinct: Mask) -> None:
+        if distinct.any():
+            result.note("flag", f"{label(call.target)}-{problem}", pa.array(distinct).take(encoded.indices))
+
     for status in ("retired", "unlisted"):
-        result.note("flag", f"{label(call.target)}-{status}", present & (standing == regions.STATUSES.index(status)))
-    result.note("flag", f"{label(call.target)}-unreadable", missing)
+        note(status, present & (standing == regions.STATUSES.index(status)))
+    if call.parameter != "organisation":
+        note("unreadable", ~present)
     return result
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +24,13 @@ from numpy.typing import NDArray
 from connectors.errors import FatalError
 from mappings.engine import listed
 from mappings.transforms import Note, label
-from quality.suite import NOT_NULL, TODAY, Check, Suite
+from quality.suite import EXPECTATIONS, NOT_NULL, TODAY, Check, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
 
+EPOCH = dt.date(1970, 1, 1)
+COMPARING = frozenset(name for name in EXPECTATIONS if not re.search("regex|length|_set$", name))
 ACCEPTED, QUARANTINED, REJECTED = VERDICTS = ("accepted", "quarantined", "rejected")
 BRIEF: dict[str, Any] = {"result_format": "BOOLEAN_ONLY"}
 ROWS: dict[str, Any] = {
@@ -62,7 +65,8 @@ def _notes(table: pa.Table, suite: Suite, today: dt.date) -> list[Note]:
     """What the checks found, in their order."""
     if not table.num_rows or not suite.checks:
         return []
-    failing = _failing(_frame(table, suite.columns()), suite.checks, today)
+    counted = _counted(table, suite)
+    failing = _failing(_frame(table, suite.columns(), counted), suite.checks, today, counted)
     faults, flagged = _faults(table), _rows_by_code(table.column("_flags"))
     notes = []
     for place in sorted(failing):
@@ -83,7 +87,14 @@ def _notes(table: pa.Table, suite: Suite, today: dt.date) -> list[Note]:
     return notes
 
 
-def _frame(table: pa.Table, columns: tuple[str, ...]) -> pd.DataFrame:
+def _counted(table: pa.Table, suite: Suite) -> bool:
+    """Whether dates go in as numbers of days: Great Expectations compares numbers all at once, and anything but
+    nanoseconds value by value. Not where a check looks at a date as text."""
+    dated = {name for name in table.column_names if pa.types.is_date(table.schema.field(name).type)}
+    return all(check.name in COMPARING for check in suite.checks if not dated.isdisjoint(check.columns()))
+
+
+def _frame(table: pa.Table, columns: tuple[str, ...], counted: bool) -> pd.DataFrame:
     """Only the columns the checks need; money as its parts, decimals as floats, which is enough to compare."""
     arrays: dict[str, pa.ChunkedArray] = {}
     for name in columns:
@@ -92,12 +103,16 @@ def _frame(table: pa.Table, columns: tuple[str, ...]) -> pd.DataFrame:
             arrays[name] = table.column(name)
         else:
             arrays[name] = pc.struct_field(table.column(base), part)
+        if counted and pa.types.is_date(arrays[name].type):
+            arrays[name] = arrays[name].cast(pa.int32()).cast(pa.float64())  # null is not-a-number
         if pa.types.is_decimal(arrays[name].type):
             arrays[name] = arrays[name].cast(pa.float64())
     return pa.table(arrays).to_pandas(date_as_object=False, ignore_metadata=True)
 
 
-def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> dict[int, NDArray[np.int64]]:
+def _failing(
+    frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date, counted: bool
+) -> dict[int, NDArray[np.int64]]:
     """Place of each failing check with the row numbers that fail."""
     # Read once, when the package is imported: without it every run would report home.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
@@ -109,6 +124,9 @@ def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> 
             InMemoryStoreBackendDefaults,
             ProgressBarsConfig,
         )
+        from great_expectations.execution_engine import pandas_execution_engine
+
+        pandas_execution_engine.HASH_THRESHOLD = 0  # of the frame it would make a fingerprint, which nobody reads
 
         settings = DataContextConfig(
             store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),  # no Data Docs
@@ -121,7 +139,7 @@ def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> 
 
         def run(places: list[int], result_format: dict[str, Any]) -> Iterator[tuple[int, Any]]:
             # meta tells the results apart: two checks may be equal but for severity and reason
-            built = [_expectation(expectations, checks[place], place, today) for place in places]
+            built = [_expectation(expectations, checks[place], place, today, counted) for place in places]
             suite = gx.ExpectationSuite(name="chunk", expectations=built)
             for result in batch.validate(suite, result_format=result_format).results:
                 assert result.expectation_config is not None
@@ -139,21 +157,35 @@ def _failing(frame: pd.DataFrame, checks: tuple[Check, ...], today: dt.date) -> 
         }
 
 
-def _expectation(classes: Any, one: Check, place: int, today: dt.date) -> Any:
+def _expectation(classes: Any, one: Check, place: int, today: dt.date, counted: bool) -> Any:
     # GX wants the class; its name is the snake-case name in camel case
     kind = getattr(classes, "".join(word.capitalize() for word in one.name.split("_")))
-    arguments = {name: _moment(value, today) for name, value in one.arguments.items()}
+    arguments = {name: _argument(name, value, today, counted) for name, value in one.arguments.items()}
     if one.column is not None:
         return kind(column=one.column, meta={"place": place}, **arguments)
     return kind(column_A=one.column_a, column_B=one.column_b, meta={"place": place}, **arguments)
 
 
-def _moment(value: Any, today: dt.date) -> Any:
-    """Dates become date-times, as the frame has them."""
+def _argument(name: str, value: Any, today: dt.date, counted: bool) -> Any:
+    """Dates become days or date-times, as the frame has them; patterns are spelled for RE2."""
+    if name == "regex":
+        return spelled(value)
+    if name == "regex_list":
+        return [spelled(pattern) for pattern in value]
     day = today if value == TODAY else value
     if isinstance(day, dt.date) and not isinstance(day, dt.datetime):
-        return dt.datetime.combine(day, dt.time())
+        return (day - EPOCH).days if counted else dt.datetime.combine(day, dt.time())
     return day
+
+
+def spelled(pattern: str) -> str:
+    """A regular expression without ``\\u``: RE2 does not know it, and then pandas would try row by row."""
+
+    def character(found: re.Match[str]) -> str:
+        code = int(found["code"] or "0", 16)
+        return found[0] if found["code"] is None else f"\\x{code:02x}" if code < 0x100 else chr(code)
+
+    return re.sub(r"\\(?:u(?P<code>[0-9a-fA-F]{4})|.)", character, pattern, flags=re.DOTALL)
 
 
 def _raised(info: dict[str, Any]) -> bool:

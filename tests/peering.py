@@ -26,9 +26,10 @@ import sqlalchemy as sa
 from connectors.signature import base64url
 from hub import database, embedded, peers, signing
 from hub.home import Home
+from tests import stored
 
 MATERIALS = ["business-licence", "household-register"]
-STORE = "row_ledger, observation, holding, holding_holder, holding_version, feed, quarantine, batch, source, stage_row"
+STORE = "row_ledger, holding, holding_holder, holding_past, feed, quarantine, batch, source"
 
 
 class PartnerHub:
@@ -129,10 +130,8 @@ def withdraw(engine: sa.Engine, holding: str) -> int:
     """The holding is gone, as a merge leaves it; returns its new position."""
     with engine.begin() as connection:
         bind = {"key": holding}
+        stored.end(connection, holding)
         connection.execute(sa.text("DELETE FROM holding WHERE key = decode(:key, 'hex')"), bind)
-        connection.execute(
-            sa.text("UPDATE holding_version SET recorded_to = now() WHERE holding = decode(:key, 'hex')"), bind
-        )
     return announce(engine, holding, "withdrawn")
 
 
@@ -140,14 +139,12 @@ def move(engine: sa.Engine, holding: str, region: str) -> int:
     """The certificate is now of another region; returns its new position."""
     with engine.begin() as connection:
         bind = {"key": holding, "region": region}
+        stored.end(connection, holding)
         for statement in (
-            """UPDATE holding_version SET recorded_to = clock_timestamp()
-            WHERE holding = decode(:key, 'hex') AND recorded_to IS NULL""",
-            """UPDATE holding SET region = cast(:region AS text), document = jsonb_set(document, '{region}', to_jsonb(cast(:region AS text)))
-            WHERE key = decode(:key, 'hex')""",
-            """INSERT INTO holding_version (holding, recorded_from, material, digest, source, batch, file, "row", document)
-            SELECT key, clock_timestamp(), material, digest, source, 'b', 1, 1, document FROM holding
-            WHERE key = decode(:key, 'hex')""",
+            "UPDATE batch SET recorded_at = now() WHERE id = 'b-' || :key",
+            "UPDATE holding SET region = :region WHERE key = decode(:key, 'hex')",
+            """UPDATE row_ledger SET document = jsonb_set(document::jsonb, '{region}', to_jsonb(cast(:region AS text)))::json
+            WHERE holding = decode(:key, 'hex')""",
         ):
             connection.execute(sa.text(statement), bind)
     return announce(engine, holding, "changed")

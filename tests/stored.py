@@ -91,17 +91,36 @@ def holding(
 
 _HOLDING = (
     "INSERT INTO landed_file (source, digest, name, size) VALUES (:source, :file, :file, 1) ON CONFLICT DO NOTHING",
-    """INSERT INTO observation (source, row_key, holding, digest, updated_at, authority, batch, file, "row", document)
-    SELECT :source, :row_key, :key, :digest, :at, 100, 'b', id, :row, cast(:document AS jsonb)
+    """INSERT INTO batch (id, source, state, extent, contract, merges_seen, recorded_at, finished_at)
+    VALUES ('b-' || encode(:key, 'hex'), :source, 'merged', 'changes', '', 0, :at, :at)""",
+    """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
+      authority, said_digest, said_at, said_file, said_row, content, document)
+    SELECT :source, :row_key, :digest, :digest, 'accepted', true, :at, :at, 'b-' || encode(:key, 'hex'), id, :row, :key, 100,
+      :digest, :at, id, :row, md5(:document)::uuid, cast(:document AS json)
     FROM landed_file WHERE source = :source AND name = :file""",
     """INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting,
-      status, valid_from, valid_to, region, document, recorded_at)
+      status, valid_from, valid_to, region, batch)
     VALUES (:key, :material, :source, :row_key, :digest, :at, 100, 1, false, :status, cast(:valid_from AS date),
-      cast(:valid_to AS date), :region, cast(:document AS jsonb), :at)""",
+      cast(:valid_to AS date), :region, 'b-' || encode(:key, 'hex'))""",
     """INSERT INTO holding_holder (identifier, holding, role)
     SELECT keyed_hash((h ->> 'scheme') || ':' || (h ->> 'value'), :inner, :outer), :key, h ->> 'role'
     FROM jsonb_array_elements(cast(:document AS jsonb) -> 'holders') AS h""",
-    """INSERT INTO holding_version (holding, recorded_from, material, digest, source, batch, file, "row", document)
-    SELECT :key, :at, :material, :digest, :source, 'b', id, :row, cast(:document AS jsonb)
-    FROM landed_file WHERE source = :source AND name = :file""",
 )
+
+
+def end(connection: sa.Connection, key: str | None = None) -> None:
+    """What is in force of a holding (key in hex), or of all, ends now, as a merge would note it."""
+    hashing = keyed_hash()
+    bind = {"key": key, "inner": hashing.inner, "outer": hashing.outer}
+    connection.execute(sa.text(_ENDED), bind)
+
+
+_ENDED = """
+INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row",
+  identifiers, document)
+SELECT v.holding, v.recorded_from, now(), v.material, v.digest, v.source, v.row_key, v.batch, v.file, v."row",
+  (SELECT array_agg(keyed_hash((h ->> 'scheme') || ':' || (h ->> 'value'), :inner, :outer))
+   FROM jsonb_array_elements(v.document -> 'holders') AS h), v.document
+FROM holding_version AS v
+WHERE v.recorded_to IS NULL AND (CAST(:key AS text) IS NULL OR v.holding = decode(CAST(:key AS text), 'hex'))
+"""

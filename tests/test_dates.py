@@ -7,7 +7,10 @@ import datetime as dt
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mappings import dates
 
@@ -159,3 +162,27 @@ def test_real_dates(shared_data: Path) -> None:
         found, problems = dates.date(pa.array(values))
         assert problems.null_count == len(values) > 1000
         assert {each.year for each in found.to_pylist()} == {int(register.name[:4])}
+
+
+WRITTEN = st.builds(
+    "{:04}{}{:02}{}{:02}{}".format,
+    st.integers(998, 1002) | st.integers(1898, 2101) | st.just(9999),
+    st.sampled_from("--/"),
+    st.integers(0, 13),
+    st.sampled_from("--."),
+    st.integers(0, 32),
+    st.sampled_from(["", "T08:30:15", " 23:59:59", " 24:00:00", "T12:60:00", "T00:00:61Z", "T12:30:00Z", "T12:30:00z"])
+    | st.builds("T{:02}:00:00{}{:02}:{:02}".format, st.integers(0, 24), st.sampled_from("+-"), st.integers(0, 15), st.integers(0, 60)),
+)  # fmt: skip
+
+
+@given(st.lists(st.none() | WRITTEN, max_size=30), st.integers(0, 2), st.booleans())
+def test_digits_in_their_places_say_what_the_long_way_round_says(
+    values: list[str | None], start: int, serial: bool
+) -> None:
+    """A space after it makes a value go the long way, and means nothing."""
+    column = pa.array(values, pa.string()).slice(start)
+    spaced = pc.binary_join_element_wise(column, " ", "")
+    for read in (dates.date, dates.timestamp):
+        for short, long in zip(read(column, serial=serial), read(spaced, serial=serial), strict=True):
+            assert short.equals(long)

@@ -186,7 +186,7 @@ def test_the_pipeline_reads_what_changed_and_asks_once_when_nothing_did(server: 
             return connection.execute(sa.text("SELECT cursor, contract, last_success_at FROM source")).one()
 
     def subjects() -> dict[str, int]:
-        query = "SELECT document #>> '{attributes,subject}' AS subject, count(*) AS n FROM holding GROUP BY 1"
+        query = "SELECT document #>> '{attributes,subject}' AS subject, count(*) AS n FROM held GROUP BY 1"
         with store.connect() as connection:
             return {row.subject: row.n for row in connection.execute(sa.text(query))}
 

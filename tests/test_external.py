@@ -98,10 +98,10 @@ def test_a_run_and_a_lookup_on_an_external_server(here: Path) -> None:
         assert first["accepted"] > 0 and again["unchanged"] == first["fetched"] and again["accepted"] == 0
         with engine.connect() as connection:
             value = connection.scalar(
-                sa.text("SELECT document -> 'holders' -> 0 ->> 'value' FROM holding ORDER BY key LIMIT 1")
+                sa.text("SELECT document -> 'holders' -> 0 ->> 'value' FROM held ORDER BY key LIMIT 1")
             )
             scheme = connection.scalar(
-                sa.text("SELECT document -> 'holders' -> 0 ->> 'scheme' FROM holding ORDER BY key LIMIT 1")
+                sa.text("SELECT document -> 'holders' -> 0 ->> 'scheme' FROM held ORDER BY key LIMIT 1")
             )
             assert [row.state for row in batches.listed(connection, None, None, 10)] == ["merged", "merged"]
         asked = answers.Question(("demo-food-permit",), f"{scheme}:{value}", "test", "test")

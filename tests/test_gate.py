@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,38 @@ def test_a_slice_and_several_chunks_are_judged_like_a_whole() -> None:
     parts = pa.concat_tables([table({}, {"region": "1"}), table({"region": "2"}, {})]).slice(1, 3)
     found = gate.check(parts, suite.of(LICENCE), today=TODAY)
     assert found["_verdict"].to_pylist() == ["quarantined", "quarantined", "accepted"]
+
+
+def test_a_check_may_look_at_a_date_as_text(tmp_path: Path) -> None:
+    """Then dates are not given as numbers, and all the other checks of dates say the same."""
+    path = tmp_path / "checks.yml"
+    spring = {"expect": "expect_column_values_to_match_regex", "column": "issued_on", "regex": "-0[345]-"}
+    path.write_text(yaml.safe_dump({"checks": [spring | {"severity": "warn", "reason": "not-spring"}]}), "utf-8")
+    rows = [{"issued_on": dt.date(2020, 4, 1)}, {"issued_on": dt.date(2026, 3, 1)}, {"valid_to": dt.date(2018, 1, 1)}]
+    assert judged(*rows, more=path) == [
+        ("accepted", [], []),
+        ("quarantined", ["issued-on-out-of-range"], []),
+        ("quarantined", ["validity-reversed"], ["not-spring"]),
+    ]
+
+
+@pytest.mark.parametrize("pattern", [r"[0-9\u0000-\u001f\ufffd<>]", r"^\\u0041$", r"\u005d|[\u005d\u4e00-\u9fff]"])
+def test_patterns_spelled_for_re2_match_the_same(pattern: str) -> None:
+    spelled = gate.spelled(pattern)
+    texts = ["张三", "a", "5", "<", "\x1f", "\ufffd", "]", "[", "\\u0041", "A", "", "一", "\\"]
+    wanted = [bool(re.search(pattern, text)) for text in texts]
+    assert [bool(re.search(spelled, text)) for text in texts] == wanted
+    assert pc.match_substring_regex(pa.array(texts), spelled).to_pylist() == wanted
+
+
+def test_no_fingerprint_of_the_frame_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    from great_expectations.execution_engine import pandas_execution_engine
+
+    def refuse(frame: object) -> None:
+        raise AssertionError("hashed")
+
+    monkeypatch.setattr(pandas_execution_engine, "hash_pandas_dataframe", refuse)
+    assert judged({}) == [("accepted", [], [])]
 
 
 def test_a_check_that_cannot_run_is_an_error_not_a_pass(tmp_path: Path) -> None:

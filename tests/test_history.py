@@ -80,6 +80,8 @@ def test_contradictions_name_rows_that_contradict() -> None:
     kinds = defaultdict(int)
     for row in synthetic.truth("contradictions"):
         kinds[row["kind"]] += 1
+        if row["kind"].startswith("link-"):  # tests/test_links.py
+            continue
         record = records.get((row["file"], row["row"]))
         bearer, value = people[of[row["identifier"]]], row["identifier"].partition(":")[2]
         if row["kind"] in ("birth-date", "sex"):
@@ -101,6 +103,8 @@ def test_certificates_are_held_under_a_number_of_their_subject() -> None:
         assert len(row["holders"]) == len(row["subjects"]) > 0
         for holder, subject in zip(row["holders"], row["subjects"], strict=True):
             seen += 1
+            if row["material"] == "identity-link" and (row["file"], row["row"]) in borrowed:
+                continue  # one of the two numbers is somebody else's: tests/test_links.py
             assert (holder in known[subject]) != ((row["file"], row["row"]) in borrowed)
     assert seen > 30_000
 

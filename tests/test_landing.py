@@ -9,28 +9,39 @@ import os
 import stat
 import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
+from connectors import landing as module
 from connectors.errors import FatalError
 from connectors.landing import CHUNK, LandedFile, Landing
+from tests import zones
 
 DATA = b"a,b\n1,2\n" * 100_000
 
 
-@pytest.fixture(params=["local", "memory"])
-def landing(request: pytest.FixtureRequest, tmp_path: Path) -> Landing:
-    return Landing(tmp_path / "zone" if request.param == "local" else f"memory://{uuid.uuid4().hex}")
+MONTH = f"{dt.datetime.now(dt.UTC):%Y-%m}"
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def landing(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Landing]:
+    with zones.of(request.param, tmp_path, monkeypatch) as url:
+        yield Landing(url)
+
+
+def altered(landing: Landing, path: str, content: bytes) -> None:
+    """As a fault of the disk, or somebody, leaves it."""
+    landing.zone.write(path, content)
 
 
 def test_put_and_open(landing: Landing) -> None:
     landed = landing.put(io.BytesIO(DATA), "a.csv")
     assert landed.digest == hashlib.sha256(DATA).hexdigest()
     assert landed.size == len(DATA)
-    assert landed.path == f"raw/{landed.digest[:2]}/{landed.digest}"
+    assert landed.path == f"raw/{MONTH}/{landed.digest[:2]}/{landed.digest}"
     assert landing.open(landed).read() == DATA
     landing.verify(landed)
     assert LandedFile.from_dict(landed.to_dict()) == landed
@@ -82,10 +93,58 @@ def test_never_overwritten(tmp_path: Path) -> None:
     landing.put(DATA, "a.csv")
     after = (tmp_path / landed.path).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    (tmp_path / landed.path).write_bytes(b"cut")
-    with pytest.raises(FatalError):
-        landing.put(DATA, "a.csv")
-    assert (tmp_path / landed.path).read_bytes() == b"cut"
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: b"X" + data[1:]], ids=["cut", "flipped"])
+def test_fetching_again_sets_an_altered_file_aside(landing: Landing, change: Callable[[bytes], bytes]) -> None:
+    landed = landing.put(DATA, "a.csv")
+    altered(landing, landed.path, change(DATA))
+    with pytest.raises(FatalError) as caught:
+        landing.open(landed).read()
+    assert caught.value.code == "landed-file-altered" and landed.path in caught.value.advice("en")
+    assert landing.put(DATA, "a.csv") == landed
+    landing.verify(landed)
+    (aside,) = landing.zone.names(f"damaged/{MONTH}")
+    assert aside.startswith(landed.digest)
+    assert landing.zone.read(f"damaged/{MONTH}/{aside}") == change(DATA)
+
+
+def test_the_next_month_has_the_same_bytes_of_its_own(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or dropping one month would take them from the other."""
+
+    class Later(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Later:
+            return cls(2031, 2, 3, tzinfo=tz)
+
+    first = landing.put(DATA, "a.csv")
+    monkeypatch.setattr(module.dt, "datetime", Later)
+    second = landing.put(DATA, "a.csv")
+    monkeypatch.undo()
+    assert second.path == f"raw/2031-02/{second.digest[:2]}/{second.digest}"
+    assert landing.months() == [MONTH, "2031-02"]
+    assert landing.weight("2031-02") == (1, len(DATA))
+    landing.drop("2031-02")
+    landing.verify(first)
+    assert landing.months() == [MONTH]
+    with pytest.raises(ValueError, match="yyyy-mm"):
+        landing.drop("..")
+
+
+def test_zones_of_older_releases_are_read(landing: Landing) -> None:
+    digest = hashlib.sha256(DATA).hexdigest()
+    old = LandedFile(digest, "a.csv", len(DATA), f"raw/{digest[:2]}/{digest}")
+    landing.zone.write(old.path, DATA)
+    content = {"source": "sh-x", "batch": "sh-x-20250304T050607-abcdef", "fetched_at": "2025-03-04T05:06:07+00:00",
+               "request": {}, "files": [old.to_dict()]}  # fmt: skip
+    landing.zone.write("manifests/sh-x/sh-x-20250304T050607-abcdef.json", orjson.dumps(content))
+    assert landing.read_manifest("sh-x", "sh-x-20250304T050607-abcdef").files == (old,)
+    landing.verify(old)
+    new = landing.put(DATA, "a.csv")
+    landing.write_manifest("sh-x", "sh-x-20260304T050607-abcdef", [new], fetched_at=dt.datetime.now(dt.UTC))
+    assert list(landing.batches()) == [("sh-x", "sh-x-20250304T050607-abcdef"), ("sh-x", "sh-x-20260304T050607-abcdef")]
+    assert list(landing.batches("2026-03")) == [("sh-x", "sh-x-20260304T050607-abcdef")]
+    assert list(landing.batches("2026-04")) == []
 
 
 def test_what_killed_runs_left_goes_after_a_day(tmp_path: Path) -> None:
@@ -142,21 +201,26 @@ def test_many_at_once(tmp_path: Path) -> None:
 def test_manifest(landing: Landing) -> None:
     files = [landing.put(b"1", "一.csv"), landing.put(b"2", "b.csv")]
     moment = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
-    path = landing.write_manifest("sh-x", "b1", files, fetched_at=moment, request={"pattern": "*.csv"})
-    assert path == "manifests/sh-x/b1.json"
-    read = landing.read_manifest("sh-x", "b1")
-    assert (read.files, read.fetched_at, read.request) == (tuple(files), moment, {"pattern": "*.csv"})
+    for batch, month in (
+        ("b1", "2026-01"),
+        ("sh-x-20251231T235958-abcdef", "2025-12"),
+        ("20251130T000000123-ab", "2025-11"),
+    ):
+        path = landing.write_manifest("sh-x", batch, files, fetched_at=moment, request={"pattern": "*.csv"})
+        assert path == f"manifests/{month}/sh-x/{batch}.json"
+        read = landing.read_manifest("sh-x", batch)
+        assert (read.files, read.fetched_at, read.request) == (tuple(files), moment, {"pattern": "*.csv"})
     landing.write_manifest("sh-x", "b1", files[:1], fetched_at=moment)
     assert landing.read_manifest("sh-x", "b1").files == (files[0],)
 
 
-def test_manifest_missing_broken_or_elsewhere(tmp_path: Path) -> None:
-    landing = Landing(tmp_path)
-    with pytest.raises(FatalError) as caught:
-        landing.read_manifest("s", "none")
-    assert caught.value.code == "manifest-missing"
-    landing.write_manifest("s", "b", [], fetched_at=dt.datetime.now(dt.UTC))
-    (tmp_path / "manifests/s/b.json").write_text("{")
+def test_manifest_missing_broken_or_elsewhere(landing: Landing) -> None:
+    for batch in ("none", "sh-x-20251231T235958-abcdef"):
+        with pytest.raises(FatalError) as caught:
+            landing.read_manifest("s", batch)
+        assert caught.value.code == "manifest-missing"
+    path = landing.write_manifest("s", "b", [], fetched_at=dt.datetime.now(dt.UTC))
+    altered(landing, path, b"{")
     with pytest.raises(FatalError) as caught:
         landing.read_manifest("s", "b")
     assert caught.value.code == "manifest-invalid"

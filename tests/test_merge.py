@@ -73,7 +73,7 @@ def test_times_in_the_feed_never_go_back_even_when_the_clock_does(tmp_path: Path
     _deliver(tmp_path, SH, licences.rows(2), "first")
     with database.engine().begin() as connection:
         ahead = connection.scalar(
-            sa.text("UPDATE feed SET recorded_at = now() + interval '1 hour' WHERE position = 2 RETURNING recorded_at")
+            sa.text("UPDATE feed_head SET recorded_at = now() + interval '1 hour' RETURNING recorded_at")
         )
     _deliver(tmp_path, SH, licences.rows(2, start=2), "second")
     with database.engine().connect() as connection:

@@ -338,7 +338,9 @@ def test_the_whole_pipeline(server: tuple[str, Path], store: sa.Engine, monkeypa
     third = pipeline.run(NAME)
     assert (third["fetched"], third["accepted"]) == (1, 1)
     with store.connect() as db:
-        status = sa.text("SELECT status FROM holding WHERE document ->> 'certificate_number' = 'N310000001'")
+        status = sa.text(
+            "SELECT document ->> 'status' FROM observation WHERE document ->> 'certificate_number' = 'N310000001'"
+        )
         assert db.scalar(status) == "cancelled"
 
 

@@ -439,7 +439,7 @@ def test_the_whole_pipeline(
     with store.connect() as connection_:
         months = connection_.scalar(
             sa.text(
-                "SELECT document #>> '{attributes,months_paid}' FROM holding WHERE material = 'social-insurance-record'"
+                "SELECT document #>> '{attributes,months_paid}' FROM held WHERE material = 'social-insurance-record'"
                 " AND document ->> 'certificate_number' = 'S000000001'"
                 " AND document #>> '{attributes,insurance_kind}' = '职工养老保险'"
             )

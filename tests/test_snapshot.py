@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from connectors import source as sources
 from connectors.errors import BatchHalted
 from demo import allowances, marriage_database, marriages
-from hub import batches, cli, pipeline, review, staging
+from hub import batches, cli, diff, pipeline, review
 
 SOURCE = "sh-mca-allowances"
 LISTED = 200
@@ -70,7 +70,7 @@ def publish(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def held(store: sa.Engine) -> set[int]:
     """Who is entitled, by number."""
     with store.connect() as connection:
-        found = connection.scalars(sa.text("SELECT document ->> 'certificate_number' FROM holding"))
+        found = connection.scalars(sa.text("SELECT document ->> 'certificate_number' FROM held"))
         return {int(number[-8:]) for number in found}
 
 
@@ -87,7 +87,7 @@ def halted() -> tuple[str, BatchHalted]:
 
 def everything(store: sa.Engine) -> list[Any]:
     """The store but for what it says of batches."""
-    tables = ("row_ledger", "observation", "holding", "holding_holder", "holding_version", "feed", "quarantine")
+    tables = ("row_ledger", "holding", "holding_holder", "holding_past", "feed", "quarantine")
     with store.connect() as connection:
         return [sorted(map(str, connection.execute(sa.text(f"SELECT * FROM {table}")))) for table in tables]
 
@@ -172,7 +172,7 @@ def test_the_guard_counts_what_the_merge_withdraws(publish: Publish, store: sa.E
         with store.connect() as connection:
             gated = batches.get(connection, fetched["batch"])
             known = count(store, "SELECT count(*) FROM row_ledger WHERE verdict <> 'withdrawn'")
-            assert staging.absent(connection, gated) == staging.Absence(gated.withdrawn, known)
+            assert diff.absent(connection, gated) == diff.Absence(gated.withdrawn, known)
         assert gated.withdrawn >= 4, "shown before anything is merged"
         pipeline.merge(fetched["batch"])
         assert pipeline.publish(fetched["batch"])["withdrawn"] == gated.withdrawn

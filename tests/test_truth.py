@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from demo import marriage_database, synthesis
-from hub import database, embedded, pipeline
+from hub import database, embedded, home, pipeline
 from hub.home import Home
 from tests.conftest import ROOT
 
@@ -36,7 +36,10 @@ DELIVERED = {
     "sh-mnr-titles": "mnr",
     "sh-nhc-births": "nhc/certificates",
     "zj-ga-households": "ga-zj",
+    "cn-nia-documents": "nia",
+    "cn-samr-conversions": "samr",
 }
+LINKS = ("cn-nia-documents", "cn-samr-conversions")
 AMR = {f"{code}-amr-enterprises": f"amr/{code}" for code in PROVINCES}
 FED_BY = SERVED | DELIVERED | AMR
 # Rows keep their number where a file is read as it is.
@@ -98,7 +101,7 @@ def truth(world: dict[str, Any], name: str, source: str | None = None) -> list[d
     """Rows of a table of the truth; with a source, those about the files it reads."""
     rows = pq.read_table(world["data"] / "truth" / f"{name}.parquet").to_pylist()
     here = "" if source is None else FED_BY[source] if source in SERVED else f"{FED_BY[source]}/"
-    return [row for row in rows if row["file"].startswith(here)]
+    return [row for row in rows if source is None or row["file"].startswith(here)]
 
 
 def test_the_truth_has_dirt_of_every_verdict(world: dict[str, Any]) -> None:
@@ -142,11 +145,11 @@ def test_dirty_rows_are_named_by_file_and_row(world: dict[str, Any], source: str
     assert found == expected
 
 
-@pytest.mark.parametrize("source", FED_BY)
+@pytest.mark.parametrize("source", [name for name in FED_BY if name not in LINKS])
 def test_exactly_what_the_truth_holds_is_held(world: dict[str, Any], source: str) -> None:
     query = """SELECT h.material, (SELECT array_agg((p ->> 'scheme') || ':' || (p ->> 'value'))
-          FROM jsonb_array_elements(h.document -> 'holders') AS p) AS holders, h.status, h.valid_to
-        FROM holding AS h WHERE h.source = :source"""
+          FROM jsonb_array_elements(o.document -> 'holders') AS p) AS holders, h.status, h.valid_to
+        FROM holding AS h JOIN observation AS o USING (source, row_key) WHERE h.source = :source"""
     with database.engine().connect() as connection:
         rows = connection.execute(sa.text(query), {"source": source}).all()
     # A card whose time is up is still in force in the register; the truth and the store say until when.
@@ -158,10 +161,36 @@ def test_exactly_what_the_truth_holds_is_held(world: dict[str, Any], source: str
         assert ends == Counter((frozenset(row["holders"]), row["valid_to"]) for row in expected)
 
 
+def test_who_is_one_in_truth_is_one_in_the_store(world: dict[str, Any]) -> None:
+    """Pairs of identifiers that good rows link are joined; those that the truth calls contradictory are not, and say so."""
+    hashing = home.keyed_hash()
+    rows = [row for source in LINKS for row in truth(world, "certificates", source) if row["held"]]
+    wrong = {(row["file"], row["row"]) for row in truth(world, "contradictions") if row["kind"].startswith("link-")}
+    owner = {f"{link['scheme']}:{link['value']}": link["subject"] for link in truth(world, "links")}
+    with database.engine().connect() as connection:
+        found = connection.execute(sa.text("SELECT identifier, cluster, state FROM identity_member")).all()
+    state = {row.identifier: row.state for row in found}
+    cluster = {row.identifier: row.cluster for row in found}
+    contradicted = 0
+    for row in rows:
+        one, other = map(hashing.of, row["holders"])
+        if "contradictory" in (state[one], state[other]):
+            assert cluster[one] != cluster[other]
+            contradicted += 1
+        else:
+            assert cluster[one] == cluster[other] and (row["file"], row["row"]) not in wrong
+    assert 0 < contradicted <= 3 * len(wrong) and len(rows) > 100
+    subjects: dict[bytes, set[str]] = {}
+    for text, subject in owner.items():
+        if (key := hashing.of(text)) in cluster:
+            subjects.setdefault(cluster[key], set()).add(subject)
+    assert {len(who) for who in subjects.values()} == {1}
+
+
 def test_no_identifier_in_the_logs_of_the_landing_zone_names(world: dict[str, Any]) -> None:
     """Names of landed files and manifests hold no identifier: they are digests and pages."""
-    home = Path(os.environ["YICI_HOME"])
+    folder = Path(os.environ["YICI_HOME"])
     identifiers = {holder.split(":", 1)[1] for row in truth(world, "certificates") for holder in row["holders"]}
-    names = " ".join(str(path) for path in home.rglob("*"))
-    manifests = " ".join(path.read_text() for path in (home / "landing" / "manifests").rglob("*.json"))
+    names = " ".join(str(path) for path in folder.rglob("*"))
+    manifests = " ".join(path.read_text() for path in (folder / "landing" / "manifests").rglob("*.json"))
     assert manifests and not [value for value in identifiers if value in names or value in manifests]

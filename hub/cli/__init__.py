@@ -16,7 +16,7 @@ import typer
 from connectors.errors import YiciError
 
 TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "clients", "peers", "services",
-          "database", "synth", "bench", "pages", "lineage")  # fmt: skip
+          "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention")  # fmt: skip
 
 INTERRUPTED = 130  # typer's exit code on Ctrl-C
 

@@ -38,12 +38,31 @@ def register(app: typer.Typer) -> None:
         _run("identifiers", "--rows", str(rows), json=json)
 
     @commands.command("ingest")
-    def ingest(rows: Rows = 1_000_000, rounds: Rounds = 1, json: Json = False) -> None:
+    def ingest(
+        rows: Rows = 1_000_000,
+        rounds: Rounds = 3,
+        scale: Annotated[
+            bool, typer.Option("--scale", help="Ten times the rows too, through Yici alone, and increments onto both.")
+        ] = False,
+        json: Json = False,
+    ) -> None:
         """The whole pipeline beside COPY, dlt and pandas to_sql. 入库速度对比。
 
-        Example: [bold]yici bench ingest --rows 1000000 --rounds 3 --json[/]
+        Example: [bold]yici bench ingest --rows 1000000 --scale --json[/]
         """
-        _run("ingest", "--rows", str(rows), "--rounds", str(rounds), json=json)
+        _run("ingest", "--rows", str(rows), "--rounds", str(rounds), *(["--scale"] if scale else []), json=json)
+
+    @commands.command("identity")
+    def identity(
+        people: Annotated[int, typer.Option(min=500, help="How many people.")] = 100_000,
+        seed: Annotated[int, typer.Option(min=0, help="Of the people, and of the order in which files arrive.")] = 1,
+        json: Json = False,
+    ) -> None:
+        """Clusters and review candidates beside the generator's truth. 主体识别的准确性。
+
+        Example: [bold]yici bench identity --people 20000 --seed 3 --json[/]
+        """
+        _run("identity", "--people", str(people), "--seed", str(seed), json=json)
 
     @commands.command("lookup")
     def lookup(

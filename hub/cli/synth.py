@@ -36,6 +36,8 @@ def register(app: typer.Typer) -> None:
         mnr/ real estate titles (XLSX)
         nhc/ birth certificates (Parquet)
         moe/ degrees (nested JSON lines)
+        nia/ changed documents of overseas persons, samr/ registration numbers
+        that gave way to credit codes (CSV)
         truth/ who is whom (people, overseas, companies, marriages, links,
         names), what each really holds by file and row (certificates) and by
         month (allowances), contradictions, and every dirty row with the

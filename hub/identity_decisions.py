@@ -1,0 +1,246 @@
+"""What people decide about identity: merge and split, landed first, then in force, and taken back by the opposite.
+
+A merge says that identifiers are one subject, a split that some are none with the rest of their component. Each first ends
+the decisions that say otherwise; where that is enough nothing else is recorded, so that a merge and then a split leave
+everything as it was. What is landed is the whole effect (keys of identifiers and links, decisions that end): carrying it out
+needs nothing else, so a rebuild repeats it (:func:`carry_out`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from connectors.errors import UsageError
+from hub import decisions, home, identity
+from mappings import scalars
+
+KEY = "key:"  # before a key as `yici identity` shows it, in the place of an identifier
+Named = dict[str, dict[str, Any]]
+"""Key in hex -> scheme, birth date and sex as the identifier itself says, null where it says nothing."""
+
+
+def named(texts: Sequence[str]) -> Named:
+    """Identifiers as people write them, or ``key:`` and 32 hex digits. UsageError ``identity-identifier``."""
+    found: Named = {}
+    hashing = home.keyed_hash()
+    for place, text in enumerate(texts, start=1):
+        if text.startswith(KEY):
+            key = text.removeprefix(KEY).lower()
+            if len(key) != 32 or set(key) - set("0123456789abcdef"):
+                raise UsageError("identity-identifier", place=place)
+            found[key] = {}
+            continue
+        judged = scalars.parse(text)
+        if judged.verdict == "invalid" or judged.scheme is None or not judged.normalised:
+            raise UsageError("identity-identifier", place=place)
+        key = hashing.of(home.identifier_text(judged.scheme, judged.normalised)).hex()
+        found[key] = identity.form(judged.scheme, judged.normalised)
+    return found
+
+
+def merge(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, note: str = "") -> dict[str, Any]:
+    """Say that all of ``identifiers`` are one subject, whatever documents claim; in force when the caller commits. Returns
+    the decision and who is one now.
+
+    UsageError ``identity-two`` with fewer than two, ``identity-one-already`` when they are.
+    """
+    who = named(identifiers)
+    if len(who) < 2:
+        raise UsageError("identity-two")
+    identity.alone(connection)
+    _known(connection, who)
+    if _one(connection, who):
+        raise UsageError("identity-one-already")
+    ends = list(connection.scalars(sa.text(_PARTING), {"keys": _bytes(who)}))
+    content: dict[str, Any] = {"kind": "merge", "named": who, "ends": ends, "members": [], "links": []}
+    if not ends or not _enough(connection, content):
+        content["members"] = [[key, 0] for key in who]
+        content["links"] = [key.hex() for key in connection.scalars(sa.text(_WAITING), {"keys": _bytes(who)})]
+    landed = decisions.record_identity(connection, content, actor=actor, note=note)
+    carry_out(connection, landed)
+    return _result(connection, landed, who)
+
+
+def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, note: str = "") -> dict[str, Any]:
+    """Say that two identifiers are not one subject; or that one is none with all that it is joined with. As :func:`merge`.
+
+    What else is joined with both of two waits for a person, link by link: nobody said to which of them it belongs.
+    UsageError ``identity-split-of`` for more than two, ``identity-apart`` when there is nothing to part.
+    """
+    who = named(identifiers)
+    if not 0 < len(who) < 3:
+        raise UsageError("identity-split-of")
+    identity.alone(connection)
+    _known(connection, who)
+    keys = _bytes(who)
+    sides = _Sides(keys[:1], keys[1:])
+    if not sides.joined(connection):
+        raise UsageError("identity-apart")
+    ended: dict[str, list[bytes]] = {}
+    for row in connection.execute(sa.text(_JOINING), sides.bind(connection)):
+        ended.setdefault(row.decision, []).append(row.member)
+    content: dict[str, Any] = {"kind": "split", "named": who, "ends": list(ended), "members": [], "links": []}
+    trial = connection.begin_nested()
+    if ended:
+        _apply(connection, "trial", content)
+    if others := sides.joined(connection):
+        content["members"] = [[keys[0].hex(), 0], *([key.hex(), 1] for key in others)]
+        bind = {"keys": keys[:1], "rest": others}
+        content["links"] = [key.hex() for key in connection.scalars(sa.text(_BETWEEN), bind)]
+    trial.rollback()
+    landed = decisions.record_identity(connection, content, actor=actor, note=note)
+    carry_out(connection, landed)
+    # Those who were merged with somebody who leaves stay merged among themselves.
+    for group in ended.values():
+        left = [key.hex() for key in group if key not in keys]
+        if len(left) > 1:
+            again = {"kind": "merge", "named": {}, "ends": [], "links": [], "members": [[key, 0] for key in left]}
+            carry_out(connection, decisions.record_identity(connection, again, actor=actor, note=note))
+    return _result(connection, landed, who)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """One identifier, and the other it is to be parted from; none: all it is joined with."""
+
+    one: list[bytes]
+    other: list[bytes]
+
+    def joined(self, connection: sa.Connection) -> list[bytes]:
+        """Which of the others it is joined with now, by links that stand and by merges."""
+        rest = connection.scalars(sa.text(_REST), {"keys": self.one})
+        return [key for key in rest if not self.other or key in self.other]
+
+    def bind(self, connection: sa.Connection) -> dict[str, list[bytes]]:
+        return {"keys": self.one, "rest": self.joined(connection)}
+
+
+def carry_out(connection: sa.Connection, landed: decisions.Landed) -> None:
+    """Put a landed merge or split into force; twice is as once."""
+    identity.alone(connection)
+    _apply(connection, landed.digest, landed.content)
+
+
+def _apply(connection: sa.Connection, decision: str, content: dict[str, Any]) -> None:
+    seeds = [{"key": bytes.fromhex(key), **_FORMLESS, **form} for key, form in content["named"].items()]
+    seeds += [{"key": bytes.fromhex(key), **_FORMLESS} for key, side in content["members"]]
+    bind = {"decision": decision, "ends": content["ends"]}
+    seeds += [{"key": key, **_FORMLESS} for key in connection.scalars(sa.text(_ENDED_MEMBERS), bind)]
+    connection.execute(sa.text(_ENDED), bind)
+    rows = [(key, side) for key, side in content["members"]] + [(key, 2) for key in content["links"]]
+    if rows and content["members"]:
+        connection.execute(
+            sa.text(_RECORDED),
+            [{"decision": decision, "member": bytes.fromhex(key), "side": side, "kind": content["kind"]} for key, side in rows],
+        )  # fmt: skip
+    identity.seed(connection, seeds)
+    identity.renew(connection)
+
+
+def _enough(connection: sa.Connection, content: dict[str, Any]) -> bool:
+    """Whether ending what parts them makes them one; tried and taken back."""
+    trial = connection.begin_nested()
+    _apply(connection, "trial", content)
+    found = _one(connection, content["named"])
+    trial.rollback()
+    return found
+
+
+def _one(connection: sa.Connection, who: Named) -> bool:
+    found = connection.execute(sa.text(_CLUSTERS), {"keys": _bytes(who)}).one()
+    return bool(found.members == len(who) and found.clusters == 1)
+
+
+def _known(connection: sa.Connection, who: Named) -> None:
+    """A key alone must be one that a link or a decision names: it says nothing of the identifier itself."""
+    bare = [bytes.fromhex(key) for key, form in who.items() if not form]
+    known = connection.scalar(
+        sa.text("SELECT count(*) FROM identity_member WHERE identifier = ANY(:keys)"), {"keys": bare}
+    )
+    if known != len(bare):
+        raise UsageError("identity-key-unknown")
+
+
+def _result(connection: sa.Connection, landed: decisions.Landed, who: Named) -> dict[str, Any]:
+    rows = connection.execute(sa.text(_NOW), {"keys": _bytes(who)})
+    return {
+        "decision": landed.digest,
+        "kind": landed.content["kind"],
+        "ended": landed.content["ends"],
+        "clusters": [{"cluster": row.cluster, "state": row.state, "members": row.members} for row in rows],
+    }
+
+
+def _bytes(who: Named) -> list[bytes]:
+    return [bytes.fromhex(key) for key in who]
+
+
+_FORMLESS = {"scheme": None, "born_on": None, "sex": None}
+_MERGED = """
+  SELECT unnest(cast(:keys AS bytea[])) AS member
+  UNION
+  SELECT o.member FROM {one} AS k JOIN identity_decision AS d USING (member)
+    JOIN identity_decision AS o ON o.decision = d.decision AND o.side = 0
+  WHERE d.kind = 'merge' AND d.side = 0 AND d.ended_by IS NULL
+"""
+# Splits that part what the merge names, or what merges have already made one with it.
+_PARTING = f"""
+WITH RECURSIVE one AS ({_MERGED.format(one="one")})
+SELECT d.decision FROM identity_decision AS d JOIN one USING (member)
+WHERE d.kind = 'split' AND d.side < 2 AND d.ended_by IS NULL
+GROUP BY d.decision HAVING count(DISTINCT d.side) = 2 ORDER BY d.decision
+"""
+_WAITING = """
+SELECT link FROM identity_link WHERE state <> 'standing' AND (one = ANY(:keys) OR link IN (
+  SELECT l.link FROM identity_member AS k JOIN identity_member AS m USING (component)
+    JOIN identity_link AS l ON l.one = m.identifier WHERE k.identifier = ANY(:keys) AND l.other = ANY(:keys)))
+ORDER BY link
+"""
+# Links are found by their first end alone: all of a component have theirs within it.
+_REST = """
+WITH RECURSIVE whole AS MATERIALIZED (
+  SELECT l.one, l.other FROM identity_link AS l WHERE l.state = 'standing' AND l.one IN (
+    SELECT m.identifier FROM identity_member AS k JOIN identity_member AS m USING (component) WHERE k.identifier = ANY(:keys))
+  UNION ALL
+  SELECT x.member, y.member FROM identity_decision AS x JOIN identity_decision AS y USING (decision)
+  WHERE x.kind = 'merge' AND x.side = 0 AND y.side = 0 AND x.ended_by IS NULL AND x.member IN (
+    SELECT m.identifier FROM identity_member AS k JOIN identity_member AS m USING (component) WHERE k.identifier = ANY(:keys))
+), reached AS (
+  SELECT unnest(cast(:keys AS bytea[])) AS member
+  UNION
+  SELECT CASE WHEN w.one = r.member THEN w.other ELSE w.one END FROM reached AS r JOIN whole AS w ON r.member IN (w.one, w.other)
+)
+SELECT member FROM reached WHERE member <> ALL(:keys) ORDER BY member
+"""
+# Merges of the one with somebody, where merges alone make it one with somebody it is to be parted from.
+_JOINING = f"""
+WITH RECURSIVE one AS ({_MERGED.format(one="one")})
+SELECT d.decision, d.member FROM identity_decision AS d
+WHERE d.kind = 'merge' AND d.side = 0 AND d.ended_by IS NULL
+  AND EXISTS (SELECT FROM identity_decision AS x WHERE x.decision = d.decision AND x.side = 0 AND x.member = ANY(:keys))
+  AND EXISTS (SELECT FROM one WHERE member = ANY(:rest))
+ORDER BY d.decision, d.member
+"""
+_BETWEEN = """
+SELECT link FROM identity_link WHERE state = 'standing'
+  AND (one = ANY(:keys) AND other = ANY(:rest) OR one = ANY(:rest) AND other = ANY(:keys)) ORDER BY link
+"""
+_ENDED_MEMBERS = "SELECT member FROM identity_decision WHERE decision = ANY(:ends) AND side < 2"
+_ENDED = "UPDATE identity_decision SET ended_by = :decision WHERE decision = ANY(:ends) AND ended_by IS NULL"
+_RECORDED = """
+INSERT INTO identity_decision (decision, member, side, kind) VALUES (:decision, :member, :side, :kind) ON CONFLICT DO NOTHING
+"""
+_CLUSTERS = """
+SELECT count(*) AS members, count(DISTINCT cluster) AS clusters FROM identity_member
+WHERE identifier = ANY(:keys) AND state = 'joined'
+"""
+_NOW = """
+SELECT encode(m.cluster, 'hex') AS cluster, max(m.state) AS state, array_agg(encode(m.identifier, 'hex') ORDER BY m.identifier) AS members
+FROM identity_member AS m JOIN (SELECT DISTINCT component, cluster FROM identity_member WHERE identifier = ANY(:keys)) AS k
+  USING (component, cluster)
+GROUP BY m.cluster ORDER BY m.cluster
+"""

@@ -1,0 +1,250 @@
+"""The long way into the store: rows that the ledger knows, or that did not pass.
+
+Each is compared with what is known: it may be older, it may stand behind a bad version, it may say the same again. All in
+SQL over the temporary table ``incoming``; which holdings are touched then follows.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from hub import copying, diff
+from hub.workspace import Workspace
+
+COLUMNS = {
+    "ordinal": "int8", "row_key": "uuid", "original_key": "uuid", "digest": "uuid", "file": "int8", "row": "int8",
+    "verdict": "text", "reasons": "text", "raw": "bytea", "timed": "bool", "updated_at": "timestamptz",
+    "as_of": "timestamptz", "said_at": "timestamptz", "holding": "bytea", "content": "uuid", "document": "json",
+}  # fmt: skip
+
+
+class Run(Protocol):
+    """Runs one statement with the batch's values and more; returns the rows touched."""
+
+    def __call__(self, statement: str, **more: object) -> int: ...
+
+
+def prepare(run: Run) -> None:
+    """The temporary tables of one merge."""
+    for statement in _TABLES:
+        run(statement)
+
+
+def add(connection: sa.Connection, rows: pa.Table) -> None:
+    """Rows of one chunk. Only an accepted row says something: of others the holding is not kept."""
+    if rows.num_rows:
+        with copying.into(connection, "incoming", list(COLUMNS), list(COLUMNS.values())) as copy:
+            copy.write(rows.select(list(COLUMNS)))
+
+
+def add_again(connection: sa.Connection, run: Run, workspace: Workspace) -> None:
+    """Known rows that a later delivery brought again: they are as new as that before any version is weighed against them."""
+    with copying.into(connection, "again", ["row_key", "as_of"], ["uuid", "timestamptz"]) as copy:
+        for rows in workspace.each("again"):
+            copy.write(rows)
+    run("ANALYZE again")
+    run(_AGAIN)
+
+
+def reserved(connection: sa.Connection, source: str) -> pa.Array:
+    """Keys of rows whose conflicting versions wait in quarantine: an accepted row of that key settles them."""
+    found = copying.out_of(connection, _RESERVED, pa.schema({"key": pa.binary(16)}), {"source": source})
+    return pc.unique(found["key"])
+
+
+def judge(run: Run, batch: sa.Row, *, forced: bool) -> None:
+    """Give each row its fate: ``older`` than what is known, ``behind`` a bad version, else none; and whether what it says
+    stands. ``forced``: on a person's word, which wins over age."""
+    # The planner takes a source it has no statistics of for a row or two and starts from there: then only an index keeps
+    # it from going through all of the batch for each row of the ledger.
+    run("CREATE INDEX ON incoming (row_key)")
+    run("ANALYZE incoming")
+    run(_KNOWN)
+    if not forced:
+        run(_OLDER)
+        run(_OLDER_HERE)
+        run(_COVERED)
+    run(_SAYS, forced=forced)
+
+
+def quarantine(run: Run) -> None:
+    """Close entries that a newer version supersedes, open those of rows that did not pass."""
+    run(_QUARANTINE_CLOSED)
+    run(_QUARANTINE_OPENED)
+
+
+def touch(run: Run, batch: sa.Row, *, withdraws: bool) -> None:
+    """``touched (holding)``: what may change because of these rows, those in ``shared``, and absence."""
+    run(_TOUCHED + (_TOUCHED_BY_ABSENCE + _TOUCHED_BY_DENIAL if withdraws else ""))
+    run("CREATE INDEX ON touched (holding)")
+    run("ANALYZE touched")
+
+
+def settle(run: Run, *, withdraws: bool) -> tuple[int, int]:
+    """Move the ledger; returns rows whose version ties with one that stands, and rows withdrawn."""
+    run(_LEDGER)
+    run(_LEDGER_NEW)
+    run(_SAID_BEHIND)
+    tied = run("UPDATE incoming SET fate = 'tied' WHERE fate IS NULL AND known AND verdict = 'accepted' AND NOT says")
+    if not withdraws:
+        return tied, 0
+    withdrawn = run(_ABSENT)
+    run(_LACKED)
+    return tied, withdrawn
+
+
+_TABLES = (
+    """CREATE TEMP TABLE incoming (
+      ordinal bigint, row_key uuid, original_key uuid, digest uuid, file bigint, "row" bigint, verdict text, reasons text,
+      raw bytea, timed boolean, updated_at timestamptz, as_of timestamptz, said_at timestamptz, holding bytea, content uuid, document json,
+      known boolean NOT NULL DEFAULT false, fate text, says boolean NOT NULL DEFAULT false
+    ) ON COMMIT DROP""",
+    "CREATE TEMP TABLE again (row_key uuid, as_of timestamptz) ON COMMIT DROP",
+    "CREATE TEMP TABLE shared (holding bytea) ON COMMIT DROP",
+)
+_RESERVED = """
+SELECT DISTINCT original_key FROM quarantine WHERE source = {source} AND state = 'open' AND original_key <> row_key
+"""
+# The same version mapped again, under another contract or out of an older file, keeps the latest time it was seen.
+_KNOWN = """
+UPDATE incoming AS i SET known = true,
+  updated_at = CASE WHEN l.digest = i.digest AND l.verdict <> 'withdrawn' AND (:snapshot OR NOT i.timed AND NOT l.timed)
+    THEN greatest(l.updated_at, i.updated_at) ELSE i.updated_at END,
+  said_at = CASE WHEN l.digest = i.digest AND l.verdict <> 'withdrawn' AND NOT i.timed AND NOT l.timed
+    THEN greatest(l.said_at, i.said_at) ELSE i.said_at END
+FROM row_ledger AS l WHERE l.source = :source AND l.row_key = i.row_key
+"""
+# What a snapshot did not list is withdrawn as of then: a row comes back, or comes at all, only with a delivery that is no
+# older. What it did list is as new as it.
+_OLDER = """
+UPDATE incoming AS i SET fate = 'older'
+FROM incoming AS j LEFT JOIN row_ledger AS l ON l.source = :source AND l.row_key = j.row_key
+WHERE i.ordinal = j.ordinal AND CASE coalesce(l.verdict, 'withdrawn')
+  WHEN 'withdrawn' THEN greatest(l.as_of, CAST(:listed_as_of AS timestamptz)) > i.as_of
+  ELSE l.digest <> i.digest AND greatest(l.updated_at, CAST(:listed_as_of AS timestamptz)) > i.updated_at END
+"""
+# Of versions of one row in one batch the latest is the row's.
+_OLDER_HERE = """
+UPDATE incoming AS i SET fate = 'older' FROM (
+  SELECT ordinal, row_number() OVER (PARTITION BY row_key ORDER BY updated_at DESC, digest DESC) AS place
+  FROM incoming WHERE fate IS NULL) AS r
+WHERE i.ordinal = r.ordinal AND r.place > 1
+"""
+# An accepted version older than a bad one, but newer than the last accepted one, still says what is held: unless a
+# snapshot in between lacked the row.
+_COVERED = """
+UPDATE incoming AS i SET fate = 'behind' FROM (
+  SELECT DISTINCT ON (j.row_key) j.ordinal
+  FROM incoming AS j LEFT JOIN row_ledger AS l ON l.source = :source AND l.row_key = j.row_key
+    LEFT JOIN incoming AS w ON w.row_key = j.row_key AND w.fate IS NULL
+  WHERE j.fate = 'older' AND j.verdict = 'accepted' AND coalesce(w.verdict, l.verdict) IN ('quarantined', 'rejected')
+    AND (l.holding IS NULL OR (coalesce(l.said_as_of, greatest(l.updated_at, CAST(:listed_as_of AS timestamptz))), l.said_digest)
+      < (j.updated_at, j.digest) OR l.said_digest = j.digest AND l.said_as_of IS NOT NULL)
+    AND j.as_of >= coalesce(CASE WHEN l.verdict = 'withdrawn' THEN greatest(l.as_of, CAST(:listed_as_of AS timestamptz))
+      WHEN l.row_key IS NULL THEN CAST(:listed_as_of AS timestamptz) ELSE l.lacked END, '-infinity')
+  ORDER BY j.row_key, j.updated_at DESC, j.digest DESC) AS b
+WHERE i.ordinal = b.ordinal
+"""
+# What is behind was chosen as what stands. Of versions of one time the greater digest stands, whichever was delivered last.
+_SAYS = """
+UPDATE incoming AS i SET says = true
+FROM incoming AS j LEFT JOIN row_ledger AS l ON l.source = :source AND l.row_key = j.row_key
+WHERE i.ordinal = j.ordinal AND i.verdict = 'accepted' AND (i.fate = 'behind' OR i.fate IS NULL AND (
+  :forced OR l.holding IS NULL OR l.said_digest = i.digest OR l.verdict <> 'accepted'
+  OR i.updated_at > greatest(l.updated_at, CAST(:listed_as_of AS timestamptz)) OR i.digest > l.said_digest))
+"""
+# Versions that contradict each other are settled by an accepted one that is no older than they are, whichever comes first.
+_QUARANTINE_CLOSED = """
+UPDATE quarantine AS q SET state = 'superseded', decided_at = now() FROM incoming AS i
+WHERE q.source = :source AND q.state = 'open' AND i.fate IS NULL
+  AND (q.row_key = i.row_key OR q.original_key = i.original_key AND i.verdict = 'accepted' AND i.updated_at >= (
+    SELECT l.updated_at FROM row_ledger AS l WHERE l.source = :source AND l.row_key = q.row_key))
+"""
+_QUARANTINE_OPENED = """
+INSERT INTO quarantine (source, batch, row_key, original_key, digest, verdict, state, reasons, raw, file, "row")
+SELECT :source, :batch, row_key, original_key, digest, verdict, CASE
+    WHEN verdict = 'rejected' THEN 'rejected'
+    WHEN original_key <> row_key AND EXISTS (
+      SELECT FROM row_ledger AS l WHERE l.source = :source AND l.row_key = incoming.original_key AND l.verdict = 'accepted'
+        AND l.updated_at >= incoming.updated_at) THEN 'superseded'
+    ELSE 'open' END,
+  string_to_array(reasons, ','), raw, file, "row"
+FROM incoming WHERE verdict IN ('quarantined', 'rejected') AND fate IS NULL
+ON CONFLICT (source, batch, file, "row") DO NOTHING
+"""
+_TOUCHED = """
+CREATE TEMP TABLE touched ON COMMIT DROP AS
+SELECT holding FROM shared
+UNION
+SELECT holding FROM incoming WHERE says
+UNION
+SELECT l.holding FROM incoming AS i JOIN row_ledger AS l ON l.source = :source AND l.row_key = i.row_key
+WHERE i.says AND l.holding IS NOT NULL
+UNION
+SELECT l.holding FROM again AS a JOIN row_ledger AS l ON l.source = :source AND l.row_key = a.row_key
+WHERE NOT l.timed AND l.holding IS NOT NULL
+"""
+_TOUCHED_BY_ABSENCE = f"""
+UNION
+SELECT l.holding FROM row_ledger AS l WHERE l.source = :source AND l.holding IS NOT NULL AND {diff.UNLISTED}
+"""
+_SAID = """
+  holding = CASE WHEN i.says THEN i.holding ELSE l.holding END, authority = CASE WHEN i.says THEN :authority ELSE l.authority END,
+  said_digest = CASE WHEN i.says THEN i.digest ELSE l.said_digest END, said_at = CASE WHEN i.says THEN i.said_at ELSE l.said_at END,
+  said_file = CASE WHEN i.says THEN i.file ELSE l.said_file END, said_row = CASE WHEN i.says THEN i."row" ELSE l.said_row END,
+  content = CASE WHEN i.says THEN i.content ELSE l.content END, document = CASE WHEN i.says THEN i.document ELSE l.document END
+"""
+# A version behind a bad one is weighed by the time it had while it was the row's; what a snapshot lacked stays known.
+_LEDGER = f"""
+UPDATE row_ledger AS l SET
+  digest = i.digest, contract = :contract, verdict = i.verdict, in_force = i.verdict <> 'accepted' OR i.says, timed = i.timed,
+  updated_at = i.updated_at, as_of = greatest(l.as_of, i.as_of), batch = :batch, file = i.file, "row" = i."row",
+  lacked = CASE WHEN l.verdict = 'withdrawn' THEN greatest(l.lacked, l.as_of, CAST(:listed_as_of AS timestamptz)) ELSE l.lacked END,
+  said_as_of = CASE WHEN i.says OR i.verdict = 'accepted' OR l.holding IS NULL THEN NULL
+    ELSE coalesce(l.said_as_of, greatest(l.updated_at, CAST(:listed_as_of AS timestamptz))) END,
+  {_SAID}
+FROM incoming AS i WHERE l.source = :source AND l.row_key = i.row_key AND i.fate IS NULL
+"""
+_SAID_BEHIND = f"""
+UPDATE row_ledger AS l SET said_as_of = greatest(i.updated_at, CASE WHEN l.said_digest = i.digest THEN l.said_as_of END), {_SAID}
+FROM incoming AS i WHERE l.source = :source AND l.row_key = i.row_key AND i.fate = 'behind'
+"""
+_LEDGER_NEW = """
+INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, lacked, batch, file, "row",
+  holding, authority, said_digest, said_at, said_file, said_row, content, document)
+SELECT :source, row_key, digest, :contract, verdict, timed, updated_at, as_of, CAST(:listed_as_of AS timestamptz), :batch, file,
+  "row", CASE WHEN says THEN holding END, CASE WHEN says THEN CAST(:authority AS smallint) END, CASE WHEN says THEN digest END,
+  CASE WHEN says THEN said_at END, CASE WHEN says THEN file END, CASE WHEN says THEN "row" END,
+  CASE WHEN says THEN content END, CASE WHEN says THEN document END
+FROM incoming WHERE NOT known AND fate IS NULL ORDER BY row_key
+"""
+# Rows that came again unchanged in a later delivery are as new as that, where they carry no time of their own.
+_AGAIN = """
+UPDATE row_ledger AS l SET as_of = a.as_of,
+  updated_at = CASE WHEN l.timed AND NOT :snapshot THEN l.updated_at ELSE greatest(l.updated_at, a.as_of) END,
+  said_at = CASE WHEN NOT l.timed AND l.said_digest = l.digest THEN greatest(l.said_at, a.as_of) ELSE l.said_at END
+FROM again AS a WHERE l.source = :source AND l.row_key = a.row_key AND l.as_of < a.as_of
+"""
+# Behind a bad version: what the snapshot denies, though it may not be the latest.
+_DENIED = """l.source = :source AND l.verdict IN ('quarantined', 'rejected')
+  AND NOT EXISTS (SELECT FROM listed AS s WHERE s.row_key = l.row_key)"""
+_TOUCHED_BY_DENIAL = f"""
+UNION
+SELECT l.holding FROM row_ledger AS l WHERE l.holding IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED}
+"""
+_LACKED = f"""
+UPDATE row_ledger AS l SET lacked = greatest(l.lacked, :as_of),
+  (holding, authority, said_digest, said_at, said_as_of, said_file, said_row, content, document) = (
+    SELECT l.holding, l.authority, l.said_digest, l.said_at, l.said_as_of, l.said_file, l.said_row, l.content, l.document
+    WHERE l.said_as_of >= :as_of)
+WHERE {_DENIED}
+"""
+_ABSENT = f"""
+UPDATE row_ledger AS l SET verdict = 'withdrawn', as_of = :as_of, updated_at = :as_of, batch = :batch, holding = NULL,
+  authority = NULL, said_digest = NULL, said_at = NULL, said_as_of = NULL, said_file = NULL, said_row = NULL, content = NULL, document = NULL
+WHERE l.source = :source AND l.verdict <> 'withdrawn' AND {diff.UNLISTED}
+"""

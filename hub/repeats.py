@@ -1,0 +1,173 @@
+"""Rows whose key stands several times in one batch: what is the same again, what contradicts, what only follows.
+
+DuckDB over the keys of the batch, on disk where they are many. ``fates``: ``ordinal`` (sorted), ``fate``, ``ledger_key``.
+
+repeated     the same version again: counted once
+older        stands in a snapshot that a later one in the batch replaces, and not in that one; or, where the source says that
+             the latest of conflicting rows counts, is not it
+conflicting  other versions in the same delivery: each is kept under a key of its own, a hash of key and digest, so that the
+             same batch again finds them unchanged and no version hides another
+several      other versions in other deliveries of the batch: all are mapped, the merge weighs them
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hub.workspace import Workspace
+
+MEMORY = "512MB"
+LONG_AGO = dt.datetime(1, 1, 2, tzinfo=dt.UTC)  # of a delivery that says no time
+FATES = pa.schema({"ordinal": pa.int64(), "fate": pa.string(), "ledger_key": pa.binary(16)})
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One delivery in the batch: chunks ``first`` to ``last`` of landed file ``file``; 0: all files together."""
+
+    file: int
+    first: int
+    last: int
+    as_of: dt.datetime | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The rows of one chunk that are compared with the ledger, under their ledger key."""
+
+    keys: pa.Table
+    conflicting: np.ndarray
+    several: np.ndarray
+
+
+def deliveries(workspace: Workspace) -> list[Delivery]:
+    """The deliveries of a batch, as :func:`hub.staging.stage` noted them."""
+    found = workspace.noted()["deliveries"]
+    return [
+        Delivery(
+            one["file"], one["first"], one["last"], dt.datetime.fromisoformat(one["as_of"]) if one["as_of"] else None
+        )
+        for one in found
+    ]
+
+
+def as_of(found: Sequence[Delivery], chunk: int) -> dt.datetime | None:
+    """The as_of of the delivery that a chunk belongs to."""
+    return next((one.as_of for one in found if one.first <= chunk <= one.last), None)
+
+
+def fates(workspace: Workspace, found: Sequence[Delivery], *, snapshot: bool, latest: bool) -> pa.Table:
+    """What becomes of rows whose key is repeated. ``snapshot``: the latest delivery names all there is; ``latest``: of
+    conflicting rows the latest counts."""
+    newest = max((one.as_of for one in found if one.as_of), default=None)
+    # Files of one as_of are parts of one delivery; one that says no time is not known to be older.
+    replaced = snapshot and any(one.as_of and one.as_of != newest for one in found)
+    chunks = workspace.chunks("keys")
+    if not chunks or not (replaced or _repeats(workspace)):
+        return FATES.empty_table()
+    spans = pa.Table.from_pylist(
+        [
+            {"first": one.first, "last": one.last, "as_of": one.as_of or LONG_AGO,
+             "replaced": bool(replaced and one.as_of and one.as_of != newest)}
+            for one in found
+        ],
+        pa.schema({"first": pa.int32(), "last": pa.int32(), "as_of": pa.timestamp("us", "UTC"), "replaced": pa.bool_()}),
+    )  # fmt: skip
+    keys = (batch for chunk in chunks for batch in workspace.read("keys", chunk).to_batches())
+    settings: dict[str, Any] = {"threads": 1, "memory_limit": MEMORY, "temp_directory": str(workspace.folder / "spill")}
+    with duckdb.connect(config=settings) as engine:
+        engine.execute("SET TimeZone = 'UTC'")
+        engine.register("deliveries", spans)
+        engine.register("keys", pa.RecordBatchReader.from_batches(workspace.read("keys", chunks[0]).schema, keys))
+        engine.execute(_STAGED)
+        engine.execute(_REPEATED)
+        told = engine.sql(_FATES_LATEST if latest else _FATES).to_arrow_table()
+    ledger_key = pa.concat_arrays(told["ledger_key"].chunks) if told.num_rows else pa.array([], pa.binary())
+    return pa.table([told["ordinal"], told["fate"], ledger_key.cast(pa.binary(16))], schema=FATES)
+
+
+def compared(keys: pa.Table, told: pa.Table) -> Compared:
+    """The rows of a chunk of keys that remain under ``told``."""
+    nowhere = np.zeros(keys.num_rows, dtype=bool)
+    if not told.num_rows:
+        return Compared(keys, nowhere, nowhere)
+    ordinals, fated = keys["ordinal"].to_numpy(), told["ordinal"].to_numpy()
+    places = np.minimum(np.searchsorted(fated, ordinals), len(fated) - 1)
+    hit = fated[places] == ordinals
+    fate = told["fate"].take(pa.array(places))
+    conflicting = hit & pc.equal(fate, "conflicting").to_numpy()
+    several = hit & pc.equal(fate, "several").to_numpy()
+    kept = ~hit | conflicting | several
+    other = told["ledger_key"].take(pa.array(places)).combine_chunks()
+    row_key = pc.if_else(pa.array(conflicting), other, keys["row_key"].combine_chunks())
+    keys = keys.set_column(keys.column_names.index("row_key"), "row_key", row_key)
+    return Compared(keys.filter(pa.array(kept)), conflicting[kept], several[kept])
+
+
+def leading(keys: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """The first eight bytes of 16-byte keys as numbers that sort as the keys do; keys may not be null."""
+    array = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+    data = array.buffers()[1]
+    if data is None or not len(array):
+        return np.empty(0, dtype=np.uint64)
+    whole = np.frombuffer(data, dtype=">u8", count=2 * (len(array) + array.offset))
+    return whole[2 * array.offset :: 2].astype(np.uint64)
+
+
+def _repeats(workspace: Workspace) -> bool:
+    """Whether any key may stand twice: told by its first half, eight bytes a row, which is all that has to be in memory."""
+    ordered = np.sort(np.concatenate([leading(keys["row_key"]) for keys in workspace.each("keys", ["row_key"])]))
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
+_STAGED = """
+CREATE TABLE staged AS SELECT k.ordinal, k.row_key, k.digest, k.seen_at, d.as_of, d.replaced
+FROM keys AS k JOIN deliveries AS d ON k.chunk BETWEEN d.first AND d.last
+"""
+_REPEATED = """
+CREATE TABLE repeated AS
+SELECT *, replaced AND row_key NOT IN (SELECT row_key FROM staged WHERE NOT replaced) AS unlisted FROM staged
+WHERE replaced OR row_key IN (SELECT row_key FROM staged GROUP BY row_key HAVING count(*) > 1)
+"""
+_ONCE = """
+WITH once AS (
+  SELECT *, row_number() OVER (PARTITION BY row_key, digest ORDER BY as_of DESC, ordinal) > 1 AS again
+  FROM repeated WHERE NOT unlisted
+),
+"""
+_ALWAYS = """
+SELECT ordinal, 'older' AS fate, NULL::BLOB AS ledger_key FROM repeated WHERE unlisted
+UNION ALL SELECT ordinal, 'repeated', NULL FROM once WHERE again
+"""
+_FATES_LATEST = f"""
+{_ONCE}
+ranked AS (
+  SELECT ordinal, row_number() OVER (PARTITION BY row_key ORDER BY as_of DESC, seen_at DESC NULLS LAST, digest DESC) > 1 AS behind
+  FROM once WHERE NOT again
+)
+{_ALWAYS}
+UNION ALL SELECT ordinal, 'older', NULL FROM ranked WHERE behind
+ORDER BY ordinal
+"""
+_TEXT = "regexp_replace(lower(hex({})), '(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})', '\\1-\\2-\\3-\\4-\\5')"
+_FATES = f"""
+{_ONCE}
+counted AS (
+  SELECT *, count(*) OVER (PARTITION BY row_key, as_of) > 1 AS conflicting, count(*) OVER (PARTITION BY row_key) > 1 AS several
+  FROM once WHERE NOT again
+)
+{_ALWAYS}
+UNION ALL
+SELECT ordinal, CASE WHEN conflicting THEN 'conflicting' ELSE 'several' END,
+  CASE WHEN conflicting THEN unhex(md5({_TEXT.format("row_key")} || {_TEXT.format("digest")})) END
+FROM counted WHERE conflicting OR several
+ORDER BY ordinal
+"""

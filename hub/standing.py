@@ -1,0 +1,121 @@
+"""What is in force of the holdings that a merge touched: the maximum over their observations; versions, holders and feed follow.
+
+All in SQL over the temporary tables ``touched`` (before), ``before`` (what was in force), ``in_force`` and ``changed``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import sqlalchemy as sa
+
+from hub.incoming import Run
+
+
+def remember(run: Run) -> None:
+    """Keep what is in force of the touched holdings; called before the ledger moves."""
+    run(_BEFORE)
+    run("ANALYZE before")
+
+
+def update(connection: sa.Connection, run: Run) -> int:
+    """Bring the touched holdings to the observation in force; returns how many changed. ``changed (holding, present, known)``
+    is left for those who follow."""
+    run(_IN_FORCE)
+    run(_CHANGED)
+    run("CREATE INDEX ON changed (holding)")
+    run("ANALYZE changed")
+    changed = connection.scalar(sa.text("SELECT count(*) FROM changed")) or 0
+    run(_ENDED)
+    if changed:
+        run(_GONE)
+        run(_HOLDINGS)
+        run(_HOLDERS_GONE)
+        run(_HOLDERS)
+    run(_COUNTED)
+    return changed
+
+
+def feed(run: Run, position: int, recorded_at: dt.datetime) -> int:
+    """Announce what changed from ``position`` on; returns how many."""
+    return run(_FEED, position=position, recorded_at=recorded_at)
+
+
+def close(run: Run, recorded_at: dt.datetime) -> None:
+    """Keep the versions that ended."""
+    run(_PAST, recorded_at=recorded_at)
+
+
+_BEFORE = """
+CREATE TEMP TABLE before ON COMMIT DROP AS
+SELECT h.key AS holding, h.source, h.row_key, h.digest, h.batch, l.said_file AS file, l.said_row AS "row", l.content,
+  l.document::jsonb AS document
+FROM touched AS t JOIN holding AS h ON h.key = t.holding JOIN row_ledger AS l ON l.source = h.source AND l.row_key = h.row_key
+"""
+_IN_FORCE = """
+CREATE TEMP TABLE in_force ON COMMIT DROP AS
+SELECT DISTINCT ON (l.holding) l.holding, l.source, l.row_key, l.said_digest, l.said_at, l.authority, l.content, l.document,
+  count(*) OVER (PARTITION BY l.holding) AS observations,
+  min(l.content::text) OVER (PARTITION BY l.holding) <> max(l.content::text) OVER (PARTITION BY l.holding) AS conflicting
+FROM touched AS t JOIN row_ledger AS l ON l.holding = t.holding
+ORDER BY l.holding, l.authority DESC, l.said_at DESC, l.said_digest DESC, l.source, l.row_key
+"""
+_CHANGED = """
+CREATE TEMP TABLE changed ON COMMIT DROP AS
+SELECT t.holding, f.holding IS NOT NULL AS present, b.holding IS NOT NULL AS known, false AS fresh
+FROM touched AS t LEFT JOIN in_force AS f USING (holding) LEFT JOIN before AS b USING (holding)
+WHERE (f.holding IS NOT NULL OR b.holding IS NOT NULL)
+  AND (f.holding IS NULL OR b.holding IS NULL
+    OR (f.source, f.row_key, f.said_digest, f.content) IS DISTINCT FROM (b.source, b.row_key, b.digest, b.content))
+"""
+_ENDED = """
+CREATE TEMP TABLE ended ON COMMIT DROP AS
+SELECT b.*, coalesce((
+  SELECT array_agg(DISTINCT keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer))
+  FROM jsonb_array_elements(b.document -> 'holders') AS s), '{}') AS identifiers
+FROM before AS b JOIN changed AS c USING (holding)
+"""
+_GONE = "DELETE FROM holding AS h USING changed AS c WHERE h.key = c.holding AND NOT c.present"
+_HOLDINGS = """
+INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting, status,
+  issued_on, valid_from, valid_to, region, batch)
+SELECT f.holding, :material, f.source, f.row_key, f.said_digest, f.said_at, f.authority, f.observations, f.conflicting,
+  coalesce(f.document ->> 'status', 'in_force'), (f.document ->> 'issued_on')::date,
+  (f.document ->> 'valid_from')::date, (f.document ->> 'valid_to')::date, f.document ->> 'region', :batch
+FROM in_force AS f JOIN changed AS c USING (holding) ORDER BY f.holding
+ON CONFLICT (key) DO UPDATE SET
+  source = excluded.source, row_key = excluded.row_key, digest = excluded.digest, updated_at = excluded.updated_at,
+  authority = excluded.authority, observations = excluded.observations, conflicting = excluded.conflicting,
+  status = excluded.status, issued_on = excluded.issued_on, valid_from = excluded.valid_from,
+  valid_to = excluded.valid_to, region = excluded.region, batch = excluded.batch
+"""
+_COUNTED = """
+UPDATE holding AS h SET observations = f.observations, conflicting = f.conflicting, updated_at = f.said_at
+FROM in_force AS f
+WHERE h.key = f.holding AND (h.observations, h.conflicting, h.updated_at)
+  IS DISTINCT FROM (f.observations::int, f.conflicting, f.said_at)
+"""
+_HOLDERS_GONE = """
+DELETE FROM holding_holder AS h USING (SELECT holding, unnest(identifiers) AS identifier FROM ended) AS e
+WHERE h.identifier = e.identifier AND h.holding = e.holding
+"""
+_HOLDERS = """
+INSERT INTO holding_holder (identifier, holding, role)
+SELECT DISTINCT keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer) AS identifier, f.holding, s ->> 'role'
+FROM in_force AS f JOIN changed AS c USING (holding) CROSS JOIN json_array_elements(f.document -> 'holders') AS s
+ORDER BY identifier
+ON CONFLICT DO NOTHING
+"""
+_FEED = """
+INSERT INTO feed (position, holding, material, change, digest, batch, recorded_at)
+SELECT :position + row_number() OVER (ORDER BY c.holding), c.holding, :material,
+  CASE WHEN NOT c.present THEN 'withdrawn' WHEN c.known THEN 'changed' ELSE 'added' END, f.said_digest, :batch, :recorded_at
+FROM changed AS c LEFT JOIN in_force AS f USING (holding) WHERE NOT c.fresh
+"""
+_PAST = """
+INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row",
+  identifiers, document)
+SELECT e.holding, coalesce(b.recorded_at, 'epoch'), :recorded_at, :material, e.digest, e.source, e.row_key, e.batch, e.file,
+  e."row", e.identifiers, e.document
+FROM ended AS e LEFT JOIN batch AS b ON b.id = e.batch
+"""

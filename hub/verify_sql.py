@@ -1,0 +1,204 @@
+"""The statements of :mod:`hub.verify`: each gives ``code`` and ``key`` of what is not as the ledger has it.
+
+What is compared with what:
+
+======================  =============================================================================================
+``ledger``              each row with itself, with its batch and its file
+``batches``             the counts of each merged batch with each other, with the ledger and with the source
+``holdings``            with the greatest observation by (authority, time at the source, digest), with how many there
+                        are and whether they agree, with what the document says
+``holders``             with the keyed hashes of the identifiers in the documents in force
+``versions``            with each other and with what is in force: no two at one time
+``feed``                replayed: what it says last of a holding with the holding; its positions and times
+``quarantine``          open rows with the ledger, kept rows of the ledger with the quarantine
+``entries``             of partner hubs with their observations
+``identity``            links with the rows that say them, components and clusters with links
+======================  =============================================================================================
+"""
+
+from __future__ import annotations
+
+# Keys of some differences and the number of all, in bounded memory.
+SAMPLED = """
+SELECT code, count(*) AS found, array_agg(key ORDER BY turn) FILTER (WHERE turn <= {shown}) AS keys
+FROM (SELECT code, key, row_number() OVER (PARTITION BY code) AS turn FROM ({statement}) AS d WHERE code IS NOT NULL) AS t
+GROUP BY code ORDER BY code
+"""
+# A row key is a plain hash, of an identifier perhaps: where the row stands says as much to those who may read it.
+_PLACE = """l.source || ' file ' || l.file || ' row ' || l."row\""""
+
+_LEDGER = f"""
+SELECT CASE
+    WHEN b.id IS NULL OR b.state <> 'merged' THEN 'ledger-batch-unmerged'
+    WHEN f.id IS NULL THEN 'ledger-file-unknown'
+    WHEN l.verdict = 'withdrawn' AND l.holding IS NOT NULL THEN 'ledger-withdrawn-asserts'
+    WHEN l.verdict = 'accepted' AND l.holding IS NULL THEN 'ledger-accepted-silent'
+    WHEN l.holding IS NULL AND num_nonnulls(l.authority, l.said_digest, l.said_at, l.document::text) > 0
+      OR l.holding IS NOT NULL AND num_nulls(l.authority, l.said_digest, l.said_at, l.said_file, l.said_row, l.content,
+        l.document::text) > 0 THEN 'ledger-half-said'
+    WHEN l.verdict = 'accepted' AND l.in_force IS DISTINCT FROM (l.said_digest = l.digest) THEN 'ledger-other-version'
+  END AS code, {_PLACE} AS key
+FROM row_ledger AS l LEFT JOIN batch AS b ON b.id = l.batch LEFT JOIN landed_file AS f ON f.id = l.file
+"""
+_BATCHES = """
+SELECT 'batch-not-conserved' AS code, id AS key FROM batch
+WHERE state = 'merged' AND fetched <> unchanged + accepted + quarantined + rejected
+UNION ALL
+SELECT 'batch-ledger-more', b.id FROM batch AS b JOIN (
+    SELECT batch, count(*) FILTER (WHERE verdict <> 'withdrawn') AS present, count(*) FILTER (WHERE verdict = 'withdrawn') AS gone
+    FROM row_ledger GROUP BY batch
+  ) AS l ON l.batch = b.id
+WHERE l.present > b.accepted + b.quarantined + b.rejected OR l.gone > b.withdrawn
+UNION ALL
+SELECT 'source-merges-fewer', s.name FROM source AS s
+WHERE s.merges < (SELECT count(*) FROM batch AS b WHERE b.source = s.name AND b.state = 'merged' AND b.kind <> 'release')
+"""
+# One sort by holding serves both the choice and the counts.
+_HOLDINGS = """
+WITH due AS (
+  SELECT DISTINCT ON (o.holding) o.*, count(*) OVER said AS observations,
+    min(o.said) OVER said <> max(o.said) OVER said AS conflicting
+  FROM (
+    SELECT o.*, s.entity, md5((o.document - 'updated_at')::text) AS said
+    FROM observation AS o JOIN source AS s ON s.name = o.source AND s.entity = ANY (:certificates)
+  ) AS o
+  WINDOW said AS (PARTITION BY o.holding)
+  ORDER BY o.holding, o.authority DESC, o.updated_at DESC, o.digest DESC, o.source, o.row_key
+)
+SELECT CASE
+    WHEN h.key IS NULL THEN 'holding-missing'
+    WHEN d.holding IS NULL THEN 'holding-unfounded'
+    WHEN (h.authority, h.updated_at, h.digest) IS DISTINCT FROM (d.authority, d.updated_at, d.digest) OR h.material <> d.entity
+      OR NOT EXISTS (SELECT FROM row_ledger AS l WHERE l.source = h.source AND l.row_key = h.row_key AND l.holding = h.key
+        AND l.said_digest = h.digest) THEN 'holding-not-in-force'
+    WHEN h.observations <> d.observations THEN 'holding-miscounted'
+    WHEN h.conflicting <> d.conflicting THEN 'holding-conflict-unseen'
+    WHEN (h.status, h.issued_on, h.valid_from, h.valid_to, h.region) IS DISTINCT FROM (
+      coalesce(d.document ->> 'status', 'in_force'), (d.document ->> 'issued_on')::date, (d.document ->> 'valid_from')::date,
+      (d.document ->> 'valid_to')::date, d.document ->> 'region') AND (h.source, h.row_key) = (d.source, d.row_key)
+      THEN 'holding-differs-from-document'
+    WHEN b.id IS NULL OR b.state <> 'merged' OR b.recorded_at IS NULL THEN 'holding-batch-unmerged'
+  END AS code, encode(coalesce(h.key, d.holding), 'hex') AS key
+FROM due AS d FULL JOIN holding AS h ON h.key = d.holding LEFT JOIN batch AS b ON b.id = h.batch
+"""
+_HOLDERS = """
+WITH due AS (
+  SELECT DISTINCT keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer) AS identifier, h.key AS holding,
+    s ->> 'role' AS role
+  FROM holding AS h JOIN row_ledger AS l ON l.source = h.source AND l.row_key = h.row_key
+    CROSS JOIN LATERAL json_array_elements(l.document -> 'holders') AS s
+  WHERE s ->> 'value' IS NOT NULL
+)
+SELECT CASE WHEN k.holding IS NULL THEN 'holder-missing' ELSE 'holder-unfounded' END AS code,
+  encode(coalesce(k.holding, d.holding), 'hex') AS key
+FROM due AS d FULL JOIN holding_holder AS k ON k.identifier = d.identifier AND k.holding = d.holding AND k.role = d.role
+WHERE d.holding IS NULL OR k.holding IS NULL
+"""
+_VERSIONS = """
+SELECT CASE
+    WHEN recorded_to <= recorded_from THEN 'version-without-time'
+    WHEN following < recorded_to OR recorded_to IS NULL AND following IS NOT NULL THEN 'version-overlapping'
+  END AS code, encode(holding, 'hex') AS key
+FROM (
+  SELECT holding, recorded_from, recorded_to, lead(recorded_from) OVER (
+    PARTITION BY holding ORDER BY recorded_from, recorded_to NULLS LAST) AS following
+  FROM (
+    SELECT holding, recorded_from, recorded_to FROM holding_past
+    UNION ALL SELECT h.key, b.recorded_at, NULL FROM holding AS h JOIN batch AS b ON b.id = h.batch
+  ) AS known
+) AS placed
+"""
+# Months of the feed may have been dropped: of a holding recorded before the first that is left nothing need be said.
+_FEED = """
+WITH last AS (SELECT DISTINCT ON (holding) holding, material, change, digest FROM feed ORDER BY holding, position DESC),
+  kept AS (SELECT min(recorded_at) AS since FROM feed)
+SELECT CASE
+    WHEN l.holding IS NULL THEN CASE WHEN b.recorded_at >= kept.since OR kept.since IS NULL THEN 'feed-silent' END
+    WHEN l.change = 'withdrawn' AND h.key IS NOT NULL THEN 'feed-says-withdrawn'
+    WHEN l.change <> 'withdrawn' AND h.key IS NULL THEN 'feed-says-present'
+    WHEN h.key IS NOT NULL AND (l.digest, l.material) IS DISTINCT FROM (h.digest, h.material) THEN 'feed-other-version'
+  END AS code, encode(coalesce(h.key, l.holding), 'hex') AS key
+FROM holding AS h FULL JOIN last AS l ON l.holding = h.key LEFT JOIN batch AS b ON b.id = h.batch CROSS JOIN kept
+"""
+_POSITIONS = """
+SELECT CASE WHEN position <> before + 1 THEN 'feed-gap' WHEN recorded_at < earlier THEN 'feed-time-falls' END AS code,
+  position::text AS key
+FROM (
+  SELECT position, recorded_at, lag(position) OVER places AS before, lag(recorded_at) OVER places AS earlier
+  FROM feed WINDOW places AS (ORDER BY position)
+) AS placed
+UNION ALL
+SELECT 'feed-head-differs', h.position::text FROM feed_head AS h, (SELECT max(position) AS last FROM feed) AS f
+WHERE h.position <> f.last
+"""
+_QUARANTINE = f"""
+SELECT 'quarantine-not-in-ledger' AS code, q.id::text AS key FROM quarantine AS q
+WHERE q.state = 'open' AND NOT EXISTS (
+  SELECT FROM row_ledger AS l WHERE l.source = q.source AND l.row_key = q.row_key AND l.digest = q.digest
+    AND l.verdict IN ('quarantined', 'withdrawn'))
+UNION ALL
+SELECT 'quarantine-missing', {_PLACE} FROM row_ledger AS l
+WHERE l.verdict IN ('quarantined', 'rejected') AND NOT EXISTS (
+  SELECT FROM quarantine AS q WHERE q.source = l.source AND q.row_key = l.row_key AND q.digest = l.digest)
+"""
+# What counts of an announcement: hub/index_entries.py. The join is by the key of an entry, the rest is compared.
+_ENTRIES = """
+WITH last AS (
+  SELECT DISTINCT ON (o.source, o.holding) o.source, o.document, o.document -> 'attributes' AS said, e.epoch,
+    nullif(left(o.document ->> 'region', 6), '') AS region, regexp_replace(s.region, '(00)+$', '') AS own
+  FROM observation AS o JOIN source AS s ON s.name = o.source
+    JOIN (SELECT source, max(epoch COLLATE "C") AS epoch FROM index_key GROUP BY source) AS e ON e.source = o.source
+  ORDER BY o.source, o.holding, o.updated_at DESC, (o.document -> 'attributes' ->> 'position')::numeric DESC NULLS LAST, o.digest DESC
+), due AS (
+  SELECT DISTINCT source, decode(document ->> 'certificate_number', 'hex') AS handle, split_part(subject, ':', 1) AS role,
+    keyed_hash('index:' || source || ':' || epoch || ':' || split_part(subject, ':', 2), :inner, :outer) AS identifier,
+    (said ->> 'material', region, said ->> 'state', document ->> 'valid_from', document ->> 'valid_to', said ->> 'digest',
+      epoch)::text AS rest
+  FROM last CROSS JOIN LATERAL string_to_table(said ->> 'subjects', ' ') AS subject
+  WHERE subject <> '' AND said ->> 'state' <> 'withdrawn' AND said ->> 'epoch' = epoch AND said ->> 'material' <> ''
+    AND coalesce(starts_with(region, own), true) AND document ->> 'certificate_number' ~ '^[0-9a-f]{32}$'
+), kept AS (
+  SELECT source, handle, role, identifier,
+    (material, region, status, valid_from, valid_to, digest, epoch)::text AS rest
+  FROM index_entry WHERE recorded_to IS NULL
+)
+SELECT CASE WHEN k.handle IS NULL THEN 'entry-missing' WHEN d.rest IS DISTINCT FROM k.rest THEN 'entry-unfounded' END AS code,
+  encode(coalesce(k.handle, d.handle), 'hex') AS key
+FROM due AS d FULL JOIN kept AS k
+  ON k.source = d.source AND k.handle = d.handle AND k.role = d.role AND k.identifier = d.identifier
+"""
+# What can be seen of clusters without making them anew: links stand on rows, their ends are of one component, and each
+# component and cluster is named after its smallest member.
+_IDENTITY = """
+WITH said AS (
+  SELECT DISTINCT r.holding AS link FROM row_ledger AS r JOIN source AS s ON s.name = r.source
+  WHERE r.holding IS NOT NULL AND s.entity = ANY (:links) AND r.document ->> 'status' = 'in_force'
+    AND (r.document #>> '{holders,0,scheme}', r.document #>> '{holders,0,value}')
+      IS DISTINCT FROM (r.document #>> '{holders,1,scheme}', r.document #>> '{holders,1,value}')
+)
+SELECT CASE WHEN s.link IS NULL THEN 'identity-link-unfounded' ELSE 'identity-link-missing' END AS code,
+  encode(coalesce(l.link, s.link), 'hex') AS key
+FROM said AS s FULL JOIN identity_link AS l ON l.link = s.link WHERE s.link IS NULL OR l.link IS NULL
+UNION ALL
+SELECT 'identity-differs', encode(l.link, 'hex') FROM identity_link AS l
+  LEFT JOIN identity_member AS a ON a.identifier = l.one LEFT JOIN identity_member AS b ON b.identifier = l.other
+WHERE a.component IS DISTINCT FROM b.component OR a.component IS NULL
+UNION ALL
+SELECT 'identity-differs', encode(identifier, 'hex') FROM (
+  SELECT m.*, first_value(identifier) OVER (PARTITION BY component ORDER BY identifier) AS first_reached,
+    first_value(identifier) OVER (PARTITION BY cluster ORDER BY identifier) AS first_joined
+  FROM identity_member AS m) AS named
+WHERE component <> first_reached OR cluster <> first_joined OR state = 'contradictory' AND cluster <> identifier
+"""
+CHECKS = {
+    "ledger": _LEDGER,
+    "batches": _BATCHES,
+    "holdings": _HOLDINGS,
+    "holders": _HOLDERS,
+    "versions": _VERSIONS,
+    "feed": _FEED,
+    "positions": _POSITIONS,
+    "quarantine": _QUARANTINE,
+    "entries": _ENTRIES,
+    "identity": _IDENTITY,
+}

@@ -1,0 +1,173 @@
+"""Links, documents and decisions in the store as a merge leaves them, without the pipeline; and what clusters must follow."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from hub import database, embedded, identity
+from hub.home import Home, keyed_hash
+from tests import stored
+
+Link = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A row that links ``one`` and ``other`` (scheme:value) and may say when they were born and of which sex."""
+
+    one: str
+    other: str
+    born_on: str | None = None
+    sex: str | None = None
+    source: str = "links"
+    status: str = "in_force"
+
+    @property
+    def key(self) -> bytes:
+        return keyed_hash().of(f"identity-link\x1f{self.one}\x1f{self.other}")
+
+    @property
+    def row_key(self) -> uuid.UUID:
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self.source} {self.one} {self.other}")
+
+    def document(self) -> str:
+        pairs = [pair.split(":", 1) for pair in (self.one, self.other)]
+        holders = [
+            {"role": role, "scheme": scheme, "value": value, "name": None}
+            for role, (scheme, value) in zip(("one", "other"), pairs, strict=True)
+        ]
+        attributes = {name: value for name, value in (("born_on", self.born_on), ("sex", self.sex)) if value}
+        return json.dumps({"status": self.status, "holders": holders, "attributes": attributes})
+
+
+def store(server_home: Home, folder: Path) -> Iterator[sa.Engine]:
+    """A migrated store for all tests of a module, who leave it as it is."""
+    name = f"identity_{uuid.uuid4().hex}"
+    admin = sa.create_engine(embedded.url(server_home, "postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("YICI_HOME", str(folder / "home"))
+        patch.setenv("YICI_DATABASE_URL", embedded.url(server_home, name))
+        database.upgrade()
+        yield database.engine()
+        database.engine().dispose()
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+def digest(identifier: str) -> bytes:
+    return keyed_hash().of(identifier)
+
+
+def deliver(connection: sa.Connection, said: Iterable[Said] = (), withdrawn: Iterable[Said] = ()) -> int:
+    """What a merge does up to the clusters: ledger rows, the table ``touched``, then :func:`identity.update`."""
+    new, gone = list(said), list(withdrawn)
+    if new:
+        connection.execute(sa.text(_LEDGER), [_row(one) for one in new])
+    if gone:
+        connection.execute(
+            sa.text("UPDATE row_ledger SET verdict = 'withdrawn', holding = NULL, document = NULL"
+                    " WHERE source = :source AND row_key = :row_key"),
+            [_row(one) for one in gone],
+        )  # fmt: skip
+    keys = [{"key": key} for key in {one.key for one in (*new, *gone)}]
+    if not keys:
+        return 0
+    connection.execute(sa.text("CREATE TEMP TABLE touched (holding bytea) ON COMMIT DROP"))
+    connection.execute(sa.text("INSERT INTO touched VALUES (:key)"), keys)
+    hashing = keyed_hash()
+    bind = {"inner": hashing.inner, "outer": hashing.outer}
+
+    def run(statement: str, **more: object) -> int:
+        return connection.execute(sa.text(statement), {**bind, **more}).rowcount
+
+    changed = identity.update(connection, run, None)  # type: ignore[arg-type]
+    run("DROP TABLE touched")
+    return changed
+
+
+def _row(one: Said) -> dict[str, object]:
+    return {"source": one.source, "row_key": one.row_key, "holding": one.key, "document": one.document(),
+            "digest": uuid.uuid5(one.row_key, one.document())}  # fmt: skip
+
+
+_LEDGER = """
+INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
+  authority, said_digest, said_at, said_file, said_row, content, document)
+VALUES (:source, :row_key, :digest, :digest, 'accepted', true, '2026-01-01', '2026-01-01', 'b', 1, 2, :holding, 100, :digest,
+  '2026-01-01', 1, 2, :digest, cast(:document AS json))
+ON CONFLICT (source, row_key) DO UPDATE SET digest = excluded.digest, holding = excluded.holding, said_digest = excluded.digest,
+  verdict = 'accepted', document = excluded.document
+"""
+
+
+def clusters(connection: sa.Connection, names: Iterable[str]) -> Mapping[str, frozenset[str]]:
+    """For each identifier those that are one subject with it; ``?`` in it when it is contradictory."""
+    known = {digest(name): name for name in names}
+    rows = connection.execute(sa.text("SELECT identifier, cluster, state FROM identity_member")).all()
+    by: dict[bytes, set[str]] = {}
+    for row in rows:
+        by.setdefault(row.cluster, set()).add(known[row.identifier])
+    found = {name: frozenset([name]) for name in known.values()}
+    for row in rows:
+        doubt = {"?"} if row.state == "contradictory" else set()
+        found[known[row.identifier]] = frozenset(by[row.cluster] | doubt)
+    return found
+
+
+def dump(connection: sa.Connection) -> dict[str, set[tuple[object, ...]]]:
+    """All that identity keeps, decisions that were taken back left out."""
+    queries = {
+        "link": "SELECT link, one, other, state FROM identity_link",
+        "claim": "SELECT identifier, evidence, born_on, sex FROM identity_claim",
+        "member": "SELECT identifier, scheme, born_on, sex, component, cluster, state FROM identity_member",
+        "decision": "SELECT kind, member, side FROM identity_decision WHERE ended_by IS NULL",
+    }
+    return {name: {tuple(row) for row in connection.execute(sa.text(query))} for name, query in queries.items()}
+
+
+def document(
+    engine: sa.Engine, source: str, material: str, holder: tuple[str, str, str], *, attributes: Mapping[str, str]
+) -> bytes:
+    """A certificate of ``holder`` (role, scheme, value) that says ``attributes``; its key."""
+    key = bytes.fromhex(stored.holding(engine, source, material, holder))
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                """UPDATE row_ledger SET document = cast(cast(document AS jsonb) || cast(:said AS jsonb) AS json)
+                WHERE holding = :key"""
+            ),
+            {"key": key, "said": json.dumps({"attributes": dict(attributes)})},
+        )
+    return key
+
+
+def changed(connection: sa.Connection, holdings: Iterable[bytes], *, present: bool = True) -> None:
+    """What a merge does for the clusters when holdings changed."""
+    connection.execute(
+        sa.text("CREATE TEMP TABLE changed (holding bytea, present boolean, known boolean) ON COMMIT DROP")
+    )
+    rows = [{"key": key, "present": present} for key in holdings]
+    if rows:
+        connection.execute(sa.text("INSERT INTO changed VALUES (:key, :present, true)"), rows)
+    identity.refresh(connection)
+    connection.execute(sa.text("DROP TABLE changed"))
+
+
+def landed_file(connection: sa.Connection, source: str = "links") -> None:
+    """The file that the rows of :func:`deliver` come from."""
+    connection.execute(
+        sa.text(
+            "INSERT INTO landed_file (id, source, digest, name, size) OVERRIDING SYSTEM VALUE VALUES (1, :s, 'd', 'links.csv', 1)"
+        ),
+        {"s": source},
+    )

@@ -1,0 +1,304 @@
+"""Clusters of identifiers: the rules by example, and that nothing but what was asserted decides them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hub import decisions, identity, identity_components, identity_decisions
+from hub.home import Home
+from tests import linked, stored
+from tests.linked import Said
+
+A, B, C, D, E = (f"passport:{letter}1234567" for letter in "KLMNP")
+BORN_1970, BORN_1980 = "cn.fpr:931840197001310015", "cn.permit:830000198005230130"  # a man, a man
+
+
+@pytest.fixture(scope="module")
+def engine(server_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    yield from linked.store(server_home, tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Nothing stays of what a test does."""
+    with engine.connect() as opened:
+        yield opened
+        opened.rollback()
+
+
+def clusters(connection: sa.Connection, *names: str) -> Mapping[str, frozenset[str]]:
+    return linked.clusters(connection, names)
+
+
+def test_links_join_and_withdrawal_parts(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, B), Said(C, D)])
+    assert clusters(connection, A, B, C, D)[A] == {A, B}
+    linked.deliver(connection, [Said(D, B)])
+    assert clusters(connection, A, B, C, D)[A] == {A, B, C, D}
+    linked.deliver(connection, withdrawn=[Said(D, B)])
+    found = clusters(connection, A, B, C, D)
+    assert (found[A], found[C]) == ({A, B}, {C, D})
+    linked.deliver(connection, withdrawn=[Said(A, B), Said(C, D)])
+    assert not any(linked.dump(connection).values())
+
+
+def test_what_two_sources_say_stands_until_both_take_it_back(connection: sa.Connection) -> None:
+    one, other = Said(A, B), Said(A, B, source="other")
+    linked.deliver(connection, [one])
+    linked.deliver(connection, [other])
+    linked.deliver(connection, withdrawn=[one])
+    assert clusters(connection, A, B)[A] == {A, B}
+    linked.deliver(connection, [Said(A, B, source="other", status="revoked")])
+    assert clusters(connection, A, B)[A] == {A}
+
+
+def test_one_number_in_two_forms_is_no_link(connection: sa.Connection) -> None:
+    assert linked.deliver(connection, [Said(A, A)]) == 0
+    assert not any(linked.dump(connection).values())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [Said(A, BORN_1970), Said(A, BORN_1980)],
+        [Said(A, B, born_on="1970-01-31"), Said(B, C, born_on="1970-02-01")],
+        [Said(A, B, sex="男"), Said(A, B, sex="女", source="other"), Said(B, C, sex="女")],
+        [Said(A, BORN_1970, born_on="1970-01-13")],
+    ],
+)
+def test_two_birth_dates_or_sexes_join_nobody(connection: sa.Connection, said: list[Said]) -> None:
+    linked.deliver(connection, said)
+    names = {name for one in said for name in (one.one, one.other)}
+    found = clusters(connection, *names)
+    assert {name: found[name] for name in names} == {name: {name, "?"} for name in names}
+
+
+def test_an_unknown_sex_claims_nothing(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, BORN_1970, sex="未知"), Said(A, B, sex="男")])
+    assert clusters(connection, A, B, BORN_1970)[A] == {A, B, BORN_1970}
+
+
+def test_documents_of_linked_identifiers_are_heard(store: sa.Engine) -> None:
+    """Whether the card or the link comes first, and until the card says otherwise."""
+    card = ("holder", *BORN_1970.split(":"))
+    stored.source(store, "cards", "resident-id-card")
+    with store.begin() as connection:
+        linked.deliver(connection, [Said(A, BORN_1970)])
+    said = linked.document(store, "cards", "resident-id-card", card, attributes={"born_on": "1970-01-30", "sex": "男"})
+    with store.begin() as connection:
+        linked.changed(connection, [said])
+        assert clusters(connection, A, BORN_1970)[A] == {A, "?"}
+        linked.deliver(connection, withdrawn=[Said(A, BORN_1970)])
+        linked.deliver(connection, [Said(A, BORN_1970), Said(A, B)])
+        assert clusters(connection, A, B, BORN_1970)[A] == {A, "?"}
+        before = linked.dump(connection)
+        connection.execute(sa.text("DELETE FROM holding"))
+        linked.changed(connection, [said], present=False)
+        assert clusters(connection, A, B, BORN_1970)[A] == {A, B, BORN_1970}
+        assert len(before["claim"]) == 1 and not linked.dump(connection)["claim"]
+
+
+def test_documents_of_others_change_nothing(store: sa.Engine) -> None:
+    card = ("holder", *BORN_1970.split(":"))
+    stored.source(store, "cards", "resident-id-card")
+    said = linked.document(store, "cards", "resident-id-card", card, attributes={"born_on": "1970-01-30"})
+    with store.begin() as connection:
+        linked.changed(connection, [said])
+        assert not any(linked.dump(connection).values())
+        linked.deliver(connection, [Said(A, B)])
+        before = linked.dump(connection)
+        linked.changed(connection, [said])
+        assert linked.dump(connection) == before
+
+
+@pytest.mark.parametrize("length", [2, 3, 64, 1000])
+def test_long_chains_take_few_rounds(connection: sa.Connection, length: int) -> None:
+    order = list(range(1, length))
+    random.Random(length).shuffle(order)
+    connection.execute(
+        sa.text(f"CREATE TEMP TABLE identity_node AS SELECT n FROM generate_series(1, {length} + 1) AS n")
+    )
+    pairs = ", ".join(f"({n + 1}, {n})" for n in order)
+    rounds = len(str(length)) * 4 + 3
+    statements: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        stars = identity_components._stars
+        patch.setattr(identity_components, "_stars", lambda c, query: (statements.append(query), stars(c, query)))
+        identity_components.components(connection, "found", f"SELECT * FROM (VALUES {pairs}) AS e (a, b)")
+    rows = connection.execute(sa.text("SELECT root, alone, count(*) AS nodes FROM found GROUP BY 1, 2")).all()
+    assert {tuple(row) for row in rows} == {(1, False, length), (length + 1, True, 1)}
+    assert len(statements) <= 2 * rounds
+
+
+# -- by the rule, in another language and at once
+
+
+Decided = tuple[str, tuple[tuple[str, ...], ...]]  # merge and one group, or split and two
+
+
+def expected(said: Iterable[Said], decided: Iterable[Decided]) -> dict[str, frozenset[str]]:
+    """The clusters that follow, computed from all at once by union of sets."""
+    merges = [groups[0] for kind, groups in decided if kind == "merge"]
+    splits = [groups for kind, groups in decided if kind == "split"]
+    current = {one.key: one for one in sorted(said, key=lambda one: one.source)}  # both sources say one digest
+    links = {one.key: one for one in current.values() if one.one != one.other}
+    names = {n for one in links.values() for n in (one.one, one.other)} | {n for group in merges for n in group}
+    names |= {n for sides in splits for side in sides for n in side}
+
+    def join(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+        whole = {name: {name} for name in names}
+        for one, other in pairs:
+            if whole[one] is not whole[other]:
+                whole[one] |= whole[other]
+                for name in whole[other]:
+                    whole[name] = whole[one]
+        return {name: frozenset(group) for name, group in whole.items()}
+
+    merged = [pair for group in merges for pair in combinations(group, 2)]
+    unit = join(merged)
+    side_of = {
+        name: {(n, s) for n, sides in enumerate(splits) for s in (0, 1) if unit[name] & set(sides[s])} for name in names
+    }
+
+    def apart(one: str, other: str) -> bool:
+        return any((n, 1 - s) in side_of[other] for n, s in side_of[one])
+
+    standing = {key: one for key, one in links.items() if not apart(one.one, one.other)}
+
+    def claims(name: str, about: str) -> set[str]:
+        scheme, value = name.split(":", 1)
+        own = identity.form(scheme, value)[about]
+        found = {getattr(one, about) for one in standing.values() if name in (one.one, one.other)}
+        return {value for value in found | {own} if value}
+
+    def contradictory(group: frozenset[str]) -> bool:
+        for about in ("born_on", "sex"):
+            accepted: dict[str, str] = {}
+            for one in {unit[name] for name in group if len(unit[name]) > 1}:
+                inside = set().union(*(claims(name, about) for name in one))
+                for value in inside:
+                    accepted[value] = min(accepted.get(value, value), *inside)
+            if len({accepted.get(value, value) for name in group for value in claims(name, about)}) > 1:
+                return True
+        return False
+
+    def joined() -> dict[str, frozenset[str]]:
+        return join([*merged, *((one.one, one.other) for one in standing.values())])
+
+    def violated(group: frozenset[str]) -> bool:
+        sides = set().union(*(side_of[name] for name in group))
+        return any((n, 1 - s) in sides for n, s in sides) or (
+            contradictory(group) and any(len(unit[name]) > 1 for name in group)
+        )
+
+    def signature(name: str) -> tuple[object, ...]:
+        return (unit[name] if len(unit[name]) > 1 else None, frozenset(side_of[name]))
+
+    groups = joined()
+    bad = {group for group in set(groups.values()) if violated(group)}
+    standing = {
+        key: one
+        for key, one in standing.items()
+        if groups[one.one] not in bad or signature(one.one) == signature(one.other)
+    }
+    groups = joined()
+    return {name: frozenset([name, "?"]) if contradictory(group) else group for name, group in groups.items()}
+
+
+NAMES = (A, B, C, D, E, BORN_1970, BORN_1980)
+name = st.sampled_from(NAMES)
+said = st.builds(
+    Said,
+    name,
+    name,
+    born_on=st.sampled_from([None, None, None, "1970-01-31", "1980-05-23"]),
+    sex=st.sampled_from([None, None, "男", "女"]),
+)
+groups = st.lists(name, min_size=2, max_size=4, unique=True)
+decided = groups.flatmap(
+    lambda them: st.one_of(
+        st.just(("merge", (tuple(them),))), st.just(("split", (tuple(them[:1]), tuple(them[1:]))))
+    )
+)  # fmt: skip
+
+
+def landed(place: int, one: Decided) -> decisions.Landed:
+    kind, sides = one
+    members = [[linked.digest(name).hex(), side] for side, group in enumerate(sides) for name in group]
+    forms = {linked.digest(name).hex(): identity.form(*name.split(":", 1)) for group in sides for name in group}
+    content = {"kind": kind, "named": forms, "ends": [], "members": members, "links": []}
+    return decisions.Landed(f"decision-{place}", stored.NOW, content)
+
+
+Statements = tuple[list[Said], list[Said], list[Decided], random.Random]
+statements: st.SearchStrategy[Statements] = st.tuples(
+    st.lists(said, max_size=9, unique_by=lambda one: (one.one, one.other)),
+    st.lists(said, max_size=3),
+    st.lists(decided, max_size=3),
+    st.randoms(use_true_random=False),
+)
+LIMITS: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+@given(statements)
+@settings(max_examples=8, **LIMITS)
+def test_any_order_and_splitting_gives_the_same_clusters(connection: sa.Connection, made: Statements) -> None:
+    check_order(connection, *made)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@given(statements)
+@settings(max_examples=150, **LIMITS)
+def test_any_order_and_splitting_of_many_gives_the_same_clusters(connection: sa.Connection, made: Statements) -> None:
+    check_order(connection, *made)
+
+
+def check_order(
+    connection: sa.Connection, final: list[Said], before: list[Said], decided: list[Decided], chance: random.Random
+) -> None:
+    """What comes and goes on the way leaves no trace: other versions of rows first, rows that are withdrawn again."""
+    keys = {(one.one, one.other) for one in final}
+    gone = [one for one in before if (one.one, one.other) not in keys]
+    first = [("row", one) for one in before]
+    later = [*(("row", one) for one in final), *(("decision", pair) for pair in enumerate(decided))]
+    later += [("gone", one) for one in gone]
+    chance.shuffle(first)
+    chance.shuffle(later)
+    trial = connection.begin()
+    try:
+        batch: dict[str, list[Said]] = {"row": [], "gone": []}
+        for place, (kind, what) in enumerate([*first, *later]):
+            if kind == "decision":
+                identity_decisions.carry_out(connection, landed(*what))
+                continue
+            batch[kind].append(what)
+            if place == len(first) - 1 or chance.random() < 0.5:
+                linked.deliver(connection, _last(batch["row"]), batch["gone"])
+                batch = {"row": [], "gone": []}
+        linked.deliver(connection, _last(batch["row"]), batch["gone"])
+        found, kept = clusters(connection, *NAMES), linked.dump(connection)
+    finally:
+        trial.rollback()
+    trial = connection.begin()
+    try:
+        for pair in enumerate(decided):
+            identity_decisions.carry_out(connection, landed(*pair))
+        linked.deliver(connection, final)
+        assert linked.dump(connection) == kept
+    finally:
+        trial.rollback()
+    rule = expected(final, decided)
+    assert found == {name: rule.get(name, frozenset([name])) for name in NAMES}
+
+
+def _last(rows: list[Said]) -> list[Said]:
+    return list({(row.one, row.other): row for row in rows}.values())

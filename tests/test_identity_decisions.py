@@ -1,0 +1,211 @@
+"""Merge and split: landed first, in force, and taken back by the opposite without a trace in what is in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connectors.errors import UsageError
+from connectors.landing import Landing
+from hub import decisions, home, identity_decisions, identity_evidence
+from hub.home import Home
+from tests import linked
+from tests.linked import Said
+
+A, B, C, D, E = (f"passport:{letter}1234567" for letter in "KLMNP")
+BORN_1970, BORN_1980 = "cn.fpr:931840197001310015", "cn.permit:830000198005230130"
+NAMES = (A, B, C, D, E, BORN_1970, BORN_1980)
+
+
+@pytest.fixture(scope="module")
+def engine(server_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    yield from linked.store(server_home, tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
+    with engine.connect() as opened:
+        yield opened
+        opened.rollback()
+
+
+def merge(connection: sa.Connection, *names: str) -> dict:
+    return identity_decisions.merge(connection, names, actor="tester", note="seen")
+
+
+def split(connection: sa.Connection, *names: str) -> dict:
+    return identity_decisions.split(connection, names, actor="tester", note="wrong")
+
+
+def joined(connection: sa.Connection, name: str) -> frozenset[str]:
+    return linked.clusters(connection, NAMES)[name]
+
+
+def states(connection: sa.Connection) -> dict[str, str]:
+    found = connection.execute(sa.text("SELECT encode(link, 'hex'), state FROM identity_link"))
+    return {key: state for key, state in found if state != "standing"}
+
+
+def test_a_decision_is_landed_with_its_effect_and_names_nobody(connection: sa.Connection) -> None:
+    done = merge(connection, A, BORN_1970)
+    landing = Landing(home.current().landing_url)
+    found = {one.digest: one.content for one in decisions.every(landing)}[done["decision"]]
+    assert (found["kind"], found["actor"], found["note"]) == ("merge", "tester", "seen")
+    text = json.dumps(found)
+    assert "K1234567" not in text and "931840197001310015" not in text
+    row = connection.execute(
+        sa.text("SELECT kind, source, actor, note FROM decision WHERE landed = :d"), {"d": done["decision"]}
+    )
+    assert tuple(row.one()) == ("merge", "identity", "tester", "seen")
+    assert done["clusters"] == [{"cluster": min(linked.digest(A), linked.digest(BORN_1970)).hex(), "state": "joined",
+                                 "members": sorted(linked.digest(name).hex() for name in (A, BORN_1970))}]  # fmt: skip
+
+
+def test_carried_out_again_it_changes_nothing(connection: sa.Connection) -> None:
+    done = merge(connection, A, B)
+    before = linked.dump(connection)
+    landing = Landing(home.current().landing_url)
+    identity_decisions.carry_out(connection, {one.digest: one for one in decisions.every(landing)}[done["decision"]])
+    assert linked.dump(connection) == before
+
+
+@pytest.mark.parametrize("parted", [(A, C), (C, A), (A,), (C,)])
+def test_a_merge_then_a_split_restores(connection: sa.Connection, parted: tuple[str, ...]) -> None:
+    linked.deliver(connection, [Said(D, E)])
+    before = linked.dump(connection)
+    merge(connection, A, C)
+    assert joined(connection, A) == {A, C}
+    split(connection, *parted)
+    assert linked.dump(connection) == before
+
+
+def test_a_merge_of_clusters_then_a_split_restores(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, B), Said(C, D, born_on="1970-01-31"), Said(B, E, born_on="1971-01-31")])
+    before = linked.dump(connection)
+    merge(connection, A, C)
+    split(connection, A, C)
+    assert linked.dump(connection) == before
+
+
+def test_a_split_then_a_merge_restores(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, B), Said(B, C)])
+    before = linked.dump(connection)
+    split(connection, C)
+    assert (joined(connection, A), joined(connection, C)) == ({A, B}, {C})
+    assert set(states(connection).values()) == {"parted"}
+    merge(connection, C, A)
+    assert linked.dump(connection) == before
+
+
+def test_a_contradiction_is_settled_either_way(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, BORN_1970), Said(A, BORN_1980)])
+    assert joined(connection, A) == {A, "?"}
+    split(connection, BORN_1980)
+    assert (joined(connection, A), joined(connection, BORN_1980)) == ({A, BORN_1970}, {BORN_1980})
+    merge(connection, A, BORN_1980)
+    assert (joined(connection, A), joined(connection, BORN_1970)) == ({A, BORN_1980}, {BORN_1970})
+    merge(connection, BORN_1970, BORN_1980)
+    assert joined(connection, A) == {A, BORN_1970, BORN_1980} and not states(connection)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_later_links_that_join_what_was_split_wait(connection: sa.Connection, first: int) -> None:
+    linked.deliver(connection, [Said(A, B)])
+    split(connection, A, B)
+    for one in [Said(A, C), Said(C, B)][:: 1 if first else -1]:
+        linked.deliver(connection, [one])
+    assert {joined(connection, name) for name in (A, B, C)} == {frozenset([name]) for name in (A, B, C)}
+    assert sorted(states(connection).values()) == ["parted", "waiting", "waiting"]
+    assert len(identity_evidence.waiting(connection)) == 2
+    merge(connection, A, C)
+    assert (joined(connection, C), joined(connection, B)) == ({A, C}, {B})
+    assert not identity_evidence.waiting(connection), "to decide for the one is to decide against the other"
+
+
+def test_a_direct_link_that_comes_later_waits(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, C), Said(C, B)])
+    split(connection, A)
+    linked.deliver(connection, [Said(A, B)])
+    assert (joined(connection, A), joined(connection, B)) == ({A}, {B, C})
+    assert sorted(states(connection).values()) == ["parted", "waiting"]
+
+
+def test_later_links_that_contradict_a_merge_wait(connection: sa.Connection) -> None:
+    merge(connection, A, BORN_1970)
+    linked.deliver(connection, [Said(A, BORN_1980), Said(A, B), Said(BORN_1980, C)])
+    assert joined(connection, A) == {A, BORN_1970}
+    assert joined(connection, BORN_1980) == {BORN_1980, C}
+    assert set(states(connection).values()) == {"waiting"} and len(states(connection)) == 2
+
+
+def test_a_merge_of_three_loses_one(connection: sa.Connection) -> None:
+    merge(connection, A, B, C)
+    split(connection, B)
+    assert (joined(connection, A), joined(connection, B)) == ({A, C}, {B})
+
+
+@pytest.mark.parametrize(
+    ("decide", "names", "code"),
+    [
+        (merge, [A], "identity-two"),
+        (merge, [A, A], "identity-two"),
+        (merge, [A, "no such thing"], "identity-identifier"),
+        (merge, [A, "key:12"], "identity-identifier"),
+        (merge, [A, "key:" + "0" * 32], "identity-key-unknown"),
+        (merge, [D, E], "identity-one-already"),
+        (split, [A, B, C], "identity-split-of"),
+        (split, [A], "identity-apart"),
+        (split, [A, D], "identity-apart"),
+    ],
+)
+def test_what_cannot_be_decided_is_refused(connection: sa.Connection, decide, names: list[str], code: str) -> None:
+    linked.deliver(connection, [Said(D, E)])
+    before = linked.dump(connection)
+    with pytest.raises(UsageError) as refused:
+        decide(connection, *names)
+    assert refused.value.code == code and linked.dump(connection) == before
+    assert "K1234567" not in refused.value.message()
+
+
+def test_evidence_is_shown(connection: sa.Connection) -> None:
+    linked.landed_file(connection)
+    linked.deliver(connection, [Said(A, B, born_on="1970-01-31"), Said(B, C, born_on="1971-01-31")])
+    (found,) = identity_evidence.contradictions(connection)
+    assert (found["members"], found["schemes"]) == (3, ["passport"])
+    shown = identity_evidence.show(connection, bytes.fromhex(found["key"]))
+    assert shown["state"] == "contradictory" and shown["cluster"] == [found["key"]] and len(shown["members"]) == 3
+    assert {row["source"] for link in shown["links"] for row in link["rows"]} == {"links"}
+    assert {claim["born_on"] for member in shown["members"] for claim in member["claims"]} == {
+        "1970-01-31",
+        "1971-01-31",
+    }
+    split(connection, "key:" + linked.digest(C).hex())
+    shown = identity_evidence.show(connection, linked.digest(A))
+    assert set(shown["cluster"]) == {linked.digest(A).hex(), linked.digest(B).hex()}
+    assert [(row["kind"], row["actor"], row["ended"]) for row in shown["decisions"]] == [("split", "tester", False)]
+    assert {line[0] for line in identity_evidence.lines(shown)} == {"member", "link", "split"}
+    assert identity_evidence.show(connection, linked.digest(E))["state"] == "alone"
+
+
+some = st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True)
+
+
+@given(st.lists(st.builds(Said, *[st.sampled_from(NAMES)] * 2), max_size=6), some)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+def test_opposites_restore_whatever_there_is(connection: sa.Connection, said: list[Said], pair: list[str]) -> None:
+    """A merge and then a split, or of two that are one a split and then a merge: what is in force is what was before."""
+    trial = connection.begin_nested()
+    try:
+        linked.deliver(connection, said)
+        before = linked.dump(connection)
+        there, back = (split, merge) if pair[1] in joined(connection, pair[0]) else (merge, split)
+        there(connection, *pair)
+        back(connection, *pair)
+        assert linked.dump(connection) == before
+    finally:
+        trial.rollback()

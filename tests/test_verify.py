@@ -1,0 +1,186 @@
+"""``yici verify``: an untouched store passes, and every way in which it can be wrong is found and named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from connectors import messages
+from connectors.landing import Landing
+from hub import home, journal, pipeline, state, verify, verify_sql
+from hub.cli import app
+from tests import licences, partner, stored
+
+SH = "sh-amr-enterprises"
+RECORDS = [*licences.rows(6), licences.row(7, code=licences.credit_code(7)[:-1] + "?"), licences.row(8, capital="#元")]
+ONE = "(SELECT min(key) FROM holding)"
+
+
+@pytest.fixture
+def loaded(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """Six rows held, one of them in a second version; the others kept back; and two announcements of a partner hub."""
+    announced = [
+        partner.announcement(n, ("holder", "cn.uscc", stored.LICENCE_CODE), valid_to="2030-01-31") for n in range(2)
+    ]
+    partner.folder(tmp_path / "sources", monkeypatch)
+    pipeline.run(partner.SOURCE, input=partner.write(tmp_path / "announced.csv", announced))
+    pipeline.run(SH, input=licences.write(tmp_path / "all.csv", RECORDS))
+    pipeline.run(
+        SH, input=licences.write(tmp_path / "new.csv", [licences.row(1, name="更名后有限公司", date="2019-09-01")])
+    )
+    return store
+
+
+def codes(store: sa.Engine, *statements: str) -> set[str]:
+    """What is found after ``statements``, which are taken back."""
+    with store.connect() as connection:
+        transaction = connection.begin()
+        for statement in statements:
+            assert connection.execute(sa.text(statement)).rowcount, statement
+        found = {one.code for one in verify.of_store(connection)}
+        transaction.rollback()
+    return found
+
+
+WRONG = {
+    "ledger-batch-unmerged": "UPDATE row_ledger SET batch = 'nobody'",
+    "ledger-file-unknown": "UPDATE row_ledger SET file = 999999",
+    "ledger-withdrawn-asserts": f"UPDATE row_ledger SET verdict = 'withdrawn' WHERE holding = {ONE}",
+    "ledger-accepted-silent": "UPDATE row_ledger SET verdict = 'accepted' WHERE verdict = 'quarantined'",
+    "ledger-half-said": f"UPDATE row_ledger SET content = NULL WHERE holding = {ONE}",
+    "ledger-other-version": f"UPDATE row_ledger SET in_force = false WHERE holding = {ONE}",
+    "batch-not-conserved": "UPDATE batch SET fetched = fetched + 1",
+    "batch-ledger-more": "UPDATE batch SET accepted = 0, unchanged = unchanged + accepted",
+    "source-merges-fewer": "UPDATE source SET merges = 1",
+    "holding-missing": f"DELETE FROM holding WHERE key = {ONE}",
+    "holding-unfounded": f"DELETE FROM row_ledger WHERE holding = {ONE}",
+    "holding-not-in-force": f"UPDATE holding SET digest = md5('x')::uuid WHERE key = {ONE}",
+    "holding-miscounted": "UPDATE holding SET observations = 2",
+    "holding-conflict-unseen": "UPDATE holding SET conflicting = true",
+    "holding-differs-from-document": "UPDATE holding SET status = 'revoked'",
+    "holding-batch-unmerged": "UPDATE holding SET batch = 'nobody'",
+    "holder-missing": f"DELETE FROM holding_holder WHERE holding = {ONE}",
+    "holder-unfounded": f"INSERT INTO holding_holder VALUES ('\\x00', {ONE}, 'holder')",
+    "version-without-time": "UPDATE holding_past SET recorded_to = recorded_from",
+    "version-overlapping": "UPDATE holding_past SET recorded_to = now() + interval '1 day'",
+    "feed-silent": f"DELETE FROM feed WHERE holding = {ONE}",
+    "feed-says-withdrawn": "UPDATE feed SET change = 'withdrawn'",
+    "feed-says-present": f"DELETE FROM holding WHERE key = {ONE}",
+    "feed-other-version": "UPDATE feed SET digest = md5('x')::uuid",
+    "feed-gap": "DELETE FROM feed WHERE position = 2",
+    "feed-time-falls": "UPDATE feed SET recorded_at = recorded_at - interval '1 hour' WHERE position = 7",
+    "feed-head-differs": "UPDATE feed_head SET position = position + 1",
+    "quarantine-not-in-ledger": "DELETE FROM row_ledger WHERE verdict = 'quarantined'",
+    "quarantine-missing": "DELETE FROM quarantine",
+    "entry-missing": "DELETE FROM index_entry WHERE handle = (SELECT min(handle) FROM index_entry)",
+    "entry-unfounded": "UPDATE index_entry SET valid_to = NULL",
+    "identity-link-unfounded": "INSERT INTO identity_link VALUES ('\\x01', '\\x02', '\\x03', 'standing')",
+    "identity-link-missing": f"UPDATE source SET entity = 'identity-link' WHERE name = '{SH}'",
+    "identity-differs": "INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x01', '\\x02', 'joined')",
+}
+
+
+def test_everything_that_can_be_wrong_is_found(loaded: sa.Engine) -> None:
+    assert codes(loaded) == set()
+    for code, statement in WRONG.items():
+        assert code in codes(loaded, statement), f"{code}: {statement}"
+    named = {code for code in messages.sentences() if f"'{code}'" in "".join(verify_sql.CHECKS.values())}
+    assert named == set(WRONG), "every code of a statement has a sentence and is tried here"
+
+
+def test_dropped_months_of_the_feed_are_not_missed(loaded: sa.Engine) -> None:
+    """Retention leaves the last part of the feed; what was recorded before it need not be in it."""
+    old = "UPDATE batch SET recorded_at = recorded_at - interval '1 year' WHERE id IN (SELECT batch FROM feed WHERE position < 7)"
+    assert codes(loaded, old, "DELETE FROM feed WHERE position < 7") == set()
+
+
+def test_keys_are_few_and_name_nobody(loaded: sa.Engine) -> None:
+    with loaded.connect() as connection, connection.begin() as transaction:
+        connection.execute(sa.text("DELETE FROM holding_holder"))
+        connection.execute(sa.text("UPDATE row_ledger SET in_force = false"))
+        found = {one.code: one for one in verify.of_store(connection)}
+        transaction.rollback()
+    assert found["holder-missing"].found > verify.SHOWN >= len(found["holder-missing"].keys) > 0
+    row = found["ledger-other-version"].keys[0]
+    assert row.startswith(f"{SH} file ") and " row " in row, "a row key may be a plain hash of an identifier"
+    shown = json.dumps([one.shown() for one in found.values()], ensure_ascii=False)
+    assert not any(licences.credit_code(number) in shown for number in range(9))
+
+
+def test_a_running_hub_neither_waits_nor_is_waited_for(loaded: sa.Engine) -> None:
+    with loaded.connect() as merging:
+        merging.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+        merging.execute(sa.text("SELECT position FROM feed_head FOR UPDATE"))
+        merging.execute(sa.text("SELECT merges FROM source FOR UPDATE"))
+        merging.execute(sa.text("DELETE FROM holding_holder"))
+        assert verify.verify(loaded).ok, "what is not committed is not seen"
+        with state.snapshot(loaded) as connection:
+            verify.of_store(connection)
+            merging.execute(sa.text("UPDATE holding SET observations = 9"))
+        merging.rollback()
+
+
+def test_the_landing_zone_is_checked(loaded: sa.Engine) -> None:
+    landing = Landing(home.current().landing_url)
+    source, batch = next(landing.batches())
+    path = Path(home.current().path / "landing") / landing.read_manifest(source, batch).files[0].path
+    whole = path.read_bytes()
+
+    def found(**options: bool) -> set[str]:
+        return {one.code for one in verify.verify(loaded, **options).differences}
+
+    assert found(read_bytes=True) == set()
+    path.write_bytes(whole.replace(b"0", b"1", 1))
+    assert (found(), found(read_bytes=True)) == (set(), {"landing-file-altered"})
+    path.write_bytes(whole[:-1])
+    assert found() == {"landing-file-altered"}
+    path.unlink()
+    assert found() == {"landing-file-missing"}
+    path.write_bytes(whole)
+    manifest = next(Path(home.current().path / "landing" / "manifests").rglob(f"{batch}.json"))
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text("{", encoding="utf-8")
+    assert found() == {"landing-manifest-invalid"}
+    manifest.unlink()
+    assert found() == {"landing-manifest-missing"}
+    manifest.write_text(text, encoding="utf-8")
+    assert found() == set()
+
+
+def test_the_journal_is_mended(loaded: sa.Engine) -> None:
+    before = journal.entries()
+    kept = sorted((home.current().path / "landing" / "merges").rglob("*.json"))
+    kept[0].unlink()
+    runner = CliRunner()
+    shown = runner.invoke(app, ["verify", "--json"])
+    report = json.loads(shown.stdout)
+    assert shown.exit_code == 1 and not report["ok"]
+    assert [one["code"] for one in report["differences"]] == ["journal-missing"]
+    assert "--mend" in report["differences"][0]["advice"]
+    assert runner.invoke(app, ["verify", "--mend"]).exit_code == 0
+    assert [(one.batch, one.number, one.recorded_at) for one in journal.entries()] == [
+        (one.batch, one.number, one.recorded_at) for one in before
+    ]
+    kept[1].write_text("{", encoding="utf-8")
+    assert {one.code for one in verify.verify(loaded).differences} == {"journal-unreadable"}
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_the_command(loaded: sa.Engine, lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YICI_LANG", lang)
+    runner = CliRunner()
+    fine = runner.invoke(app, ["verify", "--bytes", "--json"])
+    assert fine.exit_code == 0 and json.loads(fine.stdout)["ok"] is True
+    parts = json.loads(runner.invoke(app, ["verify", "--digest", "--json"]).stdout)
+    assert parts[state.ALL] == json.loads(fine.stdout)["digest"]
+    with loaded.begin() as connection:
+        connection.execute(sa.text(f"DELETE FROM holding_holder WHERE holding = {ONE}"))
+    told = runner.invoke(app, ["verify"])
+    assert told.exit_code == 1
+    assert ("yici rebuild --replace" in told.stdout) and {"zh": "标识索引", "en": "index of identifiers"}[
+        lang
+    ] in told.stdout
