@@ -243,6 +243,8 @@ def _multiline(opener: Opener, name: str, form: Form, encoding: Encoding) -> Ite
     empty = Block(table_schema(columns).empty_table(), malformed_table([], [], []))
     yield empty
     if not source.peek():
+        if source.failure:
+            raise source.failure
         return
     reader = pacsv.open_csv(
         pa.PythonFile(source, "r"),
@@ -267,6 +269,8 @@ def _multiline(opener: Opener, name: str, form: Form, encoding: Encoding) -> Ite
         reported = len(refused)
     if reported < len(refused):
         yield Block(empty.table, _refused(refused[reported:], offset))
+    if source.failure:
+        raise source.failure
 
 
 def _without_blank(table: pa.Table) -> pa.Table:
@@ -300,17 +304,22 @@ def _balanced(head: bytes, texts: Iterable[TextBlock], name: str, encoding: Enco
 
 
 class _Concatenated(io.RawIOBase):
-    """An iterator of byte blocks as a stream."""
+    """An iterator of byte blocks as a stream. What goes wrong is kept and the stream ends there: an error raised within
+    pyarrow's reading thread can leave that thread waiting for itself, and the process then never ends."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts, self._rest = parts, b""
+        self.failure: Exception | None = None
 
     def readable(self) -> bool:
         return True
 
     def peek(self) -> bytes:
-        while not self._rest and (part := next(self._parts, None)) is not None:
-            self._rest = part
+        try:
+            while not self._rest and (part := next(self._parts, None)) is not None:
+                self._rest = part
+        except Exception as error:
+            self.failure = error
         return self._rest
 
     def readinto(self, buffer: Any) -> int:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from connectors.source import Source
-from hub import copying, repeats
+from hub import copying, joining, repeats
 from hub.repeats import LONG_AGO, Compared, Delivery
 from hub.workspace import Workspace
 
@@ -130,9 +130,10 @@ def _differing(
     connection.execute(sa.text("ANALYZE staged"))
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     bind = {"source": source.name, "contract": contract, "again": again, "snapshot": source.extent == "snapshot"}
-    differing = copying.out_of(connection, _DIFFERING, DIFFERING, {**bind, "contract": contract_key(contract)}).sort_by(
-        "ordinal"
-    )
+    with joining.looked_up(connection, joining.count(connection, "staged")):
+        differing = copying.out_of(
+            connection, _DIFFERING, DIFFERING, {**bind, "contract": contract_key(contract)}
+        ).sort_by("ordinal")
     connection.execute(sa.text("DROP TABLE staged"))
     return differing
 

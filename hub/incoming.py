@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from hub import copying, diff
+from hub import copying, diff, joining
 from hub.workspace import Workspace
 
 COLUMNS = {
@@ -46,8 +46,10 @@ def add_again(connection: sa.Connection, run: Run, workspace: Workspace) -> None
     with copying.into(connection, "again", ["row_key", "as_of"], ["uuid", "timestamptz"]) as copy:
         for rows in workspace.each("again"):
             copy.write(rows)
-    run("ANALYZE again")
-    run(_AGAIN)
+    if rows := joining.count(connection, "again"):
+        run("ANALYZE again")
+        with joining.looked_up(connection, rows):
+            run(_AGAIN)
 
 
 def reserved(connection: sa.Connection, source: str) -> pa.Array:
@@ -56,14 +58,12 @@ def reserved(connection: sa.Connection, source: str) -> pa.Array:
     return pc.unique(found["key"])
 
 
-def judge(run: Run, batch: sa.Row, *, forced: bool) -> None:
+def judge(connection: sa.Connection, run: Run, *, forced: bool) -> None:
     """Give each row its fate: ``older`` than what is known, ``behind`` a bad version, else none; and whether what it says
     stands. ``forced``: on a person's word, which wins over age."""
-    # The planner takes a source it has no statistics of for a row or two and starts from there: then only an index keeps
-    # it from going through all of the batch for each row of the ledger.
-    run("CREATE INDEX ON incoming (row_key)")
     run("ANALYZE incoming")
-    run(_KNOWN)
+    with joining.looked_up(connection, joining.count(connection, "incoming")):
+        run(_KNOWN)
     if not forced:
         run(_OLDER)
         run(_OLDER_HERE)
@@ -77,18 +77,22 @@ def quarantine(run: Run) -> None:
     run(_QUARANTINE_OPENED)
 
 
-def touch(run: Run, batch: sa.Row, *, withdraws: bool) -> None:
+def touch(connection: sa.Connection, run: Run, *, withdraws: bool) -> None:
     """``touched (holding)``: what may change because of these rows, those in ``shared``, and absence."""
-    run(_TOUCHED + (_TOUCHED_BY_ABSENCE + _TOUCHED_BY_DENIAL if withdraws else ""))
+    with joining.looked_up(connection, joining.count(connection, "again")):
+        run(_TOUCHED)
+    if withdraws:
+        run(_TOUCHED_BY_ABSENCE)
     run("CREATE INDEX ON touched (holding)")
     run("ANALYZE touched")
 
 
-def settle(run: Run, *, withdraws: bool) -> tuple[int, int]:
+def settle(connection: sa.Connection, run: Run, *, withdraws: bool) -> tuple[int, int]:
     """Move the ledger; returns rows whose version ties with one that stands, and rows withdrawn."""
-    run(_LEDGER)
-    run(_LEDGER_NEW)
-    run(_SAID_BEHIND)
+    with joining.looked_up(connection, joining.count(connection, "incoming")):
+        run(_LEDGER)
+        run(_LEDGER_NEW)
+        run(_SAID_BEHIND)
     tied = run("UPDATE incoming SET fate = 'tied' WHERE fate IS NULL AND known AND verdict = 'accepted' AND NOT says")
     if not withdraws:
         return tied, 0
@@ -101,7 +105,9 @@ _TABLES = (
     """CREATE TEMP TABLE incoming (
       ordinal bigint, row_key uuid, original_key uuid, digest uuid, file bigint, "row" bigint, verdict text, reasons text,
       raw bytea, timed boolean, updated_at timestamptz, as_of timestamptz, said_at timestamptz, holding bytea, content uuid, document json,
-      known boolean NOT NULL DEFAULT false, fate text, says boolean NOT NULL DEFAULT false
+      known boolean NOT NULL DEFAULT false, was text, was_digest uuid, was_as_of timestamptz, was_lacked timestamptz,
+      was_updated_at timestamptz, was_holding bytea, was_said uuid, was_said_as_of timestamptz,
+      fate text, says boolean NOT NULL DEFAULT false
     ) ON COMMIT DROP""",
     "CREATE TEMP TABLE again (row_key uuid, as_of timestamptz) ON COMMIT DROP",
     "CREATE TEMP TABLE shared (holding bytea) ON COMMIT DROP",
@@ -109,9 +115,12 @@ _TABLES = (
 _RESERVED = """
 SELECT DISTINCT original_key FROM quarantine WHERE source = {source} AND state = 'open' AND original_key <> row_key
 """
-# The same version mapped again, under another contract or out of an older file, keeps the latest time it was seen.
+# What the ledger knows of the row, read once. The same version mapped again, under another contract or out of an older file,
+# keeps the latest time it was seen; what a snapshot listed is as new as it.
 _KNOWN = """
-UPDATE incoming AS i SET known = true,
+UPDATE incoming AS i SET known = true, was = l.verdict, was_digest = l.digest, was_as_of = l.as_of, was_lacked = l.lacked,
+  was_updated_at = greatest(l.updated_at, CAST(:listed_as_of AS timestamptz)),
+  was_holding = l.holding, was_said = l.said_digest, was_said_as_of = l.said_as_of,
   updated_at = CASE WHEN l.digest = i.digest AND l.verdict <> 'withdrawn' AND (:snapshot OR NOT i.timed AND NOT l.timed)
     THEN greatest(l.updated_at, i.updated_at) ELSE i.updated_at END,
   said_at = CASE WHEN l.digest = i.digest AND l.verdict <> 'withdrawn' AND NOT i.timed AND NOT l.timed
@@ -119,13 +128,11 @@ UPDATE incoming AS i SET known = true,
 FROM row_ledger AS l WHERE l.source = :source AND l.row_key = i.row_key
 """
 # What a snapshot did not list is withdrawn as of then: a row comes back, or comes at all, only with a delivery that is no
-# older. What it did list is as new as it.
+# older.
 _OLDER = """
-UPDATE incoming AS i SET fate = 'older'
-FROM incoming AS j LEFT JOIN row_ledger AS l ON l.source = :source AND l.row_key = j.row_key
-WHERE i.ordinal = j.ordinal AND CASE coalesce(l.verdict, 'withdrawn')
-  WHEN 'withdrawn' THEN greatest(l.as_of, CAST(:listed_as_of AS timestamptz)) > i.as_of
-  ELSE l.digest <> i.digest AND greatest(l.updated_at, CAST(:listed_as_of AS timestamptz)) > i.updated_at END
+UPDATE incoming SET fate = 'older' WHERE CASE coalesce(was, 'withdrawn')
+  WHEN 'withdrawn' THEN greatest(was_as_of, CAST(:listed_as_of AS timestamptz)) > as_of
+  ELSE was_digest <> digest AND was_updated_at > updated_at END
 """
 # Of versions of one row in one batch the latest is the row's.
 _OLDER_HERE = """
@@ -139,23 +146,19 @@ WHERE i.ordinal = r.ordinal AND r.place > 1
 _COVERED = """
 UPDATE incoming AS i SET fate = 'behind' FROM (
   SELECT DISTINCT ON (j.row_key) j.ordinal
-  FROM incoming AS j LEFT JOIN row_ledger AS l ON l.source = :source AND l.row_key = j.row_key
-    LEFT JOIN incoming AS w ON w.row_key = j.row_key AND w.fate IS NULL
-  WHERE j.fate = 'older' AND j.verdict = 'accepted' AND coalesce(w.verdict, l.verdict) IN ('quarantined', 'rejected')
-    AND (l.holding IS NULL OR (coalesce(l.said_as_of, greatest(l.updated_at, CAST(:listed_as_of AS timestamptz))), l.said_digest)
-      < (j.updated_at, j.digest) OR l.said_digest = j.digest AND l.said_as_of IS NOT NULL)
-    AND j.as_of >= coalesce(CASE WHEN l.verdict = 'withdrawn' THEN greatest(l.as_of, CAST(:listed_as_of AS timestamptz))
-      WHEN l.row_key IS NULL THEN CAST(:listed_as_of AS timestamptz) ELSE l.lacked END, '-infinity')
+  FROM incoming AS j LEFT JOIN incoming AS w ON w.row_key = j.row_key AND w.fate IS NULL
+  WHERE j.fate = 'older' AND j.verdict = 'accepted' AND coalesce(w.verdict, j.was) IN ('quarantined', 'rejected')
+    AND (j.was_holding IS NULL OR (coalesce(j.was_said_as_of, j.was_updated_at), j.was_said) < (j.updated_at, j.digest)
+      OR j.was_said = j.digest AND j.was_said_as_of IS NOT NULL)
+    AND j.as_of >= coalesce(CASE WHEN j.was = 'withdrawn' THEN greatest(j.was_as_of, CAST(:listed_as_of AS timestamptz))
+      WHEN NOT j.known THEN CAST(:listed_as_of AS timestamptz) ELSE j.was_lacked END, '-infinity')
   ORDER BY j.row_key, j.updated_at DESC, j.digest DESC) AS b
 WHERE i.ordinal = b.ordinal
 """
 # What is behind was chosen as what stands. Of versions of one time the greater digest stands, whichever was delivered last.
 _SAYS = """
-UPDATE incoming AS i SET says = true
-FROM incoming AS j LEFT JOIN row_ledger AS l ON l.source = :source AND l.row_key = j.row_key
-WHERE i.ordinal = j.ordinal AND i.verdict = 'accepted' AND (i.fate = 'behind' OR i.fate IS NULL AND (
-  :forced OR l.holding IS NULL OR l.said_digest = i.digest OR l.verdict <> 'accepted'
-  OR i.updated_at > greatest(l.updated_at, CAST(:listed_as_of AS timestamptz)) OR i.digest > l.said_digest))
+UPDATE incoming SET says = true WHERE verdict = 'accepted' AND (fate = 'behind' OR fate IS NULL AND (
+  :forced OR was_holding IS NULL OR was_said = digest OR was <> 'accepted' OR updated_at > was_updated_at OR digest > was_said))
 """
 # Versions that contradict each other are settled by an accepted one that is no older than they are, whichever comes first.
 _QUARANTINE_CLOSED = """
@@ -182,16 +185,12 @@ SELECT holding FROM shared
 UNION
 SELECT holding FROM incoming WHERE says
 UNION
-SELECT l.holding FROM incoming AS i JOIN row_ledger AS l ON l.source = :source AND l.row_key = i.row_key
-WHERE i.says AND l.holding IS NOT NULL
+SELECT was_holding FROM incoming WHERE says AND was_holding IS NOT NULL
 UNION
 SELECT l.holding FROM again AS a JOIN row_ledger AS l ON l.source = :source AND l.row_key = a.row_key
 WHERE NOT l.timed AND l.holding IS NOT NULL
 """
-_TOUCHED_BY_ABSENCE = f"""
-UNION
-SELECT l.holding FROM row_ledger AS l WHERE l.source = :source AND l.holding IS NOT NULL AND {diff.UNLISTED}
-"""
+
 _SAID = """
   holding = CASE WHEN i.says THEN i.holding ELSE l.holding END, authority = CASE WHEN i.says THEN :authority ELSE l.authority END,
   said_digest = CASE WHEN i.says THEN i.digest ELSE l.said_digest END, said_at = CASE WHEN i.says THEN i.said_at ELSE l.said_at END,
@@ -232,9 +231,12 @@ FROM again AS a WHERE l.source = :source AND l.row_key = a.row_key AND l.as_of <
 # Behind a bad version: what the snapshot denies, though it may not be the latest.
 _DENIED = """l.source = :source AND l.verdict IN ('quarantined', 'rejected')
   AND NOT EXISTS (SELECT FROM listed AS s WHERE s.row_key = l.row_key)"""
-_TOUCHED_BY_DENIAL = f"""
+_TOUCHED_BY_ABSENCE = f"""
+INSERT INTO touched
+(SELECT l.holding FROM row_ledger AS l WHERE l.source = :source AND l.holding IS NOT NULL AND {diff.UNLISTED}
 UNION
-SELECT l.holding FROM row_ledger AS l WHERE l.holding IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED}
+SELECT l.holding FROM row_ledger AS l WHERE l.holding IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED})
+EXCEPT SELECT holding FROM touched
 """
 _LACKED = f"""
 UPDATE row_ledger AS l SET lacked = greatest(l.lacked, :as_of),

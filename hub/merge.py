@@ -95,7 +95,7 @@ def merge(
     )
     _copy(connection, short)
     incoming.add_again(connection, run, workspace)
-    incoming.judge(run, batch, forced=batch.kind == "release")
+    incoming.judge(connection, run, forced=batch.kind == "release")
     incoming.quarantine(run)
     # From here on rows of one material type can meet in one holding: those merges take turns.
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-holding-' || :material, 0))"), bind)
@@ -103,10 +103,10 @@ def merge(
     _share(connection, short, fresh=held)
     if withdraws:
         diff.listed(connection, batch.id)
-    incoming.touch(run, batch, withdraws=withdraws)
+    incoming.touch(connection, run, withdraws=withdraws)
     if held:
-        standing.remember(run)
-    tied, withdrawn = incoming.settle(run, withdraws=withdraws)
+        standing.remember(connection, run)
+    tied, withdrawn = incoming.settle(connection, run, withdraws=withdraws)
     changed = 0
     if agreed is not None:
         changed = index_entries.update(connection, run, batch, agreed)

@@ -9,19 +9,23 @@ import datetime as dt
 
 import sqlalchemy as sa
 
+from hub import joining
 from hub.incoming import Run
 
 
-def remember(run: Run) -> None:
+def remember(connection: sa.Connection, run: Run) -> None:
     """Keep what is in force of the touched holdings; called before the ledger moves."""
-    run(_BEFORE)
+    with joining.looked_up(connection, joining.count(connection, "touched")):
+        run(_BEFORE)
     run("ANALYZE before")
 
 
 def update(connection: sa.Connection, run: Run) -> int:
     """Bring the touched holdings to the observation in force; returns how many changed. ``changed (holding, present, known)``
     is left for those who follow."""
-    run(_IN_FORCE)
+    with joining.looked_up(connection, joining.count(connection, "touched")):
+        run(_IN_FORCE)
+    run("ANALYZE in_force")
     run(_CHANGED)
     run("CREATE INDEX ON changed (holding)")
     run("ANALYZE changed")

@@ -13,6 +13,7 @@ import functools
 import itertools
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from connectors import source as sources
-from hub import digests, pipeline, state
+from hub import database, digests, embedded, pipeline, state
+from hub.home import Home
 from tests import licences
 
 KEY, NAME, CODE, SINCE, TIME, AS_OF = COLUMNS = (
@@ -90,7 +92,7 @@ class File(NamedTuple):
     """Rows delivered together, as of a day; ``torn``: how many lines in it cannot be read."""
 
     as_of: int
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = ()
     torn: int = 0
 
 
@@ -344,20 +346,41 @@ def _said(row: sa.Row) -> Said:
     return Said(int(key), int(word), row.observations, row.conflicting)
 
 
+@pytest.fixture(scope="module")
+def migrated(server_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a store that the tests of a module share: migrating takes longer than emptying."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = sa.create_engine(embedded.url(server_home, "postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        # nothing crashes here, and a batch commits ten times
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
+    places = {"YICI_HOME": str(tmp_path_factory.mktemp("home")), "YICI_DATABASE_URL": embedded.url(server_home, name)}
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in places.items():
+            patch.setenv(variable, value)
+        patch.delenv("YICI_LANDING_URL", raising=False)
+        database.upgrade()
+    yield places
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
 @pytest.fixture
-def world(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(migrated: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """An empty store, sources of its own, and a gate that has seen everything once."""
-    monkeypatch.setenv("YICI_SOURCES", str(tmp_path / "sources"))
+    for variable, value in {**migrated, "YICI_SOURCES": str(tmp_path / "sources"), "YICI_LANG": "en"}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("YICI_LANDING_URL", raising=False)
     remember(monkeypatch)
-    with store.begin() as connection:  # nothing crashes here, and a batch commits ten times
-        connection.execute(sa.text(f"ALTER DATABASE {store.url.database} SET synchronous_commit = off"))
-    store.dispose()
-    made = World(store, tmp_path)
+    made = World(database.engine(), tmp_path)
     if not _JUDGED:
         made.source("xx-all")
         made.deliver("xx-all", [File(1, tuple(UNIVERSE))])
-        made.reset()
-    return made
+    made.reset()
+    yield made
+    made.engine.dispose()
 
 
 def _reset(connection: sa.Connection) -> str:

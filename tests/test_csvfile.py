@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -189,6 +191,26 @@ def test_multiline() -> None:
     assert code(b"a,b\n1,\xff\n" + b"1,2\n" * 500, form)[0] == "file-encoding"
     text = 'a,b\n1,"上\n海"\n'.encode("gb18030")
     assert read(text, form)[0] == [(2, "1", "上\n海")]
+
+
+def test_a_cut_file_gives_its_rows_first_and_the_process_ends() -> None:
+    """Raised within pyarrow's reading thread, the error came early or late, and now and then the process never ended."""
+    program = """
+import io
+from connectors import csvfile, textfile
+textfile.BLOCK = 1000
+data = b"a,b\\n" + b"1,2\\n" * 3000 + b'3,"x\\n'
+for _ in range(30):
+    rows = 0
+    try:
+        for block in csvfile.blocks(lambda: io.BytesIO(data), "f", csvfile.Form(multiline=True), 100):
+            rows += block.table.num_rows
+    except csvfile.FatalError as error:
+        assert (error.code, rows) == ("file-truncated", 3000), rows
+    else:
+        raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_database_form_keeps_null_apart_from_empty() -> None:

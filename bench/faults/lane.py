@@ -147,7 +147,7 @@ class Lane:
         ]
         found = worker.attempt(("verify",), place)
         if found.ending != "done":
-            outcome.trouble.append(f"verify: {found.code} {found.text}")
+            outcome.trouble.append(f"verify: {found.ending} {found.code} {found.text}")
         elif damaged:
             if not found.value:
                 outcome.trouble.append("landed bytes are damaged, and nobody noticed")
@@ -160,7 +160,7 @@ class Lane:
             self.store.copy(REBUILT, BASE)
             made = worker.attempt(("rebuild", self.store.url(REBUILT)), place)
             if made.ending != "done":
-                outcome.trouble.append(f"rebuild: {made.code} {made.text}")
+                outcome.trouble.append(f"rebuild: {made.ending} {made.code} {made.text}")
             elif made.value:
                 outcome.trouble.append(f"rebuilt, it differs in {', '.join(made.value)}")
             self.store.drop(REBUILT)

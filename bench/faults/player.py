@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from bench.faults import worker
 from bench.faults.accounts import Account, Difference
-from bench.faults.plans import Step
+from bench.faults.plans import Delivery, Step
 from bench.faults.probe import FILLER
 from bench.faults.schedules import Fault, Trace
 from bench.faults.worker import Attempt, Place, Work
@@ -156,7 +156,7 @@ class Player:
                 continue  # a chunk file is made again by whoever fetches again
             if made.ending == "done":
                 self.outcome.unrepaired.append((path, saved))
-            elif fault is not None and fault.refetch:
+            elif fault is not None and fault.refetch and isinstance(self.stage.step, Delivery):  # a decision comes once
                 path.unlink(missing_ok=True)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,6 @@ from bench.faults.schedules import Fault, Point, Trace
 from bench.faults.store import Store
 
 HUNG_SECONDS = 120.0
-ROOT = Path(__file__).parents[2]
 Work = tuple[Any, ...]
 
 
@@ -208,7 +207,7 @@ def _tell_error(error: Exception, tell: Any) -> None:
         tell(ending="error", code=error.code, kind=type(error).__name__, text=str(error))
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        last = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(ROOT)), frames[-1])
+        last = next((frame for frame in reversed(frames) if "site-packages" not in frame.filename), frames[-1])
         where = f"{Path(last.filename).name}:{last.lineno}"
         tell(ending="error", code=type(error).__name__, kind="", clear=False, text=f"{type(error).__name__} in {where}: {str(error)[:200]}")  # fmt: skip
 
