@@ -158,6 +158,7 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
 
     from hub import matching_attachment, outcome
 
+    pa.set_memory_pool(pa.system_memory_pool())  # returns what it no longer needs, and is faster for short-lived columns
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
         batches.require(row, "open", "gated")

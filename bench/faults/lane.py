@@ -150,7 +150,8 @@ class Lane:
             outcome.trouble.append(f"verify: {found.ending} {found.code} {found.text}")
         elif damaged:
             if not found.value:
-                outcome.trouble.append("landed bytes are damaged, and nobody noticed")
+                names = ", ".join(str(path.relative_to(place.home)) for path, _ in damaged)
+                outcome.trouble.append(f"damaged, and nobody noticed: {names}")
             for path, saved in damaged:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(saved)
