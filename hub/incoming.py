@@ -18,7 +18,7 @@ from hub.workspace import Workspace
 COLUMNS = {
     "ordinal": "int8", "row_key": "uuid", "original_key": "uuid", "digest": "uuid", "file": "int8", "row": "int8",
     "verdict": "text", "reasons": "text", "raw": "bytea", "timed": "bool", "updated_at": "timestamptz",
-    "as_of": "timestamptz", "said_at": "timestamptz", "holding": "bytea", "content": "uuid", "document": "json",
+    "as_of": "timestamptz", "said_at": "timestamptz", "seen_at": "timestamptz", "holding": "bytea", "content": "uuid", "document": "json",
 }  # fmt: skip
 
 
@@ -34,9 +34,11 @@ def prepare(run: Run) -> None:
         run(statement)
 
 
-def add(connection: sa.Connection, rows: pa.Table) -> None:
-    """Rows of one chunk. Only an accepted row says something: of others the holding is not kept."""
+def add(connection: sa.Connection, rows: pa.Table, keys: pa.Table) -> None:
+    """Rows of one chunk. ``keys``: that chunk's, with ``seen_at``, which tells versions of one time apart."""
     if rows.num_rows:
+        places = pc.index_in(rows["ordinal"].combine_chunks(), keys["ordinal"].combine_chunks())
+        rows = rows.append_column("seen_at", keys["seen_at"].take(places))
         with copying.into(connection, "incoming", list(COLUMNS), list(COLUMNS.values())) as copy:
             copy.write(rows.select(list(COLUMNS)))
 
@@ -98,13 +100,14 @@ def settle(connection: sa.Connection, run: Run, *, withdraws: bool) -> tuple[int
         return tied, 0
     withdrawn = run(_ABSENT)
     run(_LACKED)
+    run(_QUARANTINE_GONE)
     return tied, withdrawn
 
 
 _TABLES = (
     """CREATE TEMP TABLE incoming (
       ordinal bigint, row_key uuid, original_key uuid, digest uuid, file bigint, "row" bigint, verdict text, reasons text,
-      raw bytea, timed boolean, updated_at timestamptz, as_of timestamptz, said_at timestamptz, holding bytea, content uuid, document json,
+      raw bytea, timed boolean, updated_at timestamptz, as_of timestamptz, said_at timestamptz, seen_at timestamptz, holding bytea, content uuid, document json,
       known boolean NOT NULL DEFAULT false, was text, was_digest uuid, was_as_of timestamptz, was_lacked timestamptz,
       was_updated_at timestamptz, was_holding bytea, was_said uuid, was_said_as_of timestamptz,
       fate text, says boolean NOT NULL DEFAULT false
@@ -137,7 +140,7 @@ UPDATE incoming SET fate = 'older' WHERE CASE coalesce(was, 'withdrawn')
 # Of versions of one row in one batch the latest is the row's.
 _OLDER_HERE = """
 UPDATE incoming AS i SET fate = 'older' FROM (
-  SELECT ordinal, row_number() OVER (PARTITION BY row_key ORDER BY updated_at DESC, digest DESC) AS place
+  SELECT ordinal, row_number() OVER (PARTITION BY row_key ORDER BY updated_at DESC, seen_at DESC NULLS LAST, digest DESC) AS place
   FROM incoming WHERE fate IS NULL) AS r
 WHERE i.ordinal = r.ordinal AND r.place > 1
 """
@@ -152,7 +155,7 @@ UPDATE incoming AS i SET fate = 'behind' FROM (
       OR j.was_said = j.digest AND j.was_said_as_of IS NOT NULL)
     AND j.as_of >= coalesce(CASE WHEN j.was = 'withdrawn' THEN greatest(j.was_as_of, CAST(:listed_as_of AS timestamptz))
       WHEN NOT j.known THEN CAST(:listed_as_of AS timestamptz) ELSE j.was_lacked END, '-infinity')
-  ORDER BY j.row_key, j.updated_at DESC, j.digest DESC) AS b
+  ORDER BY j.row_key, j.updated_at DESC, j.seen_at DESC NULLS LAST, j.digest DESC) AS b
 WHERE i.ordinal = b.ordinal
 """
 # What is behind was chosen as what stands. Of versions of one time the greater digest stands, whichever was delivered last.
@@ -237,6 +240,11 @@ INSERT INTO touched
 UNION
 SELECT l.holding FROM row_ledger AS l WHERE l.holding IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED})
 EXCEPT SELECT holding FROM touched
+"""
+# What the source no longer lists need not be decided.
+_QUARANTINE_GONE = """
+UPDATE quarantine AS q SET state = 'superseded', decided_at = now() FROM row_ledger AS l
+WHERE q.source = :source AND q.state = 'open' AND l.source = :source AND l.row_key = q.row_key AND l.verdict = 'withdrawn'
 """
 _LACKED = f"""
 UPDATE row_ledger AS l SET lacked = greatest(l.lacked, :as_of),

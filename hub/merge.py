@@ -23,6 +23,7 @@ from hub import diff, identity, incoming, index_entries, repeats, standing
 from hub.direct import Direct
 from hub.home import KeyedHash
 from hub.incoming import Run
+from hub.staging import KEYS
 from hub.workspace import Workspace
 from mappings import model
 
@@ -147,7 +148,10 @@ def _copy(connection: sa.Connection, short: Direct) -> None:
         mask = short.select(chunk, table)
         short.rows_into_ledger(connection, chunk, table, mask)
         if not mask.all():
-            incoming.add(connection, table.filter(pa.array(~mask)))
+            keys = (
+                short.workspace.read("keys", chunk, ["ordinal", "seen_at"]) if short.batch.kind == "run" else _NO_KEYS
+            )
+            incoming.add(connection, table.filter(pa.array(~mask)), keys)
     batch = short.batch
     if batch.kind == "run" and short.rows != batch.accepted + batch.quarantined + batch.rejected:
         raise RetriableError("chunk-missing", batch=batch.id, chunk="?")
@@ -192,6 +196,7 @@ def check_state(batch: sa.Row) -> None:
         raise FatalError("batch-state", batch=batch.id, state=batch.state)
 
 
+_NO_KEYS = KEYS.empty_table()  # rows out of quarantine come with none
 _TEMPORARY = ("incoming", "again", "shared", "touched", "listed", "before", "in_force", "changed", "ended")
 _SUCCESS = """
 UPDATE source SET last_success_at = :recorded_at FROM batch AS b

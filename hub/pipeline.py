@@ -12,7 +12,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,7 +158,9 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
 
     from hub import matching_attachment, outcome
 
-    pa.set_memory_pool(pa.system_memory_pool())  # returns what it no longer needs, and is faster for short-lived columns
+    pa.set_memory_pool(
+        pa.system_memory_pool()
+    )  # returns what it no longer needs, and is faster for short-lived columns
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
         batches.require(row, "open", "gated")
@@ -455,7 +457,8 @@ def alone(source: str) -> Iterator[None]:
         try:
             yield
         finally:
-            guard.execute(sa.text("SELECT pg_advisory_unlock(hashtextextended(:name, 7))"), key)
+            with suppress(sa.exc.DBAPIError):  # where the connection is gone so is the lock
+                guard.execute(sa.text("SELECT pg_advisory_unlock(hashtextextended(:name, 7))"), key)
 
 
 @contextmanager

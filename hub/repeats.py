@@ -3,11 +3,10 @@
 DuckDB over the keys of the batch, on disk where they are many. ``fates``: ``ordinal`` (sorted), ``fate``, ``ledger_key``.
 
 repeated     the same version again: counted once
-older        stands in a snapshot that a later one in the batch replaces, and not in that one; or, where the source says that
-             the latest of conflicting rows counts, is not it
-conflicting  other versions in the same delivery: each is kept under a key of its own, a hash of key and digest, so that the
+older        stands in a snapshot, and a later one in the batch lacks it
+conflicting  other versions in the same delivery, unless the latest of them counts: each is kept under a key of its own, a hash of key and digest, so that the
              same batch again finds them unchanged and no version hides another
-several      other versions in other deliveries of the batch: all are mapped, the merge weighs them
+several      other versions that may follow each other: all are mapped, the merge weighs them
 """
 
 from __future__ import annotations
@@ -67,20 +66,19 @@ def as_of(found: Sequence[Delivery], chunk: int) -> dt.datetime | None:
 def fates(workspace: Workspace, found: Sequence[Delivery], *, snapshot: bool, latest: bool) -> pa.Table:
     """What becomes of rows whose key is repeated. ``snapshot``: the latest delivery names all there is; ``latest``: of
     conflicting rows the latest counts."""
-    newest = max((one.as_of for one in found if one.as_of), default=None)
     # Files of one as_of are parts of one delivery; one that says no time is not known to be older.
-    replaced = snapshot and any(one.as_of and one.as_of != newest for one in found)
+    times = {one.as_of for one in found if one.as_of} if snapshot else set()
+    later = [len([time for time in times if one.as_of and time > one.as_of]) for one in found]
     chunks = workspace.chunks("keys")
-    if not chunks or not (replaced or _repeats(workspace)):
+    if not chunks or not (any(later) or _repeats(workspace)):
         return FATES.empty_table()
     spans = pa.Table.from_pylist(
         [
-            {"first": one.first, "last": one.last, "as_of": one.as_of or LONG_AGO,
-             "replaced": bool(replaced and one.as_of and one.as_of != newest)}
-            for one in found
+            {"first": one.first, "last": one.last, "as_of": one.as_of or LONG_AGO, "later": count}
+            for one, count in zip(found, later, strict=True)
         ],
-        pa.schema({"first": pa.int32(), "last": pa.int32(), "as_of": pa.timestamp("us", "UTC"), "replaced": pa.bool_()}),
-    )  # fmt: skip
+        pa.schema({"first": pa.int32(), "last": pa.int32(), "as_of": pa.timestamp("us", "UTC"), "later": pa.int32()}),
+    )
     keys = (batch for chunk in chunks for batch in workspace.read("keys", chunk).to_batches())
     settings: dict[str, Any] = {"threads": 1, "memory_limit": MEMORY, "temp_directory": str(workspace.folder / "spill")}
     with duckdb.connect(config=settings) as engine:
@@ -89,7 +87,7 @@ def fates(workspace: Workspace, found: Sequence[Delivery], *, snapshot: bool, la
         engine.register("keys", pa.RecordBatchReader.from_batches(workspace.read("keys", chunks[0]).schema, keys))
         engine.execute(_STAGED)
         engine.execute(_REPEATED)
-        told = engine.sql(_FATES_LATEST if latest else _FATES).to_arrow_table()
+        told = engine.sql(_FATES, params={"latest": latest}).to_arrow_table()
     ledger_key = pa.concat_arrays(told["ledger_key"].chunks) if told.num_rows else pa.array([], pa.binary())
     return pa.table([told["ordinal"], told["fate"], ledger_key.cast(pa.binary(16))], schema=FATES)
 
@@ -128,14 +126,15 @@ def _repeats(workspace: Workspace) -> bool:
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
+# ``later``: how many later snapshots the batch holds; a row is unlisted when any of them lacks its key.
 _STAGED = """
-CREATE TABLE staged AS SELECT k.ordinal, k.row_key, k.digest, k.seen_at, d.as_of, d.replaced
+CREATE TABLE staged AS SELECT k.ordinal, k.row_key, k.digest, d.as_of, d.later
 FROM keys AS k JOIN deliveries AS d ON k.chunk BETWEEN d.first AND d.last
 """
 _REPEATED = """
 CREATE TABLE repeated AS
-SELECT *, replaced AND row_key NOT IN (SELECT row_key FROM staged WHERE NOT replaced) AS unlisted FROM staged
-WHERE replaced OR row_key IN (SELECT row_key FROM staged GROUP BY row_key HAVING count(*) > 1)
+SELECT *, later > dense_rank() OVER (PARTITION BY row_key ORDER BY as_of DESC) - 1 AS unlisted FROM staged
+WHERE later > 0 OR row_key IN (SELECT row_key FROM staged GROUP BY row_key HAVING count(*) > 1)
 """
 _ONCE = """
 WITH once AS (
@@ -147,21 +146,12 @@ _ALWAYS = """
 SELECT ordinal, 'older' AS fate, NULL::BLOB AS ledger_key FROM repeated WHERE unlisted
 UNION ALL SELECT ordinal, 'repeated', NULL FROM once WHERE again
 """
-_FATES_LATEST = f"""
-{_ONCE}
-ranked AS (
-  SELECT ordinal, row_number() OVER (PARTITION BY row_key ORDER BY as_of DESC, seen_at DESC NULLS LAST, digest DESC) > 1 AS behind
-  FROM once WHERE NOT again
-)
-{_ALWAYS}
-UNION ALL SELECT ordinal, 'older', NULL FROM ranked WHERE behind
-ORDER BY ordinal
-"""
 _TEXT = "regexp_replace(lower(hex({})), '(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})', '\\1-\\2-\\3-\\4-\\5')"
 _FATES = f"""
 {_ONCE}
 counted AS (
-  SELECT *, count(*) OVER (PARTITION BY row_key, as_of) > 1 AS conflicting, count(*) OVER (PARTITION BY row_key) > 1 AS several
+  SELECT *, NOT $latest AND count(*) OVER (PARTITION BY row_key, as_of) > 1 AS conflicting,
+    count(*) OVER (PARTITION BY row_key) > 1 AS several
   FROM once WHERE NOT again
 )
 {_ALWAYS}

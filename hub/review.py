@@ -32,6 +32,7 @@ def approve(batch: str, *, actor: str, note: str = "") -> dict[str, Any]:
     return pipeline.publish(batch)
 
 
+@failures.named
 def release(entries: list[int], *, actor: str, note: str = "", replayed: Entry | None = None) -> list[dict[str, Any]]:
     """Let quarantined rows pass on a person's word: each source's rows go through mapping and merge as a small batch.
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from connectors import messages
 from connectors.errors import FatalError
 from connectors.landing import LandedFile, Landing
-from hub import home, journal, partitions, state, verify_sql
+from hub import decisions, home, journal, partitions, state, verify_sql
 from mappings import model
 
 SHOWN = 5
@@ -96,7 +96,9 @@ def verify(engine: sa.Engine | None = None, *, read_bytes: bool = False, progres
         progress("landing", len(names) - 2, len(names))
         since = partitions.since(connection, "landing")
         merged = connection.execute(sa.text(_MERGED), {"since": since})
-        found += _gathered("landing", _landed(landing, [(row.source, row.id) for row in merged], read_bytes))
+        batches = [(row.source, row.id) for row in merged]
+        taken = set(connection.scalars(sa.text(_DECIDED), {"since": since}))
+        found += _gathered("landing", _landed(landing, batches + _decided(landing), taken, read_bytes))
         progress("digest", len(names) - 1, len(names))
         digest = state.digest(connection)
     return Report(at, digest, tuple(names), tuple(found))
@@ -147,8 +149,15 @@ def _journal(connection: sa.Connection, landing: Landing) -> Iterator[tuple[str,
         yield "journal-unreadable", str(error.values["entry"])
 
 
-def _landed(landing: Landing, merged: list[tuple[str, str]], read_bytes: bool) -> Iterator[tuple[str, str]]:
-    """The manifest of every merged batch and the files it names."""
+def _decided(landing: Landing) -> list[tuple[str, str]]:
+    return [(source, batch) for source, batch in landing.batches() if source == decisions.SOURCE]
+
+
+def _landed(
+    landing: Landing, merged: list[tuple[str, str]], decided: set[str], read_bytes: bool
+) -> Iterator[tuple[str, str]]:
+    """The manifest of every merged batch and decision, and the files they name. ``decided``: digests of decisions that the
+    store knows."""
     seen: set[str] = set()
     for source, batch in merged:
         try:
@@ -161,6 +170,8 @@ def _landed(landing: Landing, merged: list[tuple[str, str]], read_bytes: bool) -
                 seen.add(file.path)
                 if code := _altered(landing, file, read_bytes):
                     yield code, file.path
+                decided.discard(file.digest)
+    yield from (("landing-file-missing", digest) for digest in sorted(decided))
 
 
 def _altered(landing: Landing, file: LandedFile, read_bytes: bool) -> str | None:
@@ -177,6 +188,10 @@ def _altered(landing: Landing, file: LandedFile, read_bytes: bool) -> str | None
     return None
 
 
+_DECIDED = """
+SELECT DISTINCT landed FROM decision
+WHERE CAST(:since AS date) IS NULL OR decided_at >= CAST(:since AS date)::timestamp AT TIME ZONE 'UTC'
+"""
 # Of the months that retention left.
 _MERGED = """
 SELECT source, id FROM batch WHERE state = 'merged' AND kind = 'run'

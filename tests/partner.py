@@ -7,7 +7,6 @@ import csv
 import datetime as dt
 import hashlib
 import json
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from connectors import source as sources
-from hub import batches, home, index_keys, merge, outcome
+from hub import batches, diff, home, index_keys, merge, outcome
+from hub.staging import KEYS
 from hub.workspace import Workspace
 
 KEY = bytes(range(32))
@@ -117,9 +117,16 @@ def merged(engine: sa.Engine, rows: list[Row], cursor: dict[str, Any] | None = N
     """``rows`` merged as accepted ones of a batch of their own, without the stages before."""
     described = sources.load(SOURCE)
     with engine.begin() as connection:
-        batch = batches.begin(connection, described, "contract", None)
-        batches.update(connection, batch.id, state="gated", cursor=cursor)
-    Workspace(batch.id).write("mapped", 0, pa.Table.from_pylist([*map(_outcome, rows)], outcome.SCHEMA))
+        batch = batches.begin(connection, described, "c0" * 32, None)
+        batches.update(connection, batch.id, state="gated", cursor=cursor, accepted=len(rows))
+    mapped = pa.Table.from_pylist([_outcome(place, row) for place, row in enumerate(rows)], outcome.SCHEMA)
+    workspace = Workspace(batch.id)
+    workspace.write("mapped", 0, mapped)
+    known = pa.repeat(True, len(rows))
+    workspace.write("needed", 0, pa.table([mapped["ordinal"], mapped["row_key"], known, known], diff.NEEDED.names))
+    keys = [mapped["ordinal"], pa.repeat(pa.scalar(0, pa.int32()), len(rows)), mapped["row_key"], mapped["digest"]]
+    workspace.write("keys", 0, pa.table([*keys, pa.nulls(len(rows), KEYS.field("seen_at").type)], schema=KEYS))
+    workspace.note(deliveries=[])
     with engine.begin() as connection:
         batch = batches.get(connection, batch.id)
         done = merge.merge(connection, batch, "index-entry", 100, home.keyed_hash(), KEY)
@@ -128,7 +135,7 @@ def merged(engine: sa.Engine, rows: list[Row], cursor: dict[str, Any] | None = N
     return done
 
 
-def _outcome(row: Row) -> dict[str, Any]:
+def _outcome(place: int, row: Row) -> dict[str, Any]:
     document = {
         "certificate_number": row["handle"], "region": row["region"], "valid_from": row["valid_from"] or None,
         "valid_to": row["valid_to"] or None, "holders": [],
@@ -136,12 +143,13 @@ def _outcome(row: Row) -> dict[str, Any]:
         | {"state": row["status"]},
     }  # fmt: skip
 
-    key = str(uuid.UUID(bytes=hashlib.md5(row["handle"].encode(), usedforsecurity=False).digest()))
+    key = hashlib.md5(row["handle"].encode(), usedforsecurity=False).digest()
     content = json.dumps(row, sort_keys=True).encode()
     return {
-        "ordinal": 0, "row_key": key, "original_key": key,
-        "digest": str(uuid.UUID(bytes=hashlib.md5(content, usedforsecurity=False).digest())),
+        "ordinal": place, "row_key": key, "original_key": key,
+        "digest": hashlib.md5(content, usedforsecurity=False).digest(),
         "file": 1, "row": int(row["position"]), "verdict": "accepted", "reasons": "", "flags": "",
         "updated_at": dt.datetime.fromisoformat(row["recorded_at"]), "natural_key": row["handle"],
+        "holding": home.keyed_hash().of(f"index-entry\x1f{row['handle']}"), "content": hashlib.md5(content, usedforsecurity=False).digest(),
         "region": row["region"], "document": json.dumps(document),
     }  # fmt: skip

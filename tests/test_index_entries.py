@@ -205,7 +205,7 @@ def test_a_batch_begun_before_forgetting_brings_nothing_back() -> None:
     engine, row = database.engine(), partner.announcement(1, LICENCE)
     partner.merged(engine, [row])
     with engine.begin() as connection:
-        begun = batches.begin(connection, sources.load(partner.SOURCE), "contract", None)
+        begun = batches.begin(connection, sources.load(partner.SOURCE), "c0" * 32, None)
         batches.update(connection, begun.id, state="gated")
         begun = batches.get(connection, begun.id)
     index_entries.forget(partner.SOURCE, actor="anna")

@@ -41,7 +41,7 @@ def test_same_seed_same_bytes_and_another_seed_others(made: Result, tmp_path: Pa
     other = synthesise(Parameters(3000, 1600, 12), tmp_path / "other")
     assert len([name for name in again.files if name.startswith("amr/")]) == 8
     assert len([name for name in again.files if name.startswith("truth/")]) == len(TABLES)
-    assert len(again.files) == 8 + len(TABLES) + 3 + 3 + 3 + 3 + 2 + 3
+    assert len(again.files) == 8 + len(TABLES) + 3 + 3 + 3 + 3 + 2 + 3 + 2
     assert again.files == made.files
     data = [name for name in made.files if not name.startswith("truth")]
     assert all(other.files[name]["sha256"] != made.files[name]["sha256"] for name in data)

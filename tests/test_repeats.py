@@ -83,8 +83,13 @@ def test_what_only_a_replaced_snapshot_lists_is_older(fated) -> None:
     assert fated((1, [("c", "1")]), (2, [("a", "1")]), snapshot=False)[1] == {}
 
 
-def test_the_latest_of_conflicting_rows_where_the_source_says_so(fated) -> None:
-    assert sorted(fated((1, [("a", "1"), ("a", "2")]), latest=True)[1].values()) == ["older"]
+def test_a_row_that_any_later_snapshot_lacks_is_older(fated) -> None:
+    days = ((1, [("a", "1"), ("b", "1")]), (2, [("b", "1")]), (3, [("a", "2"), ("b", "1")]))
+    assert fated(*days, snapshot=True)[1] == {0: "older", 1: "repeated", 2: "repeated"}
+
+
+def test_where_the_latest_of_conflicting_rows_counts_all_are_weighed(fated) -> None:
+    assert fated((1, [("a", "1"), ("a", "2")]), latest=True)[1] == {0: "several", 1: "several"}
 
 
 def test_leading_halves_sort_as_keys_do() -> None:
