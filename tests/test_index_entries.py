@@ -179,11 +179,11 @@ def test_of_two_announcements_of_one_time_the_later_position_counts() -> None:
         engine = database.engine()
         partner.merged(engine, [rows[0]])
         with engine.begin() as connection:
-            connection.execute(sa.text("UPDATE observation SET row_key = gen_random_uuid()"))
+            connection.execute(sa.text("UPDATE row_ledger SET row_key = gen_random_uuid()"))
         partner.merged(engine, [rows[1]])
         assert {entry[5] for entry in entries()} == {"revoked"}
         with engine.begin() as connection:
-            connection.execute(sa.text("TRUNCATE observation, row_ledger, index_entry"))
+            connection.execute(sa.text("TRUNCATE row_ledger, index_entry"))
 
 
 def test_what_is_forgotten_is_gone_and_can_be_read_anew(deliver) -> None:
@@ -276,7 +276,7 @@ def unique(rows: list[partner.Row]) -> list[partner.Row]:
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROWS, min_size=1, max_size=12).map(unique), data=st.data())
 def test_any_order_splitting_and_repetition_ends_in_the_same_entries(rows: list[partner.Row], data) -> None:
-    tables = "index_entry, index_key, index_scope, observation, row_ledger, batch, source, stage_row, stage_file"
+    tables = "index_entry, index_key, index_scope, row_ledger, batch, source"
     engine = database.engine()
     with engine.begin() as connection:
         connection.execute(sa.text(f"TRUNCATE {tables} CASCADE"))
