@@ -30,6 +30,7 @@ def fill(engine: sa.Engine, count: int) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text(_SOURCES))
         connection.execute(sa.text(_FILE), bind)
+        connection.execute(sa.text(_BATCH), bind)
         connection.execute(sa.text("CREATE TEMP TABLE code (place bigint, value text) ON COMMIT DROP"))
         raw = connection.connection.driver_connection
         assert raw is not None

@@ -110,6 +110,7 @@ def test_a_checkpoint_holds_every_table(filled: sa.Engine, tmp_path: Path, monke
             assert connection.scalar(new.returning(schema.decision.c.id)) == highest + 1
 
 
+@pytest.mark.slow
 def test_work_goes_on_from_a_checkpoint(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next delivery ends in the same state in either store; all of it over a bucket."""
     bad = licences.row(31, code=licences.credit_code(31)[:-1] + "?")

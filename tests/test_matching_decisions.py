@@ -55,6 +55,7 @@ def fresh(store: sa.Engine) -> Iterator[str]:
         admin.execute(sa.text(f'DROP DATABASE IF EXISTS "{target.database}" WITH (FORCE)'))
 
 
+@pytest.mark.slow
 def test_both_holders_are_named_before_the_row_passes_and_a_rebuild_repeats_it(
     couple: int, store: sa.Engine, fresh: str
 ) -> None:

@@ -162,6 +162,7 @@ def test_the_landing_zone_is_enough(lived: sa.Engine, fresh: str) -> None:
     assert digest(lived) == before
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_was_stopped_is_continued(lived: sa.Engine, fresh: str, folders: Path) -> None:
     before = digest(lived)
     for place in (1, 4, 7):
@@ -184,6 +185,7 @@ def test_a_rebuild_that_was_stopped_is_continued(lived: sa.Engine, fresh: str, f
     assert 0 < result.replayed.counts["batches"] < len(merged)
 
 
+@pytest.mark.slow
 def test_replacing_keeps_what_no_source_said(store: sa.Engine, tmp_path: Path) -> None:
     pipeline.run(PACKAGED, input=licences.write(tmp_path / "a.csv", licences.rows(3)))
     with store.begin() as connection:
@@ -243,6 +245,7 @@ def test_an_attempt_that_came_to_nothing_gives_way_to_the_next(store: sa.Engine,
     assert result.digest == digest(store) and result.replayed.counts["batches"] == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_stands_for_what_came_before(store: sa.Engine, tmp_path: Path, fresh: str) -> None:
     """And people's decisions about who is whom are repeated, those in the checkpoint not twice."""
     landing = Landing(home.current().landing_url)
