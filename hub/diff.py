@@ -40,7 +40,7 @@ class Diff:
 
 @dataclass(frozen=True)
 class Absence:
-    """Rows the ledger knows and a snapshot lacks, and all that it knows."""
+    """Rows the ledger knows and a snapshot lacks, and all that it knows; nothing of a batch that proves no absence."""
 
     rows: int
     known: int
@@ -74,9 +74,9 @@ def diff(connection: sa.Connection, source: Source, batch: str, contract: str, *
 def absent(connection: sa.Connection, batch: sa.Row) -> Absence:
     """What merging ``batch`` would withdraw; asked of the ledger before the merge, by the condition of the merge
     itself."""
-    known = connection.scalar(sa.text(_KNOWN), {"source": batch.source}) or 0
     if not withdraws(batch):
-        return Absence(0, known)
+        return Absence(0, 0)
+    known = connection.scalar(sa.text(_KNOWN), {"source": batch.source}) or 0
     listed(connection, batch.id)
     found = connection.scalar(sa.text(f"{_KNOWN} AND {UNLISTED}"), {"source": batch.source, "as_of": batch.as_of}) or 0
     connection.execute(sa.text("DROP TABLE listed"))

@@ -38,7 +38,6 @@ SETTINGS = {
     "max_connections": "200",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
-    "wal_compression": "on",
     "maintenance_work_mem": "256MB",
     "work_mem": "64MB",
     "jit": "off",

@@ -76,6 +76,7 @@ def judge(connection: sa.Connection, run: Run, *, forced: bool) -> None:
 def quarantine(run: Run) -> None:
     """Close entries that a newer version supersedes, open those of rows that did not pass."""
     run(_QUARANTINE_CLOSED)
+    run(_QUARANTINE_SETTLED)
     run(_QUARANTINE_OPENED)
 
 
@@ -166,9 +167,13 @@ UPDATE incoming SET says = true WHERE verdict = 'accepted' AND (fate = 'behind' 
 # Versions that contradict each other are settled by an accepted one that is no older than they are, whichever comes first.
 _QUARANTINE_CLOSED = """
 UPDATE quarantine AS q SET state = 'superseded', decided_at = now() FROM incoming AS i
-WHERE q.source = :source AND q.state = 'open' AND i.fate IS NULL
-  AND (q.row_key = i.row_key OR q.original_key = i.original_key AND i.verdict = 'accepted' AND i.updated_at >= (
-    SELECT l.updated_at FROM row_ledger AS l WHERE l.source = :source AND l.row_key = q.row_key))
+WHERE q.source = :source AND q.state = 'open' AND i.fate IS NULL AND q.row_key = i.row_key
+"""
+_QUARANTINE_SETTLED = """
+UPDATE quarantine AS q SET state = 'superseded', decided_at = now() FROM incoming AS i
+WHERE q.source = :source AND q.state = 'open' AND q.original_key <> q.row_key AND i.fate IS NULL
+  AND q.original_key = i.original_key AND i.verdict = 'accepted' AND i.updated_at >= (
+    SELECT l.updated_at FROM row_ledger AS l WHERE l.source = :source AND l.row_key = q.row_key)
 """
 _QUARANTINE_OPENED = """
 INSERT INTO quarantine (source, batch, row_key, original_key, digest, verdict, state, reasons, raw, file, "row")

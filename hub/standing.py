@@ -25,18 +25,21 @@ def update(connection: sa.Connection, run: Run) -> int:
     is left for those who follow."""
     with joining.looked_up(connection, joining.count(connection, "touched")):
         run(_IN_FORCE)
+    run("CREATE INDEX ON in_force (holding)")
     run("ANALYZE in_force")
     run(_CHANGED)
     run("CREATE INDEX ON changed (holding)")
     run("ANALYZE changed")
     changed = connection.scalar(sa.text("SELECT count(*) FROM changed")) or 0
     run(_ENDED)
-    if changed:
-        run(_GONE)
-        run(_HOLDINGS)
-        run(_HOLDERS_GONE)
-        run(_HOLDERS)
-    run(_COUNTED)
+    run("ANALYZE ended")
+    with joining.looked_up(connection, joining.count(connection, "touched"), "holding"):
+        if changed:
+            run(_GONE)
+            run(_HOLDINGS)
+            run(_HOLDERS_GONE)
+            run(_HOLDERS)
+        run(_COUNTED)
     return changed
 
 
