@@ -38,6 +38,7 @@ def test_up_without_dags_says_so_and_leaves_nothing_running(tmp_path: Path) -> N
 
 
 @pytest.mark.e2e
+@pytest.mark.slow
 def test_up_on_the_operators_own_database(tmp_path: Path, postgres_url: str) -> None:
     """Nothing embedded is started, and `down` leaves the operator's server alone."""
     home, external = tmp_path / "home", {"YICI_DATABASE_URL": postgres_url.replace("+psycopg", "")}

@@ -193,6 +193,7 @@ def test_codes_nobody_knows_become_a_list_beside_the_mapping(root: Path, tmp_pat
     assert [row["status"] for row in accepted[:2]] == ["in_force", "cancelled"]
 
 
+@pytest.mark.slow
 def test_a_folder_dropped_into_a_root_runs_with_nothing_else_touched(
     store: sa.Engine, root: Path, delivery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

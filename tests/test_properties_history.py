@@ -83,6 +83,7 @@ def test_what_was_said_after_each_merge_is_said_again_for_that_time(world: World
     holds()
 
 
+@pytest.mark.slow
 def test_sources_merged_at_once_lose_nothing_and_a_reader_misses_nothing(world: World) -> None:
     """Three sources say different things about the same licences, each in its order, all at once; a reader of the feed
     keeps a copy meanwhile, from the positions it sees."""

@@ -328,6 +328,7 @@ def test_an_interrupt_during_the_first_setup_leaves_nothing_running(fresh: Demo,
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_killed_demo_is_cleared_up_by_down(fresh: Demo) -> None:
     process = fresh.start("demo.run")
     try:
