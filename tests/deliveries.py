@@ -108,7 +108,7 @@ def sizes(quick: int, thorough: int) -> pytest.MarkDecorator:
     """How many examples: a few on every run, many when there is time."""
     values = [
         pytest.param(quick, id="quick"),
-        pytest.param(thorough, id="thorough", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+        pytest.param(thorough, id="thorough", marks=[pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(1800)]),
     ]
     return pytest.mark.parametrize("examples", values)
 

@@ -86,6 +86,7 @@ def test_the_store_of_the_lookup_has_valid_codes_that_differ() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 20)
 def test_ingest() -> None:
     result = bench("ingest", "--rows", "3000", "--rounds", "1", "--scale")

@@ -255,6 +255,7 @@ def test_any_order_and_splitting_gives_the_same_clusters(connection: sa.Connecti
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1500)
 @given(statements)
 @settings(max_examples=150, **LIMITS)
