@@ -85,9 +85,9 @@ def absent(connection: sa.Connection, batch: sa.Row) -> Absence:
 
 def withdraws(batch: sa.Row) -> bool:
     """Whether what the batch lacks is withdrawn: by a complete snapshot alone. A line that could not be read, or a row
-    without its key, may be any row: then absence proves nothing."""
+    without its key, may be any row, and one that says no time may be any month's: then absence proves nothing."""
     proven = all(finding["code"] != UNPROVEN for finding in batch.findings)
-    return bool(batch.extent == "snapshot" and batch.kind == "run" and proven)
+    return bool(batch.extent == "snapshot" and batch.kind == "run" and proven and batch.as_of)
 
 
 def listed(connection: sa.Connection, batch: str) -> None:

@@ -43,7 +43,7 @@ NARROW = ["row_key", "holding", "digest", "file", "updated_at", "status", "issue
 
 @dataclass
 class Direct:
-    """The rows of one batch that go the short way. ``counts``: of rows by what became of them."""
+    """The rows of one batch that go the short way. ``accepted``: how many they are, of ``rows`` mapped ones."""
 
     batch: sa.Row
     material: str

@@ -11,22 +11,16 @@ identifiers of a cluster (:mod:`hub.identity_lookup`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import sqlalchemy as sa
 
 from hub import home, identity_decided
 from hub.identity_components import components
+from hub.incoming import Run
 from mappings import model
 
 LINK = "identity-link"
 MANY = 20_000  # changed holdings, from which on it is cheaper to start from the members
-
-
-class Run(Protocol):
-    """Runs one statement with the batch's values and more; returns the rows touched."""
-
-    def __call__(self, statement: str, **more: object) -> int: ...
 
 
 def update(connection: sa.Connection, run: Run, batch: sa.Row) -> int:

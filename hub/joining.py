@@ -13,9 +13,9 @@ _SIZE = "SELECT sum(pg_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent
 
 @contextmanager
 def looked_up(connection: sa.Connection, rows: int, table: str = "row_ledger") -> Iterator[None]:
-    """Statements that join ``rows`` rows of the batch with the ledger, or with another partitioned table: row by row through its key where they are few, all at
-    once where they are many. The planner has no statistics of a source that has only just come, and would go through
-    the whole ledger for a handful of rows."""
+    """Statements that join ``rows`` rows of the batch with the ledger, or with another partitioned ``table``: row by row
+    through its key where they are few, all at once where they are many. The planner has no statistics of a source that has
+    only just come, and would go through the whole ledger for a handful of rows."""
     size = connection.scalar(sa.text(_SIZE), {"table": table}) or 0
     few = rows * BYTES_PER_LOOKUP < size
     for method in ("hashjoin", "mergejoin") if few else ("nestloop",):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import sqlalchemy as sa
 
-from connectors.errors import FatalError, RetriableError
+from connectors.errors import RetriableError
 from hub import diff, identity, incoming, index_entries, repeats, standing
 from hub.direct import Direct
 from hub.home import KeyedHash
@@ -188,12 +188,6 @@ def _announce(
     run("UPDATE feed_head SET position = position + :announced, recorded_at = :recorded_at",
         announced=announced, recorded_at=recorded_at)  # fmt: skip
     return recorded_at, announced
-
-
-def check_state(batch: sa.Row) -> None:
-    """Only a batch that passed the gate, or was approved, may be merged."""
-    if batch.state not in ("gated", "approved"):
-        raise FatalError("batch-state", batch=batch.id, state=batch.state)
 
 
 _NO_KEYS = KEYS.empty_table()  # rows out of quarantine come with none
