@@ -136,7 +136,10 @@ def test_wrong_encoding(data: bytes) -> None:
         (b'a,b\n1,2\n3,"x', 3),
         ("a,b\n1,2\n3,上海".encode()[:-1], 3),
         ("a,b\n1,上海\n3,上海".encode("gb18030")[:-1], 3),
-        (gzip.compress(random.Random(1).randbytes(3000).hex("\n", 5).replace("\n", ",1\n").encode(), mtime=0)[:-500], None),
+        (
+            gzip.compress(random.Random(1).randbytes(3000).hex("\n", 5).replace("\n", ",1\n").encode(), mtime=0)[:-500],
+            None,
+        ),
         (gzip.compress(b"a,b\n1,2\n", mtime=0)[:-4], None),
     ],
 )
