@@ -92,14 +92,17 @@ _FILL = (
         'valid_from', '2019-01-01', 'valid_to', null, 'attributes', '{}'::jsonb,
         'holders', jsonb_build_array(jsonb_build_object('role', 'holder', 'scheme', 'cn.uscc', 'value', value))) AS document
     FROM code""",
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
+    SELECT key, place, :source, row_key, f.id, place + 2, row_key, document::json
+    FROM made CROSS JOIN (SELECT max(id) AS id FROM landed_file) AS f ORDER BY key""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
-      authority, said_digest, said_at, said_file, said_row, content, document)
+      authority, said_digest, said_at, mapped)
     SELECT :source, row_key, row_key, row_key, 'accepted', true, now(), now(), 'bench', f.id, place + 2, key, 100, row_key,
-      now(), f.id, place + 2, row_key, document::json
+      now(), place
     FROM made CROSS JOIN (SELECT max(id) AS id FROM landed_file) AS f ORDER BY row_key""",
-    """INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting,
+    """INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting,
       status, valid_from, region, batch)
-    SELECT key, 'business-licence', :source, row_key, row_key, now(), 100, 1, false, 'in_force', '2019-01-01', '310117',
+    SELECT key, place, 'business-licence', :source, row_key, row_key, now(), 100, 1, false, 'in_force', '2019-01-01', '310117',
       'bench' FROM made ORDER BY key""",
     "INSERT INTO holding_holder (identifier, holding, role) SELECT identifier, key, 'holder' FROM made ORDER BY identifier",
 )

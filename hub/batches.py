@@ -112,9 +112,11 @@ def without_workspace(connection: sa.Connection, source: str) -> list[str]:
     )
 
 
-def get(connection: sa.Connection, batch: str) -> sa.Row:
-    """The batch, or UsageError ``batch-unknown``."""
-    row = connection.execute(sa.select(schema.batch).where(schema.batch.c.id == batch)).first()
+def get(connection: sa.Connection, batch: str, *, alone: bool = False) -> sa.Row:
+    """The batch, or UsageError ``batch-unknown``. ``alone``: nobody else changes it, or maps its rows, before the
+    transaction ends."""
+    query = sa.select(schema.batch).where(schema.batch.c.id == batch)
+    row = connection.execute(query.with_for_update() if alone else query).first()
     if row is None:
         raise UsageError("batch-unknown", batch=batch)
     return row

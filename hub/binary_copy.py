@@ -41,22 +41,37 @@ TYPES = frozenset((*_ARROW, *_ELEMENTS))
 Field = tuple[Any, Any]  # lengths (n,) or one for all; values: numpy (n,) of one width, or a binary array
 
 
-def encoded(table: pa.Table, types: Sequence[str]) -> pa.Buffer:
-    """The tuples of ``table``, less than 2 GB of them. ``types``: PostgreSQL's, of ``TYPES``; arrays come from lists.
+def encoded(table: pa.Table, types: Sequence[str | bytes]) -> pa.Buffer:
+    """The tuples of ``table``, less than 2 GB of them. ``types``: PostgreSQL's, of ``TYPES``, one a column; arrays come from
+    lists. Between them stand fields that are the same in every tuple (:func:`constant`).
 
     ArrowInvalid when a value does not fit its type, ArrowNotImplementedError when a column cannot become it; ValueError
     for moments without a zone.
     """
-    fields = (_field(column.combine_chunks(), name) for column, name in zip(table.columns, types, strict=True))
+    columns = iter(table.columns)
+    fields = (name if isinstance(name, bytes) else _field(next(columns).combine_chunks(), name) for name in types)
     tuples = _joined([(">i2", len(types))], fields, table.num_rows)
     ends = np.frombuffer(tuples.buffers()[1], np.int32)
     return tuples.buffers()[2].slice(0, int(ends[-1]))
 
 
-def _joined(run: list[tuple[str, Any]], fields: Iterable[Field], rows: int) -> pa.BinaryArray:
+def constant(value: object, name: str) -> bytes:
+    """``value`` as a field of type ``name``, its length before it."""
+    _lengths, content = _field(pa.array([value], _ARROW[name]), name)
+    if value is None:
+        return bytes.fromhex("ffffffff")
+    data = content.tobytes() if isinstance(content, np.ndarray) else content[0].as_py()
+    return len(data).to_bytes(4, "big") + bytes(data)
+
+
+def _joined(run: list[tuple[str, Any]], fields: Iterable[Field | bytes], rows: int) -> pa.BinaryArray:
     """One binary value a row: what ``run`` starts with, and every field after its length."""
     parts: list[pa.BinaryArray] = []
-    for lengths, values in fields:
+    for field in fields:
+        if isinstance(field, bytes):
+            run.append((f"V{len(field)}", np.void(field)))
+            continue
+        lengths, values = field
         run.append((">i4", lengths))
         if isinstance(values, np.ndarray):
             run.append((values.dtype.str, values))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import psycopg
 import pyarrow as pa
@@ -16,15 +19,17 @@ from psycopg.errors import error_from_result
 from hub import binary_copy
 
 ROWS = 16_384  # encoded at once
+AHEAD = 4  # parts of so many rows that wait to be sent
 BATCH = 16 << 20  # bytes of an answer decoded at once
 
+T = TypeVar("T")
 _CSV = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
 
 
 class Writer:
     """Takes Arrow tables for one open COPY; null becomes SQL null, an empty string stays one."""
 
-    def __init__(self, copy: psycopg.Copy, types: Sequence[str] | None = None) -> None:
+    def __init__(self, copy: psycopg.Copy, types: Sequence[str | bytes] | None = None) -> None:
         self._copy, self._types = copy, types
         self.rows = 0
 
@@ -63,6 +68,50 @@ def into(
         yield Writer(copy, types)
         if types:
             copy.write(binary_copy.TRAILER)
+
+
+def load(
+    connection: sa.Connection,
+    table: str,
+    types: Mapping[str, str],
+    parts: Iterator[pa.Table],
+    constants: Mapping[str, object],
+) -> int:
+    """COPY ``parts`` into ``table`` while the next ones are made and encoded in a thread of their own; returns the rows.
+
+    ``types``: of the columns, in their order; ``constants``: those that are the same in every row, which the parts do not
+    have. The parts may not ask ``connection`` for anything.
+    """
+    varying = [name for name in types if name not in constants]
+    fields = [
+        binary_copy.constant(constants[name], kind) if name in constants else kind for name, kind in types.items()
+    ]
+    encoded = (
+        (len(rows), binary_copy.encoded(rows, fields))
+        for part in parts
+        for start in range(0, len(part), ROWS)
+        for rows in (part.slice(start, ROWS).select(varying),)
+    )
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, types))
+    )
+    copied = 0
+    with _driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(binary_copy.HEADER)
+        for rows, data in _ahead(encoded):
+            copy.write(memoryview(data))
+            copied += rows
+        copy.write(binary_copy.TRAILER)
+    return copied
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, a few of them made before they are asked for."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, items, None) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, items, None))
+            yield item
 
 
 def out_of(connection: sa.Connection, query: str, schema: pa.Schema, parameters: Mapping[str, object]) -> pa.Table:

@@ -16,12 +16,19 @@ import sqlalchemy as sa
 
 from connectors.source import Source
 from hub import copying, joining, repeats
+from hub.joining import Join
 from hub.repeats import LONG_AGO, Compared, Delivery
 from hub.workspace import Workspace
 
 UNPROVEN = "absence-unproven"  # finding of a snapshot that says nothing of the rows it lacks
 STAMP = pa.timestamp("us", "UTC")
-NEEDED = pa.schema({"ordinal": pa.int64(), "row_key": pa.binary(16), "conflicting": pa.bool_(), "known": pa.bool_()})
+NEEDED = pa.schema(
+    {
+        "ordinal": pa.int64(), "row_key": pa.binary(16), "conflicting": pa.bool_(), "known": pa.bool_(), "chunk": pa.int32(),
+        "seen_at": STAMP,
+    }
+)  # fmt: skip
+ENOUGH = 1 << 16  # rows to map that are worth a start of the gate
 AGAIN = pa.schema({"row_key": pa.binary(16), "as_of": STAMP})
 DIFFERING = pa.schema({"ordinal": pa.int64(), "state": pa.int16()})
 NEW, CHANGED, LATER = range(3)  # unknown; another version or contract; as it is known, from a later delivery
@@ -29,13 +36,13 @@ NEW, CHANGED, LATER = range(3)  # unknown; another version or contract; as it is
 
 @dataclass(frozen=True)
 class Diff:
-    """Rows by fate. ``chunks``: those with rows to map."""
+    """Rows by fate."""
 
     unchanged: int  # repeated and older ones included
     repeated: int
     conflicting: int
     older: int
-    chunks: list[int]
+    chunks: list[int]  # of rows to map
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,8 @@ class Absence:
 
 
 def diff(connection: sa.Connection, source: Source, batch: str, contract: str, *, whole: bool = True) -> Diff:
-    """Write for each chunk which rows remain to be mapped, under which ledger key.
+    """Write which rows remain to be mapped, under which ledger key: those of a chunk, or of several that have few, under the
+    number of the first.
 
     Files fetched together count as if fetched one after the other. ``whole``: the latest delivery can be read throughout.
     """
@@ -59,15 +67,20 @@ def diff(connection: sa.Connection, source: Source, batch: str, contract: str, *
     counts = {code: pc.sum(pc.equal(fates["fate"], code)).as_py() or 0 for code in ("repeated", "older", "conflicting")}
     differing = _differing(connection, source, workspace, found, fates, contract, again=snapshot and not whole)
     total = to_map = 0
-    chunks = []
+    chunks: list[int] = []
+    few: list[pa.Table] = []
     for chunk in workspace.chunks("keys"):
         keys = workspace.read("keys", chunk)
         total += keys.num_rows
         needed = _needed(repeats.compared(keys, fates), differing, repeats.as_of(found, chunk), workspace, chunk)
         if needed.num_rows:
-            workspace.write("needed", chunk, needed)
-            chunks.append(chunk)
+            few.append(needed)
             to_map += needed.num_rows
+        if sum(map(len, few)) >= ENOUGH:
+            chunks.append(_together(workspace, few))
+            few = []
+    if few:
+        chunks.append(_together(workspace, few))
     return Diff(total - to_map, counts["repeated"], counts["conflicting"], counts["older"], chunks)
 
 
@@ -130,12 +143,19 @@ def _differing(
     connection.execute(sa.text("ANALYZE staged"))
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     bind = {"source": source.name, "contract": contract, "again": again, "snapshot": source.extent == "snapshot"}
-    with joining.looked_up(connection, joining.count(connection, "staged")):
+    with joining.joined(connection, joining.count(connection, "staged")) as join:
         differing = copying.out_of(
-            connection, _DIFFERING, DIFFERING, {**bind, "contract": contract_key(contract)}
+            connection, _differing_rows(join), DIFFERING, {**bind, "contract": contract_key(contract)}
         ).sort_by("ordinal")
     connection.execute(sa.text("DROP TABLE staged"))
     return differing
+
+
+def _together(workspace: Workspace, few: list[pa.Table]) -> int:
+    rows = pa.concat_tables(few).sort_by("ordinal")
+    first: int = pc.min(rows["chunk"]).as_py()
+    workspace.write("needed", first, rows)
+    return first
 
 
 def _needed(
@@ -158,9 +178,8 @@ def _needed(
     mask = hit & ~later
     needed = keys.filter(pa.array(mask))
     known = (state[mask] != NEW) | rows.several[mask]
-    return pa.table(
-        [needed["ordinal"], needed["row_key"], pa.array(rows.conflicting[mask]), pa.array(known)], schema=NEEDED
-    )
+    columns = [needed["ordinal"], needed["row_key"], pa.array(rows.conflicting[mask]), pa.array(known), needed["chunk"]]
+    return pa.table([*columns, needed["seen_at"]], schema=NEEDED)
 
 
 STAGED = ["ordinal", "row_key", "digest", "as_of"]
@@ -169,11 +188,16 @@ STAGED = ["ordinal", "row_key", "digest", "as_of"]
 _UNCHANGED = """l.digest = s.digest AND l.contract = {contract}::uuid AND l.verdict <> 'withdrawn'
     AND (l.in_force OR l.timed AND NOT {snapshot} OR l.verdict <> 'accepted' OR s.as_of <= l.as_of)"""
 # A snapshot that cannot prove absence still proves presence.
-_DIFFERING = f"""
+
+
+def _differing_rows(join: Join) -> str:
+    return f"""
 SELECT s.ordinal, (CASE WHEN l.row_key IS NULL THEN {NEW} WHEN {_UNCHANGED} THEN {LATER} ELSE {CHANGED} END)::int2 AS state
-FROM staged AS s LEFT JOIN row_ledger AS l ON l.source = {{source}} AND l.row_key = s.row_key
+FROM staged AS s {join("row_ledger", "l", "l.source = {source} AND l.row_key = s.row_key", left=True)}
 WHERE l.row_key IS NULL OR NOT ({_UNCHANGED}) OR (NOT l.timed OR {{again}}) AND l.as_of < s.as_of
 """
+
+
 _KNOWN = "SELECT count(*) FROM row_ledger AS l WHERE l.source = :source AND l.verdict <> 'withdrawn'"
 # The rows of ledger ``l`` that a snapshot does not list and no later one did.
 UNLISTED = """l.as_of < :as_of

@@ -7,16 +7,15 @@ of the table's key. All other rows take the long way (:mod:`hub.incoming`, :mod:
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from hub import copying, diff
+from hub import copying, diff, joining, mapped_rows
 from hub.repeats import Delivery, leading
 from hub.workspace import Workspace
 
@@ -24,11 +23,10 @@ EPOCH = pa.scalar(dt.datetime(1970, 1, 1, tzinfo=dt.UTC), pa.timestamp("us", "UT
 LEDGER = {
     "source": "text", "row_key": "uuid", "digest": "uuid", "contract": "uuid", "verdict": "text", "timed": "bool",
     "updated_at": "timestamptz", "as_of": "timestamptz", "batch": "text", "file": "int8", "row": "int8", "holding": "bytea",
-    "authority": "int2", "said_digest": "uuid", "said_at": "timestamptz", "said_file": "int8", "said_row": "int8",
-    "content": "uuid", "document": "json",
+    "authority": "int2", "said_digest": "uuid", "said_at": "timestamptz", "mapped": "int8",
 }  # fmt: skip
 HOLDING = {
-    "key": "bytea", "material": "text", "source": "text", "row_key": "uuid", "digest": "uuid", "updated_at": "timestamptz",
+    "key": "bytea", "mapped": "int8", "material": "text", "source": "text", "row_key": "uuid", "digest": "uuid", "updated_at": "timestamptz",
     "authority": "int2", "observations": "int4", "conflicting": "bool", "status": "text", "issued_on": "date",
     "valid_from": "date", "valid_to": "date", "region": "text", "batch": "text",
 }  # fmt: skip
@@ -37,13 +35,17 @@ FEED = {
     "position": "int8", "holding": "bytea", "material": "text", "change": "text", "digest": "uuid", "batch": "text",
     "recorded_at": "timestamptz",
 }  # fmt: skip
-NARROW = ["row_key", "holding", "digest", "file", "updated_at", "status", "issued_on", "valid_from", "valid_to", "region",
+READ = ["ordinal", "row_key", "original_key", "digest", "file", "row", "verdict", "updated_at", "holding", "mapped"]
+NARROW = ["row_key", "holding", "mapped", "digest", "file", "updated_at", "status", "issued_on", "valid_from", "valid_to", "region",
           "identifiers", "roles"]  # fmt: skip
+
+
+RUN = 1 << 20  # rows sorted together: the longer, the fewer index pages are written twice
 
 
 @dataclass
 class Direct:
-    """The rows of one batch that go the short way. ``accepted``: how many they are, of ``rows`` mapped ones."""
+    """The rows of one batch that go the short way. ``accepted``: how many they are."""
 
     batch: sa.Row
     material: str
@@ -53,7 +55,8 @@ class Direct:
     reserved: pa.Array  # keys with open conflicting versions in quarantine
     listed_as_of: dt.datetime | None
     accepted: int = 0
-    rows: int = 0
+    counts: dict[int, int] = field(default_factory=dict)  # by chunk: mapped rows
+    blocks: set[int] = field(default_factory=set)  # of mapped rows
     chosen: dict[int, np.ndarray] = field(default_factory=dict)  # by chunk: places of rows on the short way
     copied: list[int] = field(default_factory=list)  # chunks with fresh holdings
 
@@ -95,74 +98,82 @@ class Direct:
             mask &= pc.greater_equal(table["as_of"], pa.scalar(self.listed_as_of, EPOCH.type)).to_numpy()
         return np.asarray(mask)
 
-    def rows_into_ledger(self, connection: sa.Connection, chunk: int, table: pa.Table, mask: np.ndarray) -> None:
-        """Copy the rows of ``mask`` into the ledger, with what they say."""
-        self.rows += table.num_rows
-        places = np.flatnonzero(mask)
-        if not len(places):
-            return
-        self.chosen[chunk] = places
-        self.accepted += len(places)
-        rows = table.take(pa.array(places))
-        rows = rows.take(pa.array(np.argsort(leading(rows["row_key"]))))
-        constant = {"source": self.batch.source, "batch": self.batch.id}
-        said = {"said_digest": "digest", "said_file": "file", "said_row": "row"}
-        contract = pa.scalar(bytes.fromhex(diff.contract_key(self.batch.contract).replace("-", "")), pa.binary(16))
-        columns: dict[str, Any] = {
-            name: pa.repeat(constant[name], len(rows)) if name in constant
-            else pa.repeat(contract, len(rows)) if name == "contract"
-            else pa.repeat(pa.scalar(self.authority, pa.int16()), len(rows)) if name == "authority"
-            else rows[said.get(name, name)]
-            for name in LEDGER
-        }  # fmt: skip
-        with copying.into(connection, "row_ledger", list(LEDGER), list(LEDGER.values())) as copy:
-            copy.write(pa.table(columns))
+    def into_ledger(self, connection: sa.Connection) -> None:
+        """Copy the rows that go the short way into the ledger."""
+        constants = {
+            "source": self.batch.source,
+            "batch": self.batch.id,
+            "contract": bytes.fromhex(diff.contract_key(self.batch.contract).replace("-", "")),
+            "authority": self.authority,
+            "verdict": "accepted",
+        }
+        self.accepted = copying.load(
+            connection, "row_ledger", LEDGER, _sorted(self._ledger_rows(), "row_key"), constants
+        )
 
-    def fresh(self, connection: sa.Connection, *, some: bool = True) -> Iterator[tuple[int, pa.Table, np.ndarray]]:
-        """Chunk by chunk the rows on the short way, narrow, and which of them have a holding that nobody else knows: no
-        other row of the batch, and nothing held. The caller holds the lock of the material. ``some``: false where the
-        entity has no holdings at all."""
+    def others(self) -> Iterator[tuple[int, pa.Table]]:
+        """By chunk the rows that go the long way."""
+        for chunk, count in self.counts.items():
+            places = self.chosen.get(chunk, np.empty(0, dtype=np.int64))
+            if len(places) < count:
+                rest = np.setdiff1d(np.arange(count), places, assume_unique=True)
+                yield chunk, self.timed(self.workspace.read("mapped", chunk).take(pa.array(rest)))
+
+    def _ledger_rows(self) -> Iterator[pa.Table]:
+        for chunk in self.workspace.chunks("mapped"):
+            table = self.timed(self.workspace.read("mapped", chunk, READ))
+            mask = self.select(chunk, table)
+            self.counts[chunk] = table.num_rows
+            self.blocks |= mapped_rows.blocks(table["mapped"])
+            if mask.any():
+                self.chosen[chunk] = np.flatnonzero(mask)
+                rows = table.filter(pa.array(mask))
+                yield rows.append_column("said_digest", rows["digest"])
+
+    def into_holdings(self, connection: sa.Connection, *, some: bool = True) -> None:
+        """Copy the holdings that nobody else knows, no other row of the batch and nothing held, and their holders; the keys
+        of the others go into ``shared``. The caller holds the lock of the material. ``some``: false where the entity has no
+        holdings at all."""
         repeated = self._repeated() if some and self.chosen else None
         held = self._held(connection) if some and self.chosen else None
-        for chunk, places in self.chosen.items():
-            rows = self.workspace.read("mapped", chunk, NARROW).take(pa.array(places))
-            mask = np.zeros(len(rows), dtype=bool) if repeated is None else ~np.isin(leading(rows["holding"]), repeated)
-            if held is not None:
-                mask &= ~pc.is_in(rows["holding"], held).to_numpy()
-            yield chunk, rows, mask
+        for chunks in _groups(self.chosen):
+            fresh = []
+            for chunk, places in chunks:
+                rows = self.workspace.read("mapped", chunk, NARROW).take(pa.array(places))
+                mask = (
+                    np.zeros(len(rows), dtype=bool)
+                    if repeated is None
+                    else ~np.isin(leading(rows["holding"]), repeated)
+                )
+                if held is not None:
+                    mask &= ~pc.is_in(rows["holding"], held).to_numpy()
+                if mask.any():
+                    fresh.append(rows.filter(pa.array(mask)))
+                if not mask.all():
+                    with copying.into(connection, "shared", ["holding"], ["bytea"]) as copy:
+                        copy.write(rows.filter(pa.array(~mask)).select(["holding"]))
+            if fresh:
+                self._holdings(connection, chunks[0][0], pa.concat_tables(fresh))
 
-    def holdings(self, connection: sa.Connection, chunk: int, rows: pa.Table) -> None:
+    def _holdings(self, connection: sa.Connection, number: int, rows: pa.Table) -> None:
         """Copy holdings that only these rows know, and their holders."""
         rows = self.timed(rows)
         rows = rows.take(pa.array(np.argsort(leading(rows["holding"]))))
-        count = len(rows)
-        columns: dict[str, Any] = {
+        columns = {
             "key": rows["holding"],
-            "material": pa.repeat(self.material, count),
-            "source": pa.repeat(self.batch.source, count),
             "updated_at": rows["said_at"],
-            "authority": pa.repeat(pa.scalar(self.authority, pa.int16()), count),
-            "observations": pa.repeat(pa.scalar(1, pa.int32()), count),
-            "conflicting": pa.repeat(False, count),
             "status": pc.coalesce(rows["status"], "in_force"),
-            "batch": pa.repeat(self.batch.id, count),
         }
-        with copying.into(connection, "holding", list(HOLDING), list(HOLDING.values())) as copy:
-            copy.write(
-                pa.table(
-                    {name: columns.get(name, rows[name] if name in rows.column_names else None) for name in HOLDING}
-                )
-            )
+        constants = {"material": self.material, "source": self.batch.source, "authority": self.authority, "observations": 1,
+                     "conflicting": False, "batch": self.batch.id}  # fmt: skip
+        varying = {name: columns[name] if name in columns else rows[name] for name in HOLDING if name not in constants}
+        copying.load(connection, "holding", HOLDING, iter([pa.table(varying)]), constants)
         holders = _holders(rows)
-        with copying.into(connection, "holding_holder", list(HOLDER), list(HOLDER.values())) as copy:
-            copy.write(holders)
-        self.workspace.write("fresh", chunk, rows.select(["holding", "digest"]))
-        self.copied.append(chunk)
-
-    def shared(self, connection: sa.Connection, rows: pa.Table) -> None:
-        """Note the holdings of rows that others speak of too."""
-        with copying.into(connection, "shared", ["holding"], ["bytea"]) as copy:
-            copy.write(rows.select(["holding"]))
+        roles = pc.unique(holders["role"])
+        constants = {"role": roles[0].as_py()} if len(roles) == 1 else {}
+        copying.load(connection, "holding_holder", HOLDER, iter([holders]), constants)
+        self.workspace.write("fresh", number, rows.select(["holding", "digest"]))
+        self.copied.append(number)
 
     def changed(self, connection: sa.Connection) -> None:
         """Note the fresh holdings among those that changed, for those who follow what holdings say."""
@@ -176,18 +187,17 @@ class Direct:
 
     def feed(self, connection: sa.Connection, position: int, recorded_at: dt.datetime) -> int:
         """Announce the fresh holdings from ``position`` on; returns the last position given out."""
-        for chunk in self.copied:
-            rows = self.workspace.read("fresh", chunk)
-            count = len(rows)
-            columns = [
-                pa.array(np.arange(position + 1, position + 1 + count)), rows["holding"], pa.repeat(self.material, count),
-                pa.repeat("added", count), rows["digest"], pa.repeat(self.batch.id, count),
-                pa.repeat(pa.scalar(recorded_at, EPOCH.type), count),
-            ]  # fmt: skip
-            with copying.into(connection, "feed", list(FEED), list(FEED.values())) as copy:
-                copy.write(pa.table(columns, names=list(FEED)))
-            position += count
-        return position
+
+        def parts() -> Iterator[pa.Table]:
+            first = position + 1
+            for chunk in self.copied:
+                rows = self.workspace.read("fresh", chunk)
+                places = pa.array(np.arange(first, first + len(rows)))
+                yield rows.append_column("position", places)
+                first += len(rows)
+
+        constants = {"material": self.material, "change": "added", "batch": self.batch.id, "recorded_at": recorded_at}
+        return position + (copying.load(connection, "feed", FEED, parts(), constants) if self.copied else 0)
 
     def _repeated(self) -> np.ndarray:
         """Leading halves of holding keys that stand several times in the batch, short way and long."""
@@ -207,12 +217,40 @@ class Direct:
             for chunk, places in self.chosen.items():
                 copy.write(self.workspace.read("mapped", chunk, ["holding"]).take(pa.array(places)))
         connection.execute(sa.text("ANALYZE asked"))
-        found = copying.out_of(
-            connection, "SELECT h.key FROM asked AS a JOIN holding AS h ON h.key = a.holding",
-            pa.schema({"holding": pa.binary(16)}), {},
-        )  # fmt: skip
+        with joining.joined(connection, self.accepted, "holding") as join:
+            query = f"SELECT h.key FROM asked AS a {join('holding', 'h', 'h.key = a.holding')}"
+            found = copying.out_of(connection, query, pa.schema({"holding": pa.binary(16)}), {})
         connection.execute(sa.text("DROP TABLE asked"))
         return found["holding"].combine_chunks()
+
+
+def _groups(chosen: Mapping[int, np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Chunks of about :data:`RUN` rows together."""
+    group: list[tuple[int, np.ndarray]] = []
+    for chunk, places in chosen.items():
+        group.append((chunk, places))
+        if sum(len(places) for _, places in group) >= RUN:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _sorted(tables: Iterable[pa.Table], column: str) -> Iterator[pa.Table]:
+    """The rows in runs of about :data:`RUN`, each in the order of ``column``: so an index grows page by page."""
+    waiting: list[pa.Table] = []
+
+    def run() -> pa.Table:
+        rows = pa.concat_tables(waiting)
+        waiting.clear()
+        return rows.take(pa.array(np.argsort(leading(rows[column]))))
+
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= RUN:
+            yield run()
+    if waiting:
+        yield run()
 
 
 def _holders(rows: pa.Table) -> pa.Table:

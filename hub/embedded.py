@@ -41,6 +41,7 @@ SETTINGS = {
     "maintenance_work_mem": "256MB",
     "work_mem": "64MB",
     "jit": "off",
+    "wal_init_zero": "off",
     "log_min_error_statement": "panic",  # a failing statement may carry personal data
     "log_parameter_max_length_on_error": "0",
     "log_error_verbosity": "terse",

@@ -149,11 +149,11 @@ SELECT
       (SELECT coalesce(jsonb_agg(jsonb_build_object('source', v.source, 'file', l.name, 'row', v."row")), '[]')
        FROM landed_file AS l WHERE l.id = v.file) AS provenance
     FROM (
-      SELECT h.key AS holding, h.material, h.source, o.file, o."row", o.document
+      SELECT h.key AS holding, h.material, h.source, m.file, m."row", m.document::jsonb
       FROM (SELECT DISTINCT holding FROM holding_holder
             WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers)))) AS w
         JOIN holding AS h ON h.key = w.holding JOIN batch AS b ON b.id = h.batch AND b.recorded_at <= :at
-        JOIN observation AS o ON o.source = h.source AND o.row_key = h.row_key
+        JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped
       UNION ALL
       SELECT p.holding, p.material, p.source, p.file, p."row", p.document FROM holding_past AS p
       WHERE p.identifiers && ARRAY(SELECT unnest(:identifiers)) AND p.recorded_from <= :at AND p.recorded_to > :at

@@ -184,7 +184,7 @@ WHERE i.inhparent = 'identity_member'::regclass
 _SPOKEN_BY_HOLDING = """
   SELECT c.holding, h ->> 'role' AS role, keyed_hash((h ->> 'scheme') || ':' || (h ->> 'value'), :inner, :outer) AS identifier
   FROM changed AS c JOIN holding AS g ON g.key = c.holding
-    JOIN row_ledger AS l ON l.source = g.source AND l.row_key = g.row_key
+    JOIN mapped_row AS l ON l.holding = g.key AND l.id = g.mapped
     CROSS JOIN LATERAL json_array_elements(l.document -> 'holders') AS h
   WHERE c.present AND g.material = ANY(:materials)
 """
@@ -196,7 +196,7 @@ _DOCUMENT = f"""
   SELECT m.identifier, s.holding AS evidence, l.document -> 'attributes' ->> 'born_on' AS born_on,
     {_KNOWN_SEX.format(sex="(l.document -> 'attributes' ->> 'sex')")} AS sex, m.born_on AS own_born, m.sex AS own_sex
   FROM {{spoken}} AS s JOIN {{members}} AS m USING (identifier) JOIN holding AS g ON g.key = s.holding
-    JOIN row_ledger AS l ON l.source = g.source AND l.row_key = g.row_key
+    JOIN mapped_row AS l ON l.holding = g.key AND l.id = g.mapped
   WHERE (g.material, s.role) IN (SELECT * FROM unnest(cast(:materials AS text[]), cast(:roles AS text[])))
 """
 _UNSAID = """

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from hub import copying, diff, joining
+from hub.joining import Join
 from hub.workspace import Workspace
 
 COLUMNS = {
     "ordinal": "int8", "row_key": "uuid", "original_key": "uuid", "digest": "uuid", "file": "int8", "row": "int8",
     "verdict": "text", "reasons": "text", "raw": "bytea", "timed": "bool", "updated_at": "timestamptz",
-    "as_of": "timestamptz", "said_at": "timestamptz", "seen_at": "timestamptz", "holding": "bytea", "content": "uuid", "document": "json",
+    "as_of": "timestamptz", "said_at": "timestamptz", "seen_at": "timestamptz", "holding": "bytea", "mapped": "int8",
 }  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def prepare(run: Run) -> None:
 
 
 def add(connection: sa.Connection, rows: pa.Table, keys: pa.Table) -> None:
-    """Rows of one chunk. ``keys``: that chunk's, with ``seen_at``, which tells versions of one time apart."""
+    """Rows of one chunk. ``keys``: with ``ordinal`` and ``seen_at``, which tells versions of one time apart."""
     if rows.num_rows:
         places = pc.index_in(rows["ordinal"].combine_chunks(), keys["ordinal"].combine_chunks())
         rows = rows.append_column("seen_at", keys["seen_at"].take(places))
@@ -64,8 +65,8 @@ def judge(connection: sa.Connection, run: Run, *, forced: bool) -> None:
     """Give each row its fate: ``older`` than what is known, ``behind`` a bad version, else none; and whether what it says
     stands. ``forced``: on a person's word, which wins over age."""
     run("ANALYZE incoming")
-    with joining.looked_up(connection, joining.count(connection, "incoming")):
-        run(_KNOWN)
+    with joining.joined(connection, joining.count(connection, "incoming")) as join:
+        run(_known(join))
     if not forced:
         run(_OLDER)
         run(_OLDER_HERE)
@@ -82,8 +83,8 @@ def quarantine(run: Run) -> None:
 
 def touch(connection: sa.Connection, run: Run, *, withdraws: bool) -> None:
     """``touched (holding)``: what may change because of these rows, those in ``shared``, and absence."""
-    with joining.looked_up(connection, joining.count(connection, "again")):
-        run(_TOUCHED)
+    with joining.joined(connection, joining.count(connection, "again")) as join:
+        run(_touched(join))
     if withdraws:
         run(_TOUCHED_BY_ABSENCE)
     run("CREATE INDEX ON touched (holding)")
@@ -96,41 +97,58 @@ def settle(connection: sa.Connection, run: Run, *, withdraws: bool) -> tuple[int
         run(_LEDGER)
         run(_LEDGER_NEW)
         run(_SAID_BEHIND)
+    run(_UNSAID)
     tied = run("UPDATE incoming SET fate = 'tied' WHERE fate IS NULL AND known AND verdict = 'accepted' AND NOT says")
     if not withdraws:
         return tied, 0
+    run(_UNSAID_ABSENT)
     withdrawn = run(_ABSENT)
     run(_LACKED)
     run(_QUARANTINE_GONE)
     return tied, withdrawn
 
 
+def forget(connection: sa.Connection, run: Run) -> None:
+    """Remove mapped rows that nothing refers to any more; called when nobody asks what was."""
+    if rows := joining.count(connection, "unsaid"):
+        run("ANALYZE unsaid")
+        with joining.looked_up(connection, rows, "mapped_row"):
+            run(_FORGOTTEN)
+
+
 _TABLES = (
     """CREATE TEMP TABLE incoming (
       ordinal bigint, row_key uuid, original_key uuid, digest uuid, file bigint, "row" bigint, verdict text, reasons text,
-      raw bytea, timed boolean, updated_at timestamptz, as_of timestamptz, said_at timestamptz, seen_at timestamptz, holding bytea, content uuid, document json,
+      raw bytea, timed boolean, updated_at timestamptz, as_of timestamptz, said_at timestamptz, seen_at timestamptz, holding bytea, mapped bigint,
       known boolean NOT NULL DEFAULT false, was text, was_digest uuid, was_as_of timestamptz, was_lacked timestamptz,
-      was_updated_at timestamptz, was_holding bytea, was_said uuid, was_said_as_of timestamptz,
+      was_updated_at timestamptz, was_holding bytea, was_mapped bigint, was_said uuid, was_said_as_of timestamptz,
       fate text, says boolean NOT NULL DEFAULT false
     ) ON COMMIT DROP""",
     "CREATE TEMP TABLE again (row_key uuid, as_of timestamptz) ON COMMIT DROP",
     "CREATE TEMP TABLE shared (holding bytea) ON COMMIT DROP",
+    "CREATE TEMP TABLE unsaid (holding bytea, mapped bigint) ON COMMIT DROP",
 )
 _RESERVED = """
 SELECT DISTINCT original_key FROM quarantine WHERE source = {source} AND state = 'open' AND original_key <> row_key
 """
+
+
 # What the ledger knows of the row, read once. The same version mapped again, under another contract or out of an older file,
 # keeps the latest time it was seen; what a snapshot listed is as new as it.
-_KNOWN = """
+def _known(join: Join) -> str:
+    return f"""
 UPDATE incoming AS i SET known = true, was = l.verdict, was_digest = l.digest, was_as_of = l.as_of, was_lacked = l.lacked,
   was_updated_at = greatest(l.updated_at, CAST(:listed_as_of AS timestamptz)),
-  was_holding = l.holding, was_said = l.said_digest, was_said_as_of = l.said_as_of,
+  was_holding = l.holding, was_mapped = l.mapped, was_said = l.said_digest, was_said_as_of = l.said_as_of,
   updated_at = CASE WHEN l.digest = i.digest AND l.verdict <> 'withdrawn' AND (:snapshot OR NOT i.timed AND NOT l.timed)
     THEN greatest(l.updated_at, i.updated_at) ELSE i.updated_at END,
   said_at = CASE WHEN l.digest = i.digest AND l.verdict <> 'withdrawn' AND NOT i.timed AND NOT l.timed
     THEN greatest(l.said_at, i.said_at) ELSE i.said_at END
-FROM row_ledger AS l WHERE l.source = :source AND l.row_key = i.row_key
+FROM incoming AS j {join("row_ledger", "l", "l.source = :source AND l.row_key = j.row_key")}
+WHERE j.ordinal = i.ordinal
 """
+
+
 # What a snapshot did not list is withdrawn as of then: a row comes back, or comes at all, only with a delivery that is no
 # older.
 _OLDER = """
@@ -187,7 +205,10 @@ SELECT :source, :batch, row_key, original_key, digest, verdict, CASE
 FROM incoming WHERE verdict IN ('quarantined', 'rejected') AND fate IS NULL
 ON CONFLICT (source, batch, file, "row") DO NOTHING
 """
-_TOUCHED = """
+
+
+def _touched(join: Join) -> str:
+    return f"""
 CREATE TEMP TABLE touched ON COMMIT DROP AS
 SELECT holding FROM shared
 UNION
@@ -195,15 +216,15 @@ SELECT holding FROM incoming WHERE says
 UNION
 SELECT was_holding FROM incoming WHERE says AND was_holding IS NOT NULL
 UNION
-SELECT l.holding FROM again AS a JOIN row_ledger AS l ON l.source = :source AND l.row_key = a.row_key
+SELECT l.holding FROM again AS a {join("row_ledger", "l", "l.source = :source AND l.row_key = a.row_key")}
 WHERE NOT l.timed AND l.holding IS NOT NULL
 """
+
 
 _SAID = """
   holding = CASE WHEN i.says THEN i.holding ELSE l.holding END, authority = CASE WHEN i.says THEN :authority ELSE l.authority END,
   said_digest = CASE WHEN i.says THEN i.digest ELSE l.said_digest END, said_at = CASE WHEN i.says THEN i.said_at ELSE l.said_at END,
-  said_file = CASE WHEN i.says THEN i.file ELSE l.said_file END, said_row = CASE WHEN i.says THEN i."row" ELSE l.said_row END,
-  content = CASE WHEN i.says THEN i.content ELSE l.content END, document = CASE WHEN i.says THEN i.document ELSE l.document END
+  mapped = CASE WHEN i.says THEN i.mapped ELSE l.mapped END
 """
 # A version behind a bad one is weighed by the time it had while it was the row's; what a snapshot lacked stays known.
 _LEDGER = f"""
@@ -222,11 +243,10 @@ FROM incoming AS i WHERE l.source = :source AND l.row_key = i.row_key AND i.fate
 """
 _LEDGER_NEW = """
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, lacked, batch, file, "row",
-  holding, authority, said_digest, said_at, said_file, said_row, content, document)
+  holding, authority, said_digest, said_at, mapped)
 SELECT :source, row_key, digest, :contract, verdict, timed, updated_at, as_of, CAST(:listed_as_of AS timestamptz), :batch, file,
   "row", CASE WHEN says THEN holding END, CASE WHEN says THEN CAST(:authority AS smallint) END, CASE WHEN says THEN digest END,
-  CASE WHEN says THEN said_at END, CASE WHEN says THEN file END, CASE WHEN says THEN "row" END,
-  CASE WHEN says THEN content END, CASE WHEN says THEN document END
+  CASE WHEN says THEN said_at END, CASE WHEN says THEN mapped END
 FROM incoming WHERE NOT known AND fate IS NULL ORDER BY row_key
 """
 # Rows that came again unchanged in a later delivery are as new as that, where they carry no time of their own.
@@ -253,13 +273,27 @@ WHERE q.source = :source AND q.state = 'open' AND l.source = :source AND l.row_k
 """
 _LACKED = f"""
 UPDATE row_ledger AS l SET lacked = greatest(l.lacked, :as_of),
-  (holding, authority, said_digest, said_at, said_as_of, said_file, said_row, content, document) = (
-    SELECT l.holding, l.authority, l.said_digest, l.said_at, l.said_as_of, l.said_file, l.said_row, l.content, l.document
-    WHERE l.said_as_of >= :as_of)
+  (holding, authority, said_digest, said_at, said_as_of, mapped) = (
+    SELECT l.holding, l.authority, l.said_digest, l.said_at, l.said_as_of, l.mapped WHERE l.said_as_of >= :as_of)
 WHERE {_DENIED}
 """
 _ABSENT = f"""
 UPDATE row_ledger AS l SET verdict = 'withdrawn', as_of = :as_of, updated_at = :as_of, batch = :batch, holding = NULL,
-  authority = NULL, said_digest = NULL, said_at = NULL, said_as_of = NULL, said_file = NULL, said_row = NULL, content = NULL, document = NULL
+  authority = NULL, said_digest = NULL, said_at = NULL, said_as_of = NULL, mapped = NULL
 WHERE l.source = :source AND l.verdict <> 'withdrawn' AND {diff.UNLISTED}
 """
+# Mapped rows that nothing refers to any more: versions that were replaced or withdrawn, and those that do not stand.
+_UNSAID = """
+INSERT INTO unsaid
+SELECT was_holding, was_mapped FROM incoming WHERE says AND was_mapped IS NOT NULL
+UNION ALL
+SELECT holding, mapped FROM incoming WHERE NOT says AND mapped IS NOT NULL
+"""
+_UNSAID_ABSENT = f"""
+INSERT INTO unsaid
+SELECT l.holding, l.mapped FROM row_ledger AS l
+WHERE l.source = :source AND l.mapped IS NOT NULL AND l.verdict <> 'withdrawn' AND {diff.UNLISTED}
+UNION
+SELECT l.holding, l.mapped FROM row_ledger AS l WHERE l.mapped IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED}
+"""
+_FORGOTTEN = "DELETE FROM mapped_row AS m USING unsaid AS u WHERE m.holding = u.holding AND m.id = u.mapped"

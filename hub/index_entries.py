@@ -83,6 +83,8 @@ _IS_INDEX = "SELECT 1 FROM source WHERE name = :source AND entity = ANY(:kinds) 
 _FORGOTTEN = (
     "DELETE FROM index_key WHERE source = :source",
     "DELETE FROM index_scope WHERE source = :source",
+    """DELETE FROM mapped_row AS m USING row_ledger AS l
+    WHERE l.source = :source AND m.holding = l.holding AND m.id = l.mapped""",
     "DELETE FROM row_ledger WHERE source = :source",
     "DELETE FROM quarantine WHERE source = :source",
     """UPDATE source SET cursor = NULL, contract = NULL, as_of = NULL, last_success_at = NULL, hub = NULL,

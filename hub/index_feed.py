@@ -70,22 +70,24 @@ def page(connection: sa.Connection, peer: Peer, after: int, limit: int = LIMIT, 
 
 # A holding that names no region is of its source's: where silence would count, it must not be left out.
 # What left the scope, or the hub, is announced as withdrawn; what never was in it is not announced at all.
-# The latest position of a holding is a scalar subquery on purpose: it is looked up for each candidate in turn, and the
-# limit ends the search, where a join would go through the whole feed first.
+# Only the latest word on a holding counts, looked up for each candidate in turn: the limit ends the search. What follows an entry was changed or withdrawn, or was added again after that:
+# the index of the feed by holding leaves out what was added, which is most of it.
 _PAGE = sa.text("""
 WITH picked AS MATERIALIZED (
   SELECT f.position, f.holding, f.material, f.recorded_at, h.place AS region, h.status, h.valid_from, h.valid_to, h.digest,
     h.holders, h.key IS NOT NULL AS present
   FROM feed AS f
     LEFT JOIN LATERAL (
-      SELECT k.*, p.place, (SELECT l.document -> 'holders' FROM row_ledger AS l WHERE l.source = k.source AND l.row_key = k.row_key) AS holders
+      SELECT k.*, p.place, (SELECT m.document -> 'holders' FROM mapped_row AS m WHERE m.holding = k.key AND m.id = k.mapped) AS holders
       FROM holding AS k
         CROSS JOIN LATERAL (SELECT coalesce(k.region, (SELECT s.region FROM source AS s WHERE s.name = k.source)) AS place) AS p
       WHERE k.key = f.holding
         AND EXISTS (SELECT FROM unnest(cast(:regions AS text[])) AS r WHERE starts_with(p.place, r)) LIMIT 1
     ) AS h ON true
   WHERE f.position > :after AND f.position <= :last AND f.material = ANY (cast(:materials AS text[]))
-    AND f.position = (SELECT max(l.position) FROM feed AS l WHERE l.holding = f.holding AND l.position <= :until)
+    AND f.position >= coalesce((SELECT max(l.position) FROM feed AS l
+      WHERE l.holding = f.holding AND l.position <= :until AND l.change <> 'added'), 0)
+    AND (f.change <> 'withdrawn' OR NOT EXISTS (SELECT FROM holding AS k WHERE k.key = f.holding))
     AND CASE WHEN h.key IS NOT NULL THEN true ELSE
       (SELECT bool_or(starts_with(coalesce(v.document ->> 'region', (SELECT s.region FROM source AS s WHERE s.name = v.source)), r))
        FROM holding_version AS v, unnest(cast(:regions AS text[])) AS r

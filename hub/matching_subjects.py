@@ -169,7 +169,7 @@ SELECT h.key, p ->> 'scheme', p ->> 'value', p ->> 'name',
   CASE WHEN (h.material, p ->> 'role') IN ({claims}) THEN l.document -> 'attributes' ->> 'born_on' END,
   CASE WHEN (h.material, p ->> 'role') IN ({claims}) THEN l.document -> 'attributes' ->> 'sex' END,
   h.region, CASE WHEN json_array_length(l.document -> 'holders') = 1 THEN l.document -> 'attributes' ->> 'address' END
-FROM holding AS h JOIN row_ledger AS l ON l.source = h.source AND l.row_key = h.row_key
+FROM holding AS h JOIN mapped_row AS l ON l.holding = h.key AND l.id = h.mapped
   CROSS JOIN LATERAL json_array_elements(l.document -> 'holders') AS p
 WHERE (h.material, p ->> 'role') IN ({persons}) AND p ->> 'name' IS NOT NULL
 """

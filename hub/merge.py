@@ -15,15 +15,13 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-import pyarrow as pa
 import sqlalchemy as sa
 
 from connectors.errors import RetriableError
-from hub import diff, identity, incoming, index_entries, repeats, standing
+from hub import diff, identity, incoming, index_entries, mapped_rows, repeats, standing
 from hub.direct import Direct
 from hub.home import KeyedHash
 from hub.incoming import Run
-from hub.staging import KEYS
 from hub.workspace import Workspace
 from mappings import model
 
@@ -101,7 +99,7 @@ def merge(
     # From here on rows of one material type can meet in one holding: those merges take turns.
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-holding-' || :material, 0))"), bind)
     held = agreed is None and not link
-    _share(connection, short, fresh=held)
+    short.into_holdings(connection, some=held)
     if withdraws:
         diff.listed(connection, batch.id)
     incoming.touch(connection, run, withdraws=withdraws)
@@ -125,6 +123,7 @@ def merge(
         )
     }
     older = connection.scalar(sa.text("SELECT count(*) FROM incoming WHERE fate = 'older'")) or 0
+    incoming.forget(connection, run)
     run(_SOURCE)
     known_at, announced = _announce(connection, run, short, recorded_at, held=held)
     for table in _TEMPORARY:
@@ -143,27 +142,13 @@ def merge(
 
 def _copy(connection: sa.Connection, short: Direct) -> None:
     """Each mapped row on its way; the gate's counts say how many there must be."""
-    for chunk in short.workspace.chunks("mapped"):
-        table = short.timed(short.workspace.read("mapped", chunk))
-        mask = short.select(chunk, table)
-        short.rows_into_ledger(connection, chunk, table, mask)
-        if not mask.all():
-            keys = (
-                short.workspace.read("keys", chunk, ["ordinal", "seen_at"]) if short.batch.kind == "run" else _NO_KEYS
-            )
-            incoming.add(connection, table.filter(pa.array(~mask)), keys)
     batch = short.batch
-    if batch.kind == "run" and short.rows != batch.accepted + batch.quarantined + batch.rejected:
+    short.into_ledger(connection)
+    for chunk, rows in short.others():
+        incoming.add(connection, rows, short.workspace.read("needed", chunk, ["ordinal", "seen_at"]))
+    mapped_rows.settle(connection, batch.id, short.blocks)
+    if batch.kind == "run" and sum(short.counts.values()) != batch.accepted + batch.quarantined + batch.rejected:
         raise RetriableError("chunk-missing", batch=batch.id, chunk="?")
-
-
-def _share(connection: sa.Connection, short: Direct, *, fresh: bool) -> None:
-    """Copy the holdings that only this batch knows; the keys of the others go into ``shared``."""
-    for chunk, rows, mask in short.fresh(connection, some=fresh):
-        if mask.any():
-            short.holdings(connection, chunk, rows.filter(pa.array(mask)))
-        if not mask.all():
-            short.shared(connection, rows.filter(pa.array(~mask)))
 
 
 def _announce(
@@ -190,8 +175,7 @@ def _announce(
     return recorded_at, announced
 
 
-_NO_KEYS = KEYS.empty_table()  # rows out of quarantine come with none
-_TEMPORARY = ("incoming", "again", "shared", "touched", "listed", "before", "in_force", "changed", "ended")
+_TEMPORARY = ("incoming", "again", "shared", "unsaid", "touched", "listed", "before", "in_force", "changed", "ended")
 _SUCCESS = """
 UPDATE source SET last_success_at = :recorded_at FROM batch AS b
 WHERE b.id = :batch AND b.kind = 'run' AND source.name = b.source

@@ -153,10 +153,11 @@ def fetch(
 
 @failures.named
 def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
-    """Map the rows of one chunk that the ledger does not know, and check them. Returns counts by verdict."""
+    """Map the rows that the ledger does not know, of one chunk or of several that have few, and check them. Returns counts by
+    verdict."""
     import pyarrow as pa
 
-    from hub import matching_attachment, outcome
+    from hub import mapped_rows, matching_attachment, outcome
 
     pa.set_memory_pool(
         pa.system_memory_pool()
@@ -175,20 +176,21 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
     workspace = Workspace(batch)
     with _recorded(batch), _timed(batch, "map and gate"):
         needed = workspace.read("needed", chunk)
-        parts = []
-        if workspace.has("malformed", chunk):
-            lines = _needed(workspace.read("malformed", chunk), needed)
-            parts.append(outcome.of_malformed(lines))
-        if workspace.has("raw", chunk):
-            rows = _needed(workspace.read("raw", chunk), needed)
-            if rows.num_rows:
-                parts.append(_map_rows(sources.load(row.source), rows, _digests(released), attached, row.started_at))
+        parts, raw = [], []
+        for number in needed["chunk"].unique().to_pylist():
+            if workspace.has("malformed", number):
+                parts.append(outcome.of_malformed(_needed(workspace.read("malformed", number), needed)))
+            if workspace.has("raw", number):
+                raw.append(_needed(workspace.read("raw", number), needed))
+        rows = pa.concat_tables(raw, promote_options="default") if raw else None
+        if rows is not None and rows.num_rows:
+            parts.append(_map_rows(sources.load(row.source), rows, _digests(released), attached, row.started_at))
         if not parts:
             raise RetriableError("chunk-missing", batch=batch, chunk=chunk)
         done = pa.concat_tables(parts)
         if done.num_rows != needed.num_rows:
             raise FatalError("chunk-rows", batch=batch, chunk=chunk, expected=needed.num_rows, found=done.num_rows)
-        workspace.write("mapped", chunk, done)
+        workspace.write("mapped", chunk, mapped_rows.write(row, chunk, done))
     return {"batch": batch, "chunk": chunk, **outcome.counts(done, "verdict")}
 
 
@@ -253,7 +255,7 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
     from mappings import model
 
     with _recorded(batch), _timed(batch, "merge"), database.engine().begin() as connection:
-        row = batches.get(connection, batch)
+        row = batches.get(connection, batch, alone=True)
         if row.state == "merged":
             return {"batch": batch, "holdings_changed": 0}
         batches.require(row, "gated", "approved")
@@ -309,6 +311,8 @@ def _agreed_key(described: Source) -> bytes:
 @failures.named
 def publish(batch: str) -> dict[str, Any]:
     """Clean up after a merged batch and return its summary, the counts checked once more."""
+    from hub import mapped_rows
+
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
     batches.require(row, "merged")
@@ -317,9 +321,11 @@ def publish(batch: str) -> dict[str, Any]:
         raise FatalError(
             "batch-rows-not-conserved", batch=batch, fetched=row.fetched, counted=sum(parts.values()), **parts
         )
-    with database.engine().connect() as connection:
-        for done in batches.without_workspace(connection, row.source):
-            Workspace(done).clear()
+    with database.engine().begin() as connection:
+        ended = batches.without_workspace(connection, row.source)
+        mapped_rows.clear(connection, ended)
+    for done in ended:
+        Workspace(done).clear()
     return batches.summary(row)
 
 

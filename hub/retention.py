@@ -187,9 +187,9 @@ def _held_feed(connection: sa.Connection, month: dt.date, read: dict[str, int]) 
     return Held("retention-held-peer", {"peer": peer, "position": position, "last": last})
 
 
-# The last word on each certificate that is still held.
-_STANDING = """EXISTS (SELECT FROM holding AS h WHERE h.key = k.holding)
-AND NOT EXISTS (SELECT FROM feed AS l WHERE l.holding = k.holding AND l.position > k.position)"""
+# The last word on each certificate that is still held. Whatever follows an entry was changed or withdrawn first.
+_STANDING = """EXISTS (SELECT FROM holding AS h WHERE h.key = k.holding) AND k.change <> 'withdrawn'
+AND NOT EXISTS (SELECT FROM feed AS l WHERE l.holding = k.holding AND l.position > k.position AND l.change <> 'added')"""
 _POSITIONS = sa.text("""
 SELECT p.client, max(r."after") AS position FROM peer AS p JOIN index_read AS r ON r.peer = p.client AND r.epoch = p.epoch
 WHERE p.valid_to IS NULL OR p.valid_to > now() GROUP BY p.client

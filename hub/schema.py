@@ -136,25 +136,50 @@ row_ledger = Table(
     Column("file", BigInteger, nullable=False),
     Column("row", BigInteger, nullable=False),
     # What the row asserts: its latest accepted version. Null where nothing stands.
-    Column("holding", LargeBinary(16), index=True),
+    Column("holding", LargeBinary(16)),
+    Column("mapped", BigInteger, comment="with holding: the mapped row that stands"),
     Column("authority", SmallInteger),
-    Column("said_digest", Uuid, comment="of the accepted raw row behind the document"),
+    Column("said_digest", Uuid, comment="of the accepted raw row that was mapped"),
     Column("said_at", Timestamp, comment="when that version was updated at the source"),
     Column("said_as_of", Timestamp, comment="behind a bad version: the time by which it is weighed against others"),
-    Column("said_file", BigInteger),
-    Column("said_row", BigInteger),
-    Column("content", Uuid, comment="digest of the document without its time: observations that differ here conflict"),
-    Column("document", JSON, comment="envelope, holders and attributes as the source says them"),
     postgresql_partition_by="HASH (source, row_key)",
     comment="What is known of every row of a source, and what it asserts. Moves only in the transaction that merges.",
+)
+
+mapped_row = Table(
+    "mapped_row",
+    metadata,
+    Column("holding", LargeBinary(16), primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False, comment="block << 20 | place in the block"),
+    Column("source", Text, nullable=False),
+    Column("row_key", Uuid, nullable=False),
+    Column("file", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column(
+        "content", Uuid, nullable=False, comment="digest of the document without its time: where it differs, conflict"
+    ),
+    Column("document", JSON, nullable=False, comment="envelope, holders and attributes as the source says them"),
+    postgresql_partition_by="HASH (holding)",
+    comment="Accepted rows as they were mapped. One says something only while its ledger row refers to it.",
+)
+
+mapped_block = Table(
+    "mapped_block",
+    metadata,
+    Column("block", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch", Text, nullable=False),
+    Column("chunk", Integer, nullable=False),
+    Index(None, "batch", "chunk"),
+    comment="Mapped rows of batches that are not merged yet.",
 )
 
 holding = Table(
     "holding",
     metadata,
     Column("key", LargeBinary(16), primary_key=True, comment="keyed hash of material type and natural key"),
+    Column("mapped", BigInteger, nullable=False, comment="the mapped row whose document is in force"),
     Column("material", Text, nullable=False),
-    Column("source", Text, nullable=False, comment="with row_key: the ledger row whose document is in force"),
+    Column("source", Text, nullable=False, comment="with row_key: the ledger row that refers to it"),
     Column("row_key", Uuid, nullable=False),
     Column("digest", Uuid, nullable=False),
     Column("updated_at", Timestamp, nullable=False),
@@ -210,7 +235,7 @@ feed = Table(
     Column("digest", Uuid),
     Column("batch", Text, nullable=False),
     Column("recorded_at", Timestamp, primary_key=True, comment="never before that of an earlier position"),
-    Index(None, "holding", "position"),
+    Index(None, "holding", "position", postgresql_where=text("change <> 'added'")),
     postgresql_partition_by="RANGE (recorded_at)",
 )
 

@@ -259,6 +259,8 @@ def restage(batch: str, rows: pa.Table) -> None:
         "row_key": rows["_row_key"],
         "conflicting": pa.repeat(False, rows.num_rows),
         "known": pa.repeat(True, rows.num_rows),
+        "chunk": pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows),
+        "seen_at": rows["_seen_at"],
     }
     workspace.write("needed", 0, pa.table(needed))
     workspace.note(deliveries=[])

@@ -11,20 +11,21 @@ import sqlalchemy as sa
 
 from hub import joining
 from hub.incoming import Run
+from hub.joining import Join
 
 
 def remember(connection: sa.Connection, run: Run) -> None:
     """Keep what is in force of the touched holdings; called before the ledger moves."""
-    with joining.looked_up(connection, joining.count(connection, "touched")):
-        run(_BEFORE)
+    with joining.joined(connection, joining.count(connection, "touched"), "holding") as join:
+        run(_before(join))
     run("ANALYZE before")
 
 
 def update(connection: sa.Connection, run: Run) -> int:
     """Bring the touched holdings to the observation in force; returns how many changed. ``changed (holding, present, known)``
     is left for those who follow."""
-    with joining.looked_up(connection, joining.count(connection, "touched")):
-        run(_IN_FORCE)
+    with joining.joined(connection, joining.count(connection, "touched"), "mapped_row") as join:
+        run(_in_force(join))
     run("CREATE INDEX ON in_force (holding)")
     run("ANALYZE in_force")
     run(_CHANGED)
@@ -53,20 +54,27 @@ def close(run: Run, recorded_at: dt.datetime) -> None:
     run(_PAST, recorded_at=recorded_at)
 
 
-_BEFORE = """
+def _before(join: Join) -> str:
+    return f"""
 CREATE TEMP TABLE before ON COMMIT DROP AS
-SELECT h.key AS holding, h.source, h.row_key, h.digest, h.batch, l.said_file AS file, l.said_row AS "row", l.content,
-  l.document::jsonb AS document
-FROM touched AS t JOIN holding AS h ON h.key = t.holding JOIN row_ledger AS l ON l.source = h.source AND l.row_key = h.row_key
+SELECT h.key AS holding, h.source, h.row_key, h.digest, h.batch, m.file, m."row", m.content, m.document::jsonb AS document
+FROM touched AS t {join("holding", "h", "h.key = t.holding")}
+  {join("mapped_row", "m", "m.holding = h.key AND m.id = h.mapped")}
 """
-_IN_FORCE = """
+
+
+def _in_force(join: Join) -> str:
+    of_row = "l.source = m.source AND l.row_key = m.row_key AND l.holding = m.holding AND l.mapped = m.id"
+    return f"""
 CREATE TEMP TABLE in_force ON COMMIT DROP AS
-SELECT DISTINCT ON (l.holding) l.holding, l.source, l.row_key, l.said_digest, l.said_at, l.authority, l.content, l.document,
-  count(*) OVER (PARTITION BY l.holding) AS observations,
-  min(l.content::text) OVER (PARTITION BY l.holding) <> max(l.content::text) OVER (PARTITION BY l.holding) AS conflicting
-FROM touched AS t JOIN row_ledger AS l ON l.holding = t.holding
+SELECT DISTINCT ON (l.holding) l.holding, l.source, l.row_key, l.said_digest, l.said_at, l.authority, l.mapped, m.content,
+  m.document, count(*) OVER (PARTITION BY l.holding) AS observations,
+  min(m.content::text) OVER (PARTITION BY l.holding) <> max(m.content::text) OVER (PARTITION BY l.holding) AS conflicting
+FROM touched AS t {join("mapped_row", "m", "m.holding = t.holding")} {join("row_ledger", "l", of_row)}
 ORDER BY l.holding, l.authority DESC, l.said_at DESC, l.said_digest DESC, l.source, l.row_key
 """
+
+
 _CHANGED = """
 CREATE TEMP TABLE changed ON COMMIT DROP AS
 SELECT t.holding, f.holding IS NOT NULL AS present, b.holding IS NOT NULL AS known, false AS fresh
@@ -84,23 +92,23 @@ FROM before AS b JOIN changed AS c USING (holding)
 """
 _GONE = "DELETE FROM holding AS h USING changed AS c WHERE h.key = c.holding AND NOT c.present"
 _HOLDINGS = """
-INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting, status,
+INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting, status,
   issued_on, valid_from, valid_to, region, batch)
-SELECT f.holding, :material, f.source, f.row_key, f.said_digest, f.said_at, f.authority, f.observations, f.conflicting,
+SELECT f.holding, f.mapped, :material, f.source, f.row_key, f.said_digest, f.said_at, f.authority, f.observations, f.conflicting,
   coalesce(f.document ->> 'status', 'in_force'), (f.document ->> 'issued_on')::date,
   (f.document ->> 'valid_from')::date, (f.document ->> 'valid_to')::date, f.document ->> 'region', :batch
 FROM in_force AS f JOIN changed AS c USING (holding) ORDER BY f.holding
 ON CONFLICT (key) DO UPDATE SET
-  source = excluded.source, row_key = excluded.row_key, digest = excluded.digest, updated_at = excluded.updated_at,
+  mapped = excluded.mapped, source = excluded.source, row_key = excluded.row_key, digest = excluded.digest, updated_at = excluded.updated_at,
   authority = excluded.authority, observations = excluded.observations, conflicting = excluded.conflicting,
   status = excluded.status, issued_on = excluded.issued_on, valid_from = excluded.valid_from,
   valid_to = excluded.valid_to, region = excluded.region, batch = excluded.batch
 """
 _COUNTED = """
-UPDATE holding AS h SET observations = f.observations, conflicting = f.conflicting, updated_at = f.said_at
+UPDATE holding AS h SET observations = f.observations, conflicting = f.conflicting, updated_at = f.said_at, mapped = f.mapped
 FROM in_force AS f
-WHERE h.key = f.holding AND (h.observations, h.conflicting, h.updated_at)
-  IS DISTINCT FROM (f.observations::int, f.conflicting, f.said_at)
+WHERE h.key = f.holding AND (h.observations, h.conflicting, h.updated_at, h.mapped)
+  IS DISTINCT FROM (f.observations::int, f.conflicting, f.said_at, f.mapped)
 """
 _HOLDERS_GONE = """
 DELETE FROM holding_holder AS h USING (SELECT holding, unnest(identifiers) AS identifier FROM ended) AS e

@@ -33,12 +33,17 @@ SELECT CASE
     WHEN f.id IS NULL THEN 'ledger-file-unknown'
     WHEN l.verdict = 'withdrawn' AND l.holding IS NOT NULL THEN 'ledger-withdrawn-asserts'
     WHEN l.verdict = 'accepted' AND l.holding IS NULL THEN 'ledger-accepted-silent'
-    WHEN l.holding IS NULL AND num_nonnulls(l.authority, l.said_digest, l.said_at, l.document::text) > 0
-      OR l.holding IS NOT NULL AND num_nulls(l.authority, l.said_digest, l.said_at, l.said_file, l.said_row, l.content,
-        l.document::text) > 0 THEN 'ledger-half-said'
+    WHEN l.holding IS NULL AND num_nonnulls(l.authority, l.said_digest, l.said_at, l.mapped) > 0
+      OR l.holding IS NOT NULL AND num_nulls(l.authority, l.said_digest, l.said_at, l.mapped) > 0 THEN 'ledger-half-said'
+    WHEN l.mapped IS NOT NULL AND (m.source, m.row_key) IS DISTINCT FROM (l.source, l.row_key) THEN 'ledger-unmapped'
     WHEN l.verdict = 'accepted' AND l.in_force IS DISTINCT FROM (l.said_digest = l.digest) THEN 'ledger-other-version'
   END AS code, {_PLACE} AS key
 FROM row_ledger AS l LEFT JOIN batch AS b ON b.id = l.batch LEFT JOIN landed_file AS f ON f.id = l.file
+  LEFT JOIN mapped_row AS m ON m.holding = l.holding AND m.id = l.mapped
+UNION ALL
+SELECT 'mapped-unfounded', encode(m.holding, 'hex') FROM mapped_row AS m
+WHERE NOT EXISTS (SELECT FROM row_ledger AS l WHERE l.source = m.source AND l.row_key = m.row_key AND l.mapped = m.id)
+  AND NOT EXISTS (SELECT FROM mapped_block AS b WHERE b.block = m.id >> 20)
 """
 _BATCHES = """
 SELECT 'batch-not-conserved' AS code, id AS key FROM batch
@@ -70,7 +75,7 @@ SELECT CASE
     WHEN d.holding IS NULL THEN 'holding-unfounded'
     WHEN (h.authority, h.updated_at, h.digest) IS DISTINCT FROM (d.authority, d.updated_at, d.digest) OR h.material <> d.entity
       OR NOT EXISTS (SELECT FROM row_ledger AS l WHERE l.source = h.source AND l.row_key = h.row_key AND l.holding = h.key
-        AND l.said_digest = h.digest) THEN 'holding-not-in-force'
+        AND l.said_digest = h.digest AND l.mapped = h.mapped) THEN 'holding-not-in-force'
     WHEN h.observations <> d.observations THEN 'holding-miscounted'
     WHEN h.conflicting <> d.conflicting THEN 'holding-conflict-unseen'
     WHEN (h.status, h.issued_on, h.valid_from, h.valid_to, h.region) IS DISTINCT FROM (
@@ -85,7 +90,7 @@ _HOLDERS = """
 WITH due AS (
   SELECT DISTINCT keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer) AS identifier, h.key AS holding,
     s ->> 'role' AS role
-  FROM holding AS h JOIN row_ledger AS l ON l.source = h.source AND l.row_key = h.row_key
+  FROM holding AS h JOIN mapped_row AS l ON l.holding = h.key AND l.id = h.mapped
     CROSS JOIN LATERAL json_array_elements(l.document -> 'holders') AS s
   WHERE s ->> 'value' IS NOT NULL
 )
@@ -171,8 +176,8 @@ FROM due AS d FULL JOIN kept AS k
 # component and cluster is named after its smallest member.
 _IDENTITY = """
 WITH said AS (
-  SELECT DISTINCT r.holding AS link FROM row_ledger AS r JOIN source AS s ON s.name = r.source
-  WHERE r.holding IS NOT NULL AND s.entity = ANY (:links) AND r.document ->> 'status' = 'in_force'
+  SELECT DISTINCT r.holding AS link FROM observation AS r JOIN source AS s ON s.name = r.source
+  WHERE s.entity = ANY (:links) AND r.document ->> 'status' = 'in_force'
     AND (r.document #>> '{holders,0,scheme}', r.document #>> '{holders,0,value}')
       IS DISTINCT FROM (r.document #>> '{holders,1,scheme}', r.document #>> '{holders,1,value}')
 )

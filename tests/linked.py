@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,10 +73,12 @@ def deliver(connection: sa.Connection, said: Iterable[Said] = (), withdrawn: Ite
     """What a merge does up to the clusters: ledger rows, the table ``touched``, then :func:`identity.update`."""
     new, gone = list(said), list(withdrawn)
     if new:
-        connection.execute(sa.text(_LEDGER), [_row(one) for one in new])
+        rows = [_row(one) for one in new]
+        for statement in (_MAPPED, _LEDGER):
+            connection.execute(sa.text(statement), rows)
     if gone:
         connection.execute(
-            sa.text("UPDATE row_ledger SET verdict = 'withdrawn', holding = NULL, document = NULL"
+            sa.text("UPDATE row_ledger SET verdict = 'withdrawn', holding = NULL, mapped = NULL"
                     " WHERE source = :source AND row_key = :row_key"),
             [_row(one) for one in gone],
         )  # fmt: skip
@@ -97,16 +100,20 @@ def deliver(connection: sa.Connection, said: Iterable[Said] = (), withdrawn: Ite
 
 def _row(one: Said) -> dict[str, object]:
     return {"source": one.source, "row_key": one.row_key, "holding": one.key, "document": one.document(),
-            "digest": uuid.uuid5(one.row_key, one.document())}  # fmt: skip
+            "digest": uuid.uuid5(one.row_key, one.document()), "id": secrets.randbits(62)}  # fmt: skip
 
 
+_MAPPED = """
+INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
+VALUES (:holding, :id, :source, :row_key, 1, 2, :digest, cast(:document AS json))
+"""
 _LEDGER = """
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
-  authority, said_digest, said_at, said_file, said_row, content, document)
-VALUES (:source, :row_key, :digest, :digest, 'accepted', true, '2026-01-01', '2026-01-01', 'b', 1, 2, :holding, 100, :digest,
-  '2026-01-01', 1, 2, :digest, cast(:document AS json))
-ON CONFLICT (source, row_key) DO UPDATE SET digest = excluded.digest, holding = excluded.holding, said_digest = excluded.digest,
-  verdict = 'accepted', document = excluded.document
+  mapped, authority, said_digest, said_at)
+VALUES (:source, :row_key, :digest, :digest, 'accepted', true, '2026-01-01', '2026-01-01', 'b', 1, 2, :holding, :id, 100,
+  :digest, '2026-01-01')
+ON CONFLICT (source, row_key) DO UPDATE SET digest = excluded.digest, holding = excluded.holding, mapped = excluded.mapped,
+  said_digest = excluded.digest, verdict = 'accepted'
 """
 
 
@@ -143,7 +150,7 @@ def document(
     with engine.begin() as connection:
         connection.execute(
             sa.text(
-                """UPDATE row_ledger SET document = cast(cast(document AS jsonb) || cast(:said AS jsonb) AS json)
+                """UPDATE mapped_row SET document = cast(cast(document AS jsonb) || cast(:said AS jsonb) AS json)
                 WHERE holding = :key"""
             ),
             {"key": key, "said": json.dumps({"attributes": dict(attributes)})},

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors import source as sources
-from hub import batches, diff, home, index_keys, merge, outcome
+from hub import batches, diff, home, index_keys, mapped_rows, merge, outcome
 from hub.staging import KEYS
 from hub.workspace import Workspace
 
@@ -121,11 +121,13 @@ def merged(engine: sa.Engine, rows: list[Row], cursor: dict[str, Any] | None = N
         batches.update(connection, batch.id, state="gated", cursor=cursor, accepted=len(rows))
     mapped = pa.Table.from_pylist([_outcome(place, row) for place, row in enumerate(rows)], outcome.SCHEMA)
     workspace = Workspace(batch.id)
-    workspace.write("mapped", 0, mapped)
-    known = pa.repeat(True, len(rows))
-    workspace.write("needed", 0, pa.table([mapped["ordinal"], mapped["row_key"], known, known], diff.NEEDED.names))
-    keys = [mapped["ordinal"], pa.repeat(pa.scalar(0, pa.int32()), len(rows)), mapped["row_key"], mapped["digest"]]
-    workspace.write("keys", 0, pa.table([*keys, pa.nulls(len(rows), KEYS.field("seen_at").type)], schema=KEYS))
+    workspace.write("mapped", 0, mapped_rows.write(batch, 0, mapped))
+    known, chunk = pa.repeat(True, len(rows)), pa.repeat(pa.scalar(0, pa.int32()), len(rows))
+    seen_at = pa.nulls(len(rows), pa.timestamp("us", "UTC"))
+    needed = [mapped["ordinal"], mapped["row_key"], known, known, chunk, seen_at]
+    workspace.write("needed", 0, pa.table(needed, schema=diff.NEEDED))
+    keys = [mapped["ordinal"], chunk, mapped["row_key"], mapped["digest"], seen_at]
+    workspace.write("keys", 0, pa.table(keys, schema=KEYS))
     workspace.note(deliveries=[])
     with engine.begin() as connection:
         batch = batches.get(connection, batch.id)

@@ -29,7 +29,7 @@ from hub.home import Home
 from tests import stored
 
 MATERIALS = ["business-licence", "household-register"]
-STORE = "row_ledger, holding, holding_holder, holding_past, feed, quarantine, batch, source"
+STORE = "row_ledger, mapped_row, mapped_block, holding, holding_holder, holding_past, feed, quarantine, batch, source"
 
 
 class PartnerHub:
@@ -143,7 +143,7 @@ def move(engine: sa.Engine, holding: str, region: str) -> int:
         for statement in (
             "UPDATE batch SET recorded_at = now() WHERE id = 'b-' || :key",
             "UPDATE holding SET region = :region WHERE key = decode(:key, 'hex')",
-            """UPDATE row_ledger SET document = jsonb_set(document::jsonb, '{region}', to_jsonb(cast(:region AS text)))::json
+            """UPDATE mapped_row SET document = jsonb_set(document::jsonb, '{region}', to_jsonb(cast(:region AS text)))::json
             WHERE holding = decode(:key, 'hex')""",
         ):
             connection.execute(sa.text(statement), bind)

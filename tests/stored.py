@@ -93,14 +93,17 @@ _HOLDING = (
     "INSERT INTO landed_file (source, digest, name, size) VALUES (:source, :file, :file, 1) ON CONFLICT DO NOTHING",
     """INSERT INTO batch (id, source, state, extent, contract, merges_seen, recorded_at, finished_at)
     VALUES ('b-' || encode(:key, 'hex'), :source, 'merged', 'changes', '', 0, :at, :at)""",
-    """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
-      authority, said_digest, said_at, said_file, said_row, content, document)
-    SELECT :source, :row_key, :digest, :digest, 'accepted', true, :at, :at, 'b-' || encode(:key, 'hex'), id, :row, :key, 100,
-      :digest, :at, id, :row, md5(:document)::uuid, cast(:document AS json)
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
+    SELECT :key, 1, :source, :row_key, id, :row, md5(:document)::uuid, cast(:document AS json)
     FROM landed_file WHERE source = :source AND name = :file""",
-    """INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting,
+    """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
+      mapped, authority, said_digest, said_at)
+    SELECT :source, :row_key, :digest, :digest, 'accepted', true, :at, :at, 'b-' || encode(:key, 'hex'), id, :row, :key, 1, 100,
+      :digest, :at
+    FROM landed_file WHERE source = :source AND name = :file""",
+    """INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting,
       status, valid_from, valid_to, region, batch)
-    VALUES (:key, :material, :source, :row_key, :digest, :at, 100, 1, false, :status, cast(:valid_from AS date),
+    VALUES (:key, 1, :material, :source, :row_key, :digest, :at, 100, 1, false, :status, cast(:valid_from AS date),
       cast(:valid_to AS date), :region, 'b-' || encode(:key, 'hex'))""",
     """INSERT INTO holding_holder (identifier, holding, role)
     SELECT keyed_hash((h ->> 'scheme') || ':' || (h ->> 'value'), :inner, :outer), :key, h ->> 'role'

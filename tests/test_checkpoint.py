@@ -25,17 +25,20 @@ INSERT INTO source (name, entity, region, authority, extent, promise_seconds, cu
 INSERT INTO batch (id, source, state, extent, contract, merges_seen, recorded_at)
   VALUES ('b', 'sh-x', 'merged', 'partial', 'c', 1, '2026-01-02Z'), ('halted', 'sh-x', 'halted', 'partial', 'c', 2, NULL);
 INSERT INTO landed_file (source, digest, name, size) VALUES ('sh-x', '00', '一 二.csv', 1);
-INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
-    authority, said_digest, said_at, said_file, said_row, content, document)
-  SELECT 'sh-x', md5('k' || n)::uuid, md5('d' || n)::uuid, md5('c')::uuid, 'accepted', mod(n, 2) = 0, '2026-01-01Z', '2026-01-01Z', 'b',
-    1, n, sha256(n::text::bytea), 100, md5('d' || n)::uuid, '2026-01-01 00:00:00.000001Z', 1, n, md5('x')::uuid,
+INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
+  SELECT sha256(n::text::bytea), n, 'sh-x', md5('k' || n)::uuid, 1, n, md5('x')::uuid,
     json_build_object('name', E'有限"公司", \\\\ ' || n, 'holders', '[]'::json)
+  FROM generate_series(1, 30) AS n;
+INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
+    mapped, authority, said_digest, said_at)
+  SELECT 'sh-x', md5('k' || n)::uuid, md5('d' || n)::uuid, md5('c')::uuid, 'accepted', mod(n, 2) = 0, '2026-01-01Z', '2026-01-01Z', 'b',
+    1, n, sha256(n::text::bytea), n, 100, md5('d' || n)::uuid, '2026-01-01 00:00:00.000001Z'
   FROM generate_series(1, 30) AS n;
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row")
   SELECT 'sh-x', md5('q' || n)::uuid, md5('d' || n)::uuid, md5('c')::uuid, 'quarantined', false, '2026-01-01Z', '2026-01-01Z', 'b', 1, n
   FROM generate_series(31, 33) AS n;
-INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting, status, valid_to, batch)
-  SELECT holding, 'business-licence', source, row_key, digest, updated_at, 100, 1, false, 'in_force', '2031-02-03', 'b'
+INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting, status, valid_to, batch)
+  SELECT holding, mapped, 'business-licence', source, row_key, digest, updated_at, 100, 1, false, 'in_force', '2031-02-03', 'b'
   FROM row_ledger WHERE holding IS NOT NULL;
 INSERT INTO holding_holder SELECT sha256(key), key, 'holder' FROM holding;
 INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row", identifiers, document)

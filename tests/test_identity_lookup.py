@@ -29,7 +29,7 @@ def licence(store: sa.Engine) -> str:
             )
         )
         linked.deliver(connection, [Said(OLD, NEW)])
-        connection.execute(sa.text("UPDATE row_ledger SET said_file = 100 WHERE source = 'links'"))
+        connection.execute(sa.text("UPDATE mapped_row SET file = 100 WHERE source = 'links'"))
     return key
 
 

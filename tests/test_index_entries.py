@@ -180,10 +180,11 @@ def test_of_two_announcements_of_one_time_the_later_position_counts() -> None:
         partner.merged(engine, [rows[0]])
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE row_ledger SET row_key = gen_random_uuid()"))
+            connection.execute(sa.text("UPDATE mapped_row SET row_key = (SELECT row_key FROM row_ledger)"))
         partner.merged(engine, [rows[1]])
         assert {entry[5] for entry in entries()} == {"revoked"}
         with engine.begin() as connection:
-            connection.execute(sa.text("TRUNCATE row_ledger, index_entry"))
+            connection.execute(sa.text("TRUNCATE row_ledger, mapped_row, index_entry"))
 
 
 def test_what_is_forgotten_is_gone_and_can_be_read_anew(deliver) -> None:
@@ -193,7 +194,7 @@ def test_what_is_forgotten_is_gone_and_can_be_read_anew(deliver) -> None:
     deliver({**row, "status": "whatever", "recorded_at": LATE})
     kept = count("batch")
     assert index_entries.forget(partner.SOURCE, actor="anna", note="over") == 1
-    for table in ("index_entry", "index_key", "index_scope", "observation", "row_ledger", "quarantine"):
+    for table in ("index_entry", "index_key", "index_scope", "observation", "row_ledger", "mapped_row", "quarantine"):
         assert count(table) == 0, table
     assert count("source", "cursor IS NULL AND hub IS NULL AND last_success_at IS NULL") == 1
     assert count("batch") == kept and count("decision", "kind = 'forget' AND actor = 'anna' AND note = 'over'") == 1
@@ -276,7 +277,7 @@ def unique(rows: list[partner.Row]) -> list[partner.Row]:
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROWS, min_size=1, max_size=12).map(unique), data=st.data())
 def test_any_order_splitting_and_repetition_ends_in_the_same_entries(rows: list[partner.Row], data) -> None:
-    tables = "index_entry, index_key, index_scope, row_ledger, batch, source"
+    tables = "index_entry, index_key, index_scope, row_ledger, mapped_row, batch, source"
     engine = database.engine()
     with engine.begin() as connection:
         connection.execute(sa.text(f"TRUNCATE {tables} CASCADE"))

@@ -247,15 +247,13 @@ def test_a_page_is_quick_in_a_large_store(feed: Feed) -> None:
 
 
 _MANY = (
-    """INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting,
+    """INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting,
       status, valid_from, region, batch)
-    SELECT substr(sha256(convert_to(i::text, 'UTF8')), 1, 16), 'household-register', 's', md5(i::text)::uuid,
+    SELECT substr(sha256(convert_to(i::text, 'UTF8')), 1, 16), i, 'household-register', 's', md5(i::text)::uuid,
       gen_random_uuid(), now(), 100, 1, false, 'in_force', '2020-01-01', '330106', 'b'
     FROM generate_series(1, :rows) AS i""",
-    """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
-      authority, said_digest, said_at, said_file, said_row, content, document)
-    SELECT 's', md5(i::text)::uuid, h.digest, h.digest, 'accepted', true, now(), now(), 'b', 1, i, h.key, 100, h.digest, now(), 1, i,
-      h.digest, json_build_object('region', '330106',
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
+    SELECT h.key, i, 's', h.row_key, 1, i, h.digest, json_build_object('region', '330106',
         'holders', json_build_array(json_build_object('role', 'holder', 'scheme', 'cn.ric', 'value', i::text)))
     FROM generate_series(1, :rows) AS i JOIN holding AS h ON h.row_key = md5(i::text)::uuid""",
     """INSERT INTO feed (position, holding, material, change, digest, batch, recorded_at)

@@ -11,9 +11,9 @@ from hub import home, inventory
 
 SOURCE = """INSERT INTO source (name, entity, region, authority, extent, promise_seconds, last_success_at)
 VALUES (:name, 'business-licence', '310000', 100, 'partial', 3600, clock_timestamp() - make_interval(secs => :age))"""
-HOLDING = """INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting,
+HOLDING = """INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting,
     status, valid_to, batch)
-SELECT decode(md5(n::text), 'hex'), 'business-licence', 's', md5(n::text)::uuid, md5(n::text)::uuid, now(), 1, 1, n = 1,
+SELECT decode(md5(n::text), 'hex'), n, 'business-licence', 's', md5(n::text)::uuid, md5(n::text)::uuid, now(), 1, 1, n = 1,
     CASE n WHEN 2 THEN 'revoked' ELSE 'in_force' END, CASE n WHEN 3 THEN current_date - 1 END, 'b'
 FROM generate_series(1, 5) AS n"""
 

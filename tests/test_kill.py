@@ -50,7 +50,7 @@ def test_killed_at_any_instant(store: sa.Engine, tmp_path: Path) -> None:
     expected = undisturbed()
     feed = count("feed")
     with database.engine().begin() as connection:
-        tables = "row_ledger, holding, holding_holder, holding_past, feed, quarantine, batch, source"
+        tables = "row_ledger, mapped_row, mapped_block, holding, holding_holder, holding_past, feed, quarantine, batch, source"
         connection.execute(sa.text(f"TRUNCATE {tables} CASCADE"))
         connection.execute(sa.text("UPDATE feed_head SET position = 0"))
     pipeline.run(SH, input=first)

@@ -87,8 +87,8 @@ def test_accepting_releases_the_row_with_the_identifier(deliver) -> None:
     done = matching_decisions.accept(row["entry"], 1, actor="tester", note="seen")
     assert done["waits_for"] == [] and done["batch"]["accepted"] == 1
     holder = scalar(
-        "SELECT l.document -> 'holders' -> 0 ->> 'value' FROM holding AS h JOIN row_ledger AS l ON l.source = h.source"
-        " AND l.row_key = h.row_key WHERE h.material = 'household-register'"
+        "SELECT l.document -> 'holders' -> 0 ->> 'value' FROM holding AS h JOIN mapped_row AS l ON l.holding = h.key"
+        " AND l.id = h.mapped WHERE h.material = 'household-register'"
     )
     assert holder == residents.number(residents.PEOPLE[1][1])
     assert scalar("SELECT state FROM quarantine") == "released" and queue() == []

@@ -74,7 +74,7 @@ def test_both_holders_are_named_before_the_row_passes_and_a_rebuild_repeats_it(
     matching_decisions.reject(left["entry"], actor="tester")
     with store.connect() as connection:
         holders = connection.scalar(
-            sa.text("SELECT document -> 'holders' FROM row_ledger WHERE source = :source"), {"source": MARRIAGES}
+            sa.text("SELECT document -> 'holders' FROM observation WHERE source = :source"), {"source": MARRIAGES}
         )
         before = state.digest(connection)
     assert [one["value"] for one in holders] == [residents.number(residents.PEOPLE[person][1]) for person in (0, 1)]

@@ -148,7 +148,7 @@ def test_the_order_of_partial_batches_does_not_matter(deliver, postgres_url: str
     deliver(newer)
     one = state()
     with database.engine().begin() as connection:
-        tables = "row_ledger, holding, holding_holder, holding_past, feed, quarantine, batch, source"
+        tables = "row_ledger, mapped_row, mapped_block, holding, holding_holder, holding_past, feed, quarantine, batch, source"
         connection.execute(sa.text(f"TRUNCATE {tables} CASCADE"))
     deliver(newer)
     deliver(older)

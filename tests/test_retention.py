@@ -22,8 +22,8 @@ INSERT INTO source (name, entity, region, authority, extent, promise_seconds) VA
 INSERT INTO batch (id, source, state, extent, contract, merges_seen, recorded_at) VALUES
   ('sh-x-20210305T000000-aaaaaa', 'sh-x', 'merged', 'partial', 'c', 0, '2021-03-05Z'),
   ('sh-x-20210306T000000-bbbbbb', 'sh-x', 'superseded', 'partial', 'c', 1, NULL);
-INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting, status, batch)
-  SELECT cast(name AS bytea), 'business-licence', 'sh-x', md5(name)::uuid, md5(name)::uuid, '2021-03-05Z', 100, 1, false, 'in_force',
+INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting, status, batch)
+  SELECT cast(name AS bytea), 1, 'business-licence', 'sh-x', md5(name)::uuid, md5(name)::uuid, '2021-03-05Z', 100, 1, false, 'in_force',
     'sh-x-20210305T000000-aaaaaa' FROM unnest(ARRAY['kept', 'changed']) AS name;
 INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row", identifiers, document)
   SELECT cast('changed' AS bytea), at - interval '1 day', at, 'business-licence', md5('x')::uuid, 'sh-x', md5('x')::uuid, 'b', 1, 2, '{}', '{}'

@@ -87,7 +87,7 @@ def halted() -> tuple[str, BatchHalted]:
 
 def everything(store: sa.Engine) -> list[Any]:
     """The store but for what it says of batches."""
-    tables = ("row_ledger", "holding", "holding_holder", "holding_past", "feed", "quarantine")
+    tables = ("row_ledger", "observation", "holding", "holding_holder", "holding_past", "feed", "quarantine")
     with store.connect() as connection:
         return [sorted(map(str, connection.execute(sa.text(f"SELECT * FROM {table}")))) for table in tables]
 

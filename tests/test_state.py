@@ -12,9 +12,7 @@ from tests import licences
 
 SH = "sh-amr-enterprises"
 RECORDS = [*licences.rows(6), licences.row(7, code=licences.credit_code(7)[:-1] + "?"), licences.row(8, capital="#元")]
-TABLES = (
-    "row_ledger, observation, holding, holding_holder, holding_version, feed, quarantine, landed_file, batch, source"
-)
+TABLES = "row_ledger, mapped_row, observation, holding, holding_holder, holding_version, feed, quarantine, landed_file, batch, source"
 
 
 @pytest.fixture

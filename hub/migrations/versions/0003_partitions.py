@@ -28,6 +28,7 @@ def upgrade() -> None:
     # The names of keys and indexes stay with the old tables until those go.
     op.execute(_RENAME_INDEXES)
     _ledger()
+    _mapped()
     _holdings()
     _history()
     for statement in _CARRIED_OVER:
@@ -80,26 +81,57 @@ def _ledger() -> None:
         sa.Column("file", sa.BigInteger(), nullable=False),
         sa.Column("row", sa.BigInteger(), nullable=False),
         sa.Column("holding", sa.LargeBinary(length=16)),
+        sa.Column("mapped", sa.BigInteger(), comment="with holding: the mapped row that stands"),
         sa.Column("authority", sa.SmallInteger()),
-        sa.Column("said_digest", sa.Uuid(), comment="of the accepted raw row behind the document"),
+        sa.Column("said_digest", sa.Uuid(), comment="of the accepted raw row that was mapped"),
         sa.Column("said_at", TIMESTAMP, comment="when that version was updated at the source"),
         sa.Column(
             "said_as_of", TIMESTAMP, comment="behind a bad version: the time by which it is weighed against others"
         ),
-        sa.Column("said_file", sa.BigInteger()),
-        sa.Column("said_row", sa.BigInteger()),
-        sa.Column(
-            "content",
-            sa.Uuid(),
-            comment="digest of the document without its time: observations that differ here conflict",
-        ),
-        sa.Column("document", sa.JSON(), comment="envelope, holders and attributes as the source says them"),
         sa.PrimaryKeyConstraint("source", "row_key", name=op.f("row_ledger_pkey")),
         postgresql_partition_by="HASH (source, row_key)",
         comment="What is known of every row of a source, and what it asserts. Moves only in the transaction that merges.",
     )
     _spread("row_ledger")
-    op.create_index(op.f("row_ledger_holding_idx"), "row_ledger", ["holding"])
+
+
+def _mapped() -> None:
+    op.create_table(
+        "mapped_row",
+        sa.Column("holding", sa.LargeBinary(length=16), nullable=False),
+        sa.Column(
+            "id", sa.BigInteger(), autoincrement=False, nullable=False, comment="block << 20 | place in the block"
+        ),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("row_key", sa.Uuid(), nullable=False),
+        sa.Column("file", sa.BigInteger(), nullable=False),
+        sa.Column("row", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "content",
+            sa.Uuid(),
+            nullable=False,
+            comment="digest of the document without its time: where it differs, conflict",
+        ),
+        sa.Column(
+            "document",
+            sa.JSON(),
+            nullable=False,
+            comment="envelope, holders and attributes as the source says them",
+        ),
+        sa.PrimaryKeyConstraint("holding", "id", name=op.f("mapped_row_pkey")),
+        postgresql_partition_by="HASH (holding)",
+        comment="Accepted rows as they were mapped. One says something only while its ledger row refers to it.",
+    )
+    _spread("mapped_row")
+    op.create_table(
+        "mapped_block",
+        sa.Column("block", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("batch", sa.Text(), nullable=False),
+        sa.Column("chunk", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("block", name=op.f("mapped_block_pkey")),
+        comment="Mapped rows of batches that are not merged yet.",
+    )
+    op.create_index(op.f("mapped_block_batch_chunk_idx"), "mapped_block", ["batch", "chunk"])
 
 
 def _holdings() -> None:
@@ -108,10 +140,9 @@ def _holdings() -> None:
         sa.Column(
             "key", sa.LargeBinary(length=16), nullable=False, comment="keyed hash of material type and natural key"
         ),
+        sa.Column("mapped", sa.BigInteger(), nullable=False, comment="the mapped row whose document is in force"),
         sa.Column("material", sa.Text(), nullable=False),
-        sa.Column(
-            "source", sa.Text(), nullable=False, comment="with row_key: the ledger row whose document is in force"
-        ),
+        sa.Column("source", sa.Text(), nullable=False, comment="with row_key: the ledger row that refers to it"),
         sa.Column("row_key", sa.Uuid(), nullable=False),
         sa.Column("digest", sa.Uuid(), nullable=False),
         sa.Column("updated_at", TIMESTAMP, nullable=False),
@@ -179,7 +210,12 @@ def _history() -> None:
         sa.PrimaryKeyConstraint("position", "recorded_at", name=op.f("feed_pkey")),
         postgresql_partition_by="RANGE (recorded_at)",
     )
-    op.create_index(op.f("feed_holding_position_idx"), "feed", ["holding", "position"])
+    op.create_index(
+        op.f("feed_holding_position_idx"),
+        "feed",
+        ["holding", "position"],
+        postgresql_where=sa.text("change <> 'added'"),
+    )
     for table in ("holding_past", "feed"):
         op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
 
@@ -205,20 +241,24 @@ DO $$ DECLARE known record; BEGIN
 END $$
 """
 _CARRIED_OVER = (
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
+    SELECT holding, row_number() OVER (), source, row_key, file, "row", md5((document - 'updated_at')::text)::uuid, document::json
+    FROM observation_before""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, in_force, timed, updated_at, as_of, batch, file,
-      "row", holding, authority, said_digest, said_at, said_as_of, said_file, said_row, content, document)
+      "row", holding, mapped, authority, said_digest, said_at, said_as_of)
     SELECT l.source, l.row_key, l.digest, left(l.contract, 32)::uuid, l.verdict, l.in_force, l.timed, l.updated_at, l.as_of,
-      l.batch, l.file, l."row", o.holding, o.authority, o.digest, o.updated_at,
-      CASE WHEN o.digest <> l.digest THEN o.updated_at END, o.file, o."row", md5((o.document - 'updated_at')::text)::uuid, o.document::json
-    FROM row_ledger_before AS l LEFT JOIN observation_before AS o USING (source, row_key)""",
+      l.batch, l.file, l."row", o.holding, m.id, o.authority, o.digest, o.updated_at,
+      CASE WHEN o.digest <> l.digest THEN o.updated_at END
+    FROM row_ledger_before AS l LEFT JOIN observation_before AS o USING (source, row_key)
+      LEFT JOIN mapped_row AS m USING (source, row_key)""",
     """UPDATE batch SET recorded_at = f.recorded_at FROM (
       SELECT batch, max(recorded_at) AS recorded_at FROM feed_before GROUP BY batch) AS f WHERE f.batch = batch.id""",
     # What is in force was recorded when its version was opened, by a batch whose changes all have that time.
-    """INSERT INTO holding (key, material, source, row_key, digest, updated_at, authority, observations, conflicting, status,
+    """INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting, status,
       issued_on, valid_from, valid_to, region, batch)
-    SELECT h.key, h.material, h.source, h.row_key, h.digest, h.updated_at, h.authority, h.observations, h.conflicting,
+    SELECT h.key, m.id, h.material, h.source, h.row_key, h.digest, h.updated_at, h.authority, h.observations, h.conflicting,
       h.status, h.issued_on, h.valid_from, h.valid_to, h.region, v.batch
-    FROM holding_before AS h JOIN holding_version_before AS v ON v.holding = h.key AND v.recorded_to IS NULL""",
+    FROM holding_before AS h JOIN mapped_row AS m ON m.source = h.source AND m.row_key = h.row_key JOIN holding_version_before AS v ON v.holding = h.key AND v.recorded_to IS NULL""",
     "INSERT INTO holding_holder SELECT identifier, holding, role FROM holding_holder_before",
     """INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row",
       identifiers, document)
@@ -238,22 +278,22 @@ _CARRIED_OVER = (
 )
 _OBSERVATION = """
 CREATE VIEW observation AS
-SELECT source, row_key, holding, said_digest AS digest, said_at AS updated_at, authority, batch, said_file AS file,
-  said_row AS "row", content, document::jsonb AS document
-FROM row_ledger WHERE holding IS NOT NULL
+SELECT l.source, l.row_key, l.holding, l.said_digest AS digest, l.said_at AS updated_at, l.authority, l.batch, m.file, m."row",
+  m.content, m.document::jsonb AS document
+FROM row_ledger AS l JOIN mapped_row AS m
+  ON m.holding = l.holding AND m.id = l.mapped AND m.source = l.source AND m.row_key = l.row_key
 """
 _HELD = """
 CREATE VIEW held AS
-SELECT h.*, l.said_file AS file, l.said_row AS "row", l.document::jsonb AS document
-FROM holding AS h JOIN row_ledger AS l ON l.source = h.source AND l.row_key = h.row_key
+SELECT h.*, m.file, m."row", m.document::jsonb AS document
+FROM holding AS h JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped
 """
 _VERSION = """
 CREATE VIEW holding_version AS
 SELECT holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row", document
 FROM holding_past
 UNION ALL
-SELECT h.key, b.recorded_at, NULL, h.material, h.digest, h.source, h.row_key, h.batch, l.said_file, l.said_row,
-  l.document::jsonb
-FROM holding AS h JOIN batch AS b ON b.id = h.batch
-  JOIN row_ledger AS l ON l.source = h.source AND l.row_key = h.row_key
+SELECT h.key, b.recorded_at, NULL, h.material, h.digest, h.source, h.row_key, h.batch, m.file, m."row",
+  m.document::jsonb
+FROM holding AS h JOIN batch AS b ON b.id = h.batch JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped
 """

@@ -1,0 +1,86 @@
+"""Accepted rows as they were mapped: written chunk by chunk before the gate, in force once the ledger refers to them.
+
+A row here that no ledger row refers to says nothing. So the documents of a batch, most of its bytes, are copied by as many
+processes as map chunks, and the merge, which is one transaction, only decides which of them stand. Each chunk's rows are
+one block: ``id = block << 20 | place``. What an attempt that was cut off left behind goes with the next attempt, with the
+merge, or once the batch is given up.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from connectors.errors import RetriableError
+from hub import batches, copying, database
+from hub.repeats import leading
+
+PLACES = 20  # bits of an id that say the place in its block: a chunk has fewer rows
+BLOCKS = 43
+COLUMNS = {
+    "holding": "bytea", "id": "int8", "source": "text", "row_key": "uuid", "file": "int8", "row": "int8", "content": "uuid",
+    "document": "json",
+}  # fmt: skip
+
+
+def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
+    """Copy the accepted ones of ``rows`` (:data:`hub.outcome.SCHEMA`) into the store, in place of what an earlier attempt
+    wrote; returns ``rows`` with ``mapped``, the id, instead of ``document``."""
+    accepted = pc.is_valid(rows["holding"]).combine_chunks()
+    block = secrets.randbits(BLOCKS)
+    ids = pa.array(np.arange(rows.num_rows, dtype=np.int64) | (block << PLACES), mask=~accepted.to_numpy(False))
+    rows = rows.append_column("mapped", ids)
+    with database.engine().begin() as connection:
+        bind = {"batch": batch.id, "chunk": chunk}
+        connection.execute(sa.text("SELECT FROM batch WHERE id = :batch FOR KEY SHARE"), bind)  # no merge meanwhile
+        batches.require(batches.get(connection, batch.id), "open", "gated")
+        _drop(connection, connection.scalars(sa.text(_TAKEN_BACK), bind).all())
+        if len(ids) != ids.null_count:
+            connection.execute(sa.text(_BLOCK), {**bind, "block": block})
+            said = rows.filter(accepted)
+            said = said.take(pa.array(np.argsort(leading(said["holding"]))))
+            columns = {"id": said["mapped"], "source": pa.repeat(batch.source, said.num_rows)}
+            with copying.into(connection, "mapped_row", list(COLUMNS), list(COLUMNS.values())) as copy:
+                copy.write(pa.table({name: columns.get(name, said[name] if name in said.column_names else None)
+                                     for name in COLUMNS}))  # fmt: skip
+    return rows.drop_columns(["document"])
+
+
+def blocks(ids: pa.ChunkedArray) -> set[int]:
+    """The blocks that ``ids`` are of."""
+    return {int(block) for block in np.unique(pc.drop_null(ids).to_numpy() >> PLACES)}
+
+
+def settle(connection: sa.Connection, batch: str, used: set[int]) -> None:
+    """Called by the merge: the blocks ``used`` are its rows' from now on, what other attempts left goes.
+
+    RetriableError ``chunk-missing`` when a block is gone: another attempt at the chunk took it back."""
+    written = set(connection.scalars(sa.text(_TAKEN_OVER), {"batch": batch}))
+    if used - written:
+        raise RetriableError("chunk-missing", batch=batch, chunk="?")
+    _drop(connection, written - used)
+
+
+def clear(connection: sa.Connection, given_up: Iterable[str]) -> None:
+    """Remove what batches wrote that will never be merged."""
+    _drop(connection, connection.scalars(sa.text(_GIVEN_UP), {"batches": list(given_up)}).all())
+
+
+def _drop(connection: sa.Connection, dropped: Iterable[int]) -> None:
+    for block in dropped:
+        first = block << PLACES
+        connection.execute(
+            sa.text("DELETE FROM mapped_row WHERE id >= :first AND id < :end"),
+            {"first": first, "end": first + (1 << PLACES)},
+        )
+
+
+_BLOCK = "INSERT INTO mapped_block (block, batch, chunk) VALUES (:block, :batch, :chunk)"
+_TAKEN_BACK = "DELETE FROM mapped_block WHERE batch = :batch AND chunk = :chunk RETURNING block"
+_TAKEN_OVER = "DELETE FROM mapped_block WHERE batch = :batch RETURNING block"
+_GIVEN_UP = "DELETE FROM mapped_block WHERE batch = ANY(:batches) RETURNING block"
