@@ -93,7 +93,7 @@ _FILL = (
         'holders', jsonb_build_array(jsonb_build_object('role', 'holder', 'scheme', 'cn.uscc', 'value', value))) AS document
     FROM code""",
     """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-    SELECT key, place, :source, row_key, f.id, place + 2, row_key, document::json
+    SELECT key, place, :source, row_key, f.id, place + 2, row_key, document::text
     FROM made CROSS JOIN (SELECT max(id) AS id FROM landed_file) AS f ORDER BY key""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
       authority, said_digest, said_at, mapped)

@@ -31,6 +31,7 @@ from connectors.textfile import (
 )
 
 NEWLINE, RETURN, QUOTE = 10, 13, 34
+LONGEST_RECORD = 4 << 20  # of several lines; pyarrow reads blocks of so many bytes, and a record may end in the next
 REASONS = ("", "quote", "carriage-return", "nul-character", "undecodable", "column-count")
 _, STRAY_QUOTE, STRAY_RETURN, NUL, UNDECODABLE, COLUMN_COUNT = range(len(REASONS))
 
@@ -53,7 +54,7 @@ def blocks(opener: Opener, name: str, form: Form, block_rows: int = 65536) -> It
     """The rows of one file, in order, in bounded memory; the first block comes even when there is no row.
 
     FatalError: ``file-empty``, ``file-is-html``, ``file-is-spreadsheet``, ``file-encoding``, ``file-header``,
-    ``columns-repeated``, ``file-truncated``, ``file-line-too-long``.
+    ``columns-repeated``, ``file-truncated``, ``file-line-too-long``, ``file-record-too-long``.
     """
     opener = unpacked(opener)
     refuse_other_kinds(opener, name)
@@ -232,7 +233,6 @@ def _multiline(opener: Opener, name: str, form: Form, encoding: Encoding) -> Ite
         raise FatalError("file-empty", file=name)
     head = first.data.split(b"\n", skip)[skip] if first.data.count(b"\n") >= skip else b""
     source = _Concatenated(_balanced(head, texts, name, encoding))
-    schema = pa.schema([(column, pa.string()) for column in columns])
     refused: list[pacsv.InvalidRow] = []
 
     def refuse(row: pacsv.InvalidRow) -> str:
@@ -246,31 +246,42 @@ def _multiline(opener: Opener, name: str, form: Form, encoding: Encoding) -> Ite
         if source.failure:
             raise source.failure
         return
-    reader = pacsv.open_csv(
+    record, reported = 1, 0
+    try:
+        for batch in _records(source, columns, form, refuse):
+            skipped = np.array([row.number for row in refused if row.number >= record], dtype=np.int64)
+            numbers = np.setdiff1d(np.arange(record, record + batch.num_rows + len(skipped)), skipped)[: batch.num_rows]
+            record = int(numbers[-1]) + 1 if len(numbers) else record
+            table = pa.Table.from_batches([batch]).append_column(ROW, pa.array(numbers + offset))
+            yield Block(table if form.nulls else _without_blank(table), _refused(refused[reported:], offset))
+            reported = len(refused)
+    except pa.ArrowInvalid as error:
+        if "straddling" not in str(error):
+            raise
+        # It is the one after all that came out, be it as a row or refused.
+        last = max([record - 1, *(row.number for row in refused[-1:])])
+        raise FatalError("file-record-too-long", file=name, row=last + 1 + offset) from None
+    if reported < len(refused):
+        yield Block(empty.table, _refused(refused[reported:], offset))
+    if source.failure:
+        raise source.failure
+
+
+def _records(source: _Concatenated, columns: Sequence[str], form: Form, refuse: Any) -> Iterator[pa.RecordBatch]:
+    """Records as they come, in order; ArrowInvalid at one that neither a block nor the one after it ends."""
+    yield from pacsv.open_csv(
         pa.PythonFile(source, "r"),
-        read_options=pacsv.ReadOptions(use_threads=False, column_names=columns, block_size=1 << 22),
+        read_options=pacsv.ReadOptions(use_threads=False, column_names=columns, block_size=LONGEST_RECORD),
         parse_options=pacsv.ParseOptions(
             delimiter=form.delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=refuse
         ),
         convert_options=pacsv.ConvertOptions(
-            column_types=schema,
+            column_types=pa.schema([(column, pa.string()) for column in columns]),
             strings_can_be_null=form.nulls,
             null_values=[""],
             quoted_strings_can_be_null=False,
         ),
     )
-    record, reported = 1, 0
-    for batch in reader:
-        skipped = np.array([row.number for row in refused if row.number >= record], dtype=np.int64)
-        numbers = np.setdiff1d(np.arange(record, record + batch.num_rows + len(skipped)), skipped)[: batch.num_rows]
-        record = int(numbers[-1]) + 1 if len(numbers) else record
-        table = pa.Table.from_batches([batch]).append_column(ROW, pa.array(numbers + offset))
-        yield Block(table if form.nulls else _without_blank(table), _refused(refused[reported:], offset))
-        reported = len(refused)
-    if reported < len(refused):
-        yield Block(empty.table, _refused(refused[reported:], offset))
-    if source.failure:
-        raise source.failure
 
 
 def _without_blank(table: pa.Table) -> pa.Table:

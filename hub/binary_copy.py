@@ -29,13 +29,16 @@ ROOM = 16  # after the last tuple, so that a look at a value of the greatest wid
 _ARROW = {
     "bool": pa.bool_(), "int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "timestamptz": MOMENT,
     "date": pa.date32(), "uuid": UUID, "bytea": pa.binary(), "text": pa.string(), "json": pa.string(),
+    "jsonb": pa.string(), "float8": pa.float64(),
 }  # fmt: skip
 _WIRE = {
     pa.bool_(): "u1", pa.int16(): ">i2", pa.int32(): ">i4", pa.int64(): ">i8", MOMENT: ">i8", pa.date32(): ">i4",
     UUID: "V16", pa.float64(): ">f8",
 }  # fmt: skip
 _EPOCH = {MOMENT: EPOCH_MICROS, pa.date32(): EPOCH_DAYS}
-_ELEMENTS = {"text[]": ("text", 25), "bytea[]": ("bytea", 17), "uuid[]": ("uuid", 2950)}  # with their object ids
+_ELEMENTS = {  # with their object ids
+    "text[]": ("text", 25), "bytea[]": ("bytea", 17), "uuid[]": ("uuid", 2950), "float8[]": ("float8", 701),
+}  # fmt: skip
 TYPES = frozenset((*_ARROW, *_ELEMENTS))
 
 Field = tuple[Any, Any]  # lengths (n,) or one for all; values: numpy (n,) of one width, or a binary array
@@ -111,7 +114,10 @@ def _field(values: pa.Array, name: str) -> Field:
             return numbers.itemsize, numbers
         content = _cut(numbers[valid], np.where(valid, numbers.itemsize, 0))
     else:
-        content = pc.fill_null(values.cast(_ARROW[name]).cast(pa.binary()), b"")
+        content = values.cast(_ARROW[name]).cast(pa.binary())
+        if name == "jsonb":  # the version of its form before the text
+            content = pc.binary_join_element_wise(b"\1", content, b"")
+        content = pc.fill_null(content, b"")
     lengths = pc.binary_length(content).to_numpy()
     return (np.where(valid, lengths, -1) if values.null_count else lengths), content
 

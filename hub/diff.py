@@ -7,6 +7,7 @@ go to PostgreSQL in binary, one join compares them, and only what differs comes 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,20 +136,22 @@ def _differing(
             "CREATE TEMP TABLE staged (ordinal bigint, row_key uuid, digest uuid, as_of timestamptz) ON COMMIT DROP"
         )
     )
-    with copying.into(connection, "staged", STAGED, ["int8", "uuid", "uuid", "timestamptz"]) as copy:
-        for chunk in workspace.chunks("keys"):
-            keys = repeats.compared(workspace.read("keys", chunk), fates).keys
-            stamp = pa.repeat(pa.scalar(repeats.as_of(found, chunk) or LONG_AGO, STAMP), keys.num_rows)
-            copy.write(pa.table([keys["ordinal"], keys["row_key"], keys["digest"], stamp], STAGED))
-    connection.execute(sa.text("ANALYZE staged"))
+    staged = copying.load(connection, "staged", STAGED, _staged(workspace, found, fates), {})
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     bind = {"source": source.name, "contract": contract, "again": again, "snapshot": source.extent == "snapshot"}
-    with joining.joined(connection, joining.count(connection, "staged")) as join:
+    with joining.joined(connection, staged) as join:
         differing = copying.out_of(
             connection, _differing_rows(join), DIFFERING, {**bind, "contract": contract_key(contract)}
         ).sort_by("ordinal")
     connection.execute(sa.text("DROP TABLE staged"))
     return differing
+
+
+def _staged(workspace: Workspace, found: list[Delivery], fates: pa.Table) -> Iterator[pa.Table]:
+    for chunk in workspace.chunks("keys"):
+        keys = repeats.compared(workspace.read("keys", chunk), fates).keys
+        stamp = pa.repeat(pa.scalar(repeats.as_of(found, chunk) or LONG_AGO, STAMP), keys.num_rows)
+        yield keys.select(["ordinal", "row_key", "digest"]).append_column("as_of", stamp)
 
 
 def _together(workspace: Workspace, few: list[pa.Table]) -> int:
@@ -182,7 +185,7 @@ def _needed(
     return pa.table([*columns, needed["seen_at"]], schema=NEEDED)
 
 
-STAGED = ["ordinal", "row_key", "digest", "as_of"]
+STAGED = {"ordinal": "int8", "row_key": "uuid", "digest": "uuid", "as_of": "timestamptz"}
 # A row is unchanged when its version was read under this contract and stands; of versions of one time the last delivered may not.
 # Rows of a snapshot are as new as the snapshot, other rows are when they say themselves when they were updated.
 _UNCHANGED = """l.digest = s.digest AND l.contract = {contract}::uuid AND l.verdict <> 'withdrawn'

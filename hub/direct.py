@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from hub import copying, diff, joining, mapped_rows
 from hub.repeats import Delivery, leading
+from hub.staging import FAR_FUTURE
 from hub.workspace import Workspace
 
 EPOCH = pa.scalar(dt.datetime(1970, 1, 1, tzinfo=dt.UTC), pa.timestamp("us", "UTC"))
@@ -74,7 +75,8 @@ class Direct:
         delivered = pc.coalesce(
             stamps.take(found), pa.scalar(by_file.get(0), EPOCH.type), pa.scalar(self.batch.as_of, EPOCH.type)
         )
-        own = table["updated_at"]
+        limit = pa.scalar(self.batch.started_at + FAR_FUTURE, EPOCH.type)  # as staging believes no delivery beyond it
+        own = pc.if_else(pc.less_equal(table["updated_at"], limit), table["updated_at"], pa.scalar(None, EPOCH.type))
         said_at, as_of = pc.coalesce(own, delivered, EPOCH), pc.coalesce(delivered, own, EPOCH)
         table = (
             table.append_column("timed", pc.is_valid(own))

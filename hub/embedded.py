@@ -34,7 +34,11 @@ SOCKET_PATH_LIMIT = 100
 _MEMORY_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 SETTINGS = {
     "listen_addresses": "",
-    "shared_buffers": f"{min(1024, max(128, _MEMORY_MB // 8))}MB",  # an eighth of the machine, a gigabyte at most
+    "shared_buffers": f"{min(4096, max(128, _MEMORY_MB // 8))}MB",  # an eighth of the machine, four gigabytes at most
+    # What a load dirties is written beside it, not by it.
+    "bgwriter_delay": "10ms",
+    "bgwriter_lru_maxpages": "1000",
+    "bgwriter_lru_multiplier": "4",
     "max_connections": "200",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",

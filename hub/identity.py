@@ -29,6 +29,11 @@ def update(connection: sa.Connection, run: Run, batch: sa.Row) -> int:
     Returns the links that came, went or may say something else. Other changes of identity wait until the caller commits.
     """
     alone(connection)
+    return follow(connection, run)
+
+
+def follow(connection: sa.Connection, run: Run) -> int:
+    """:func:`update` of tables that nobody else changes."""
     _make(connection, "linked", _LINKED, **_hashing())
     _make(connection, "identity_seed", _SEEDS)
     changed = run("DELETE FROM identity_link AS l USING touched AS t WHERE l.link = t.holding "
@@ -185,7 +190,7 @@ _SPOKEN_BY_HOLDING = """
   SELECT c.holding, h ->> 'role' AS role, keyed_hash((h ->> 'scheme') || ':' || (h ->> 'value'), :inner, :outer) AS identifier
   FROM changed AS c JOIN holding AS g ON g.key = c.holding
     JOIN mapped_row AS l ON l.holding = g.key AND l.id = g.mapped
-    CROSS JOIN LATERAL json_array_elements(l.document -> 'holders') AS h
+    CROSS JOIN LATERAL json_array_elements(l.document::json -> 'holders') AS h
   WHERE c.present AND g.material = ANY(:materials)
 """
 _SPOKEN_BY_MEMBER = """
@@ -193,8 +198,8 @@ _SPOKEN_BY_MEMBER = """
     JOIN changed AS c USING (holding) WHERE c.present
 """
 _DOCUMENT = f"""
-  SELECT m.identifier, s.holding AS evidence, l.document -> 'attributes' ->> 'born_on' AS born_on,
-    {_KNOWN_SEX.format(sex="(l.document -> 'attributes' ->> 'sex')")} AS sex, m.born_on AS own_born, m.sex AS own_sex
+  SELECT m.identifier, s.holding AS evidence, l.document::json -> 'attributes' ->> 'born_on' AS born_on,
+    {_KNOWN_SEX.format(sex="(l.document::json -> 'attributes' ->> 'sex')")} AS sex, m.born_on AS own_born, m.sex AS own_sex
   FROM {{spoken}} AS s JOIN {{members}} AS m USING (identifier) JOIN holding AS g ON g.key = s.holding
     JOIN mapped_row AS l ON l.holding = g.key AND l.id = g.mapped
   WHERE (g.material, s.role) IN (SELECT * FROM unnest(cast(:materials AS text[]), cast(:roles AS text[])))

@@ -9,7 +9,6 @@ needs nothing else, so a rebuild repeats it (:func:`carry_out`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,46 +76,38 @@ def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     identity.alone(connection)
     _known(connection, who)
     keys = _bytes(who)
-    sides = _Sides(keys[:1], keys[1:])
-    if not sides.joined(connection):
+    one, other = keys[:1], keys[1:]
+    reached = connection.scalars(sa.text(_REST), {"keys": one})
+    rest = [key for key in reached if not other or key in other]
+    if not rest:
         raise UsageError("identity-apart")
     ended: dict[str, list[bytes]] = {}
-    for row in connection.execute(sa.text(_JOINING), sides.bind(connection)):
+    for row in connection.execute(sa.text(_JOINING), {"keys": one, "rest": rest}):
         ended.setdefault(row.decision, []).append(row.member)
     content: dict[str, Any] = {"kind": "split", "named": who, "ends": list(ended), "members": [], "links": []}
+    # Those who were merged with somebody who leaves stay merged among themselves.
+    left = [
+        group for group in ([key for key in group if key not in keys] for group in ended.values()) if len(group) > 1
+    ]
+    again: list[dict[str, Any]] = [
+        {"kind": "merge", "named": {}, "ends": [], "links": [], "members": [[key.hex(), 0] for key in group]}
+        for group in left
+    ]
     trial = connection.begin_nested()
     if ended:
-        _apply(connection, "trial", content)
-    if others := sides.joined(connection):
-        content["members"] = [[keys[0].hex(), 0], *([key.hex(), 1] for key in others)]
-        bind = {"keys": keys[:1], "rest": others}
-        content["links"] = [key.hex() for key in connection.scalars(sa.text(_BETWEEN), bind)]
+        for place, effect in enumerate([content, *again]):
+            _apply(connection, f"trial {place}", effect)
+        # Where what is left contradicts itself nobody is one with anybody, whatever connects them: so it was before the merge.
+        rest = list(connection.scalars(sa.text(_WITH), {"keys": one, "rest": rest}))
+    if rest:
+        content["members"] = [[one[0].hex(), 0], *([key.hex(), 1] for key in rest)]
+        content["links"] = [key.hex() for key in connection.scalars(sa.text(_BETWEEN), {"keys": one, "rest": rest})]
     trial.rollback()
     landed = decisions.record_identity(connection, content, actor=actor, note=note)
     carry_out(connection, landed)
-    # Those who were merged with somebody who leaves stay merged among themselves.
-    for group in ended.values():
-        left = [key.hex() for key in group if key not in keys]
-        if len(left) > 1:
-            again = {"kind": "merge", "named": {}, "ends": [], "links": [], "members": [[key, 0] for key in left]}
-            carry_out(connection, decisions.record_identity(connection, again, actor=actor, note=note))
+    for group in again:
+        carry_out(connection, decisions.record_identity(connection, group, actor=actor, note=note))
     return _result(connection, landed, who)
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """One identifier, and the other it is to be parted from; none: all it is joined with."""
-
-    one: list[bytes]
-    other: list[bytes]
-
-    def joined(self, connection: sa.Connection) -> list[bytes]:
-        """Which of the others it is joined with now, by links that stand and by merges."""
-        rest = connection.scalars(sa.text(_REST), {"keys": self.one})
-        return [key for key in rest if not self.other or key in self.other]
-
-    def bind(self, connection: sa.Connection) -> dict[str, list[bytes]]:
-        return {"keys": self.one, "rest": self.joined(connection)}
 
 
 def carry_out(connection: sa.Connection, landed: decisions.Landed) -> None:
@@ -180,16 +171,15 @@ def _bytes(who: Named) -> list[bytes]:
 
 
 _FORMLESS = {"scheme": None, "born_on": None, "sex": None}
-_MERGED = """
+# Splits that part what the merge names, or what merges have already made one with it.
+_PARTING = """
+WITH RECURSIVE one AS (
   SELECT unnest(cast(:keys AS bytea[])) AS member
   UNION
-  SELECT o.member FROM {one} AS k JOIN identity_decision AS d USING (member)
+  SELECT o.member FROM one AS k JOIN identity_decision AS d USING (member)
     JOIN identity_decision AS o ON o.decision = d.decision AND o.side = 0
   WHERE d.kind = 'merge' AND d.side = 0 AND d.ended_by IS NULL
-"""
-# Splits that part what the merge names, or what merges have already made one with it.
-_PARTING = f"""
-WITH RECURSIVE one AS ({_MERGED.format(one="one")})
+)
 SELECT d.decision FROM identity_decision AS d JOIN one USING (member)
 WHERE d.kind = 'split' AND d.side < 2 AND d.ended_by IS NULL
 GROUP BY d.decision HAVING count(DISTINCT d.side) = 2 ORDER BY d.decision
@@ -216,14 +206,23 @@ WITH RECURSIVE whole AS MATERIALIZED (
 )
 SELECT member FROM reached WHERE member <> ALL(:keys) ORDER BY member
 """
-# Merges of the one with somebody, where merges alone make it one with somebody it is to be parted from.
-_JOINING = f"""
-WITH RECURSIVE one AS ({_MERGED.format(one="one")})
-SELECT d.decision, d.member FROM identity_decision AS d
-WHERE d.kind = 'merge' AND d.side = 0 AND d.ended_by IS NULL
-  AND EXISTS (SELECT FROM identity_decision AS x WHERE x.decision = d.decision AND x.side = 0 AND x.member = ANY(:keys))
-  AND EXISTS (SELECT FROM one WHERE member = ANY(:rest))
-ORDER BY d.decision, d.member
+# Merges of the one, of which each alone, or with merges of others, makes it one with somebody it is to be parted from.
+_JOINING = """
+WITH RECURSIVE own AS (
+  SELECT decision FROM identity_decision WHERE kind = 'merge' AND side = 0 AND ended_by IS NULL AND member = ANY(:keys)
+), through AS (
+  SELECT d.decision, d.member FROM own JOIN identity_decision AS d USING (decision) WHERE d.side = 0 AND d.member <> ALL(:keys)
+  UNION
+  SELECT t.decision, o.member FROM through AS t JOIN identity_decision AS d USING (member)
+    JOIN identity_decision AS o ON o.decision = d.decision AND o.side = 0
+  WHERE d.kind = 'merge' AND d.side = 0 AND d.ended_by IS NULL AND d.decision NOT IN (SELECT decision FROM own)
+)
+SELECT decision, member FROM identity_decision
+WHERE side = 0 AND decision IN (SELECT decision FROM through WHERE member = ANY(:rest)) ORDER BY decision, member
+"""
+_WITH = """
+SELECT o.identifier FROM identity_member AS k JOIN identity_member AS o USING (component, cluster)
+WHERE k.identifier = ANY(:keys) AND o.identifier = ANY(:rest) ORDER BY o.identifier
 """
 _BETWEEN = """
 SELECT link FROM identity_link WHERE state = 'standing'

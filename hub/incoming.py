@@ -56,7 +56,8 @@ def add_again(connection: sa.Connection, run: Run, workspace: Workspace) -> None
 
 
 def reserved(connection: sa.Connection, source: str) -> pa.Array:
-    """Keys of rows whose conflicting versions wait in quarantine: an accepted row of that key settles them."""
+    """Keys of rows whose conflicting versions wait in quarantine: an accepted row of that key settles them. And keys that
+    a release settled: it may have come after the diff, which knew nothing of them."""
     found = copying.out_of(connection, _RESERVED, pa.schema({"key": pa.binary(16)}), {"source": source})
     return pc.unique(found["key"])
 
@@ -129,7 +130,8 @@ _TABLES = (
     "CREATE TEMP TABLE unsaid (holding bytea, mapped bigint) ON COMMIT DROP",
 )
 _RESERVED = """
-SELECT DISTINCT original_key FROM quarantine WHERE source = {source} AND state = 'open' AND original_key <> row_key
+SELECT original_key FROM quarantine WHERE source = {source} AND state = 'open' AND original_key <> row_key
+UNION SELECT row_key FROM decision WHERE source = {source} AND kind IN ('release', 'attach') AND row_key IS NOT NULL
 """
 
 

@@ -78,7 +78,7 @@ WITH picked AS MATERIALIZED (
     h.holders, h.key IS NOT NULL AS present
   FROM feed AS f
     LEFT JOIN LATERAL (
-      SELECT k.*, p.place, (SELECT m.document -> 'holders' FROM mapped_row AS m WHERE m.holding = k.key AND m.id = k.mapped) AS holders
+      SELECT k.*, p.place, (SELECT m.document::json -> 'holders' FROM mapped_row AS m WHERE m.holding = k.key AND m.id = k.mapped) AS holders
       FROM holding AS k
         CROSS JOIN LATERAL (SELECT coalesce(k.region, (SELECT s.region FROM source AS s WHERE s.name = k.source)) AS place) AS p
       WHERE k.key = f.holding

@@ -24,16 +24,18 @@ PLACES = 20  # bits of an id that say the place in its block: a chunk has fewer 
 BLOCKS = 43
 COLUMNS = {
     "holding": "bytea", "id": "int8", "source": "text", "row_key": "uuid", "file": "int8", "row": "int8", "content": "uuid",
-    "document": "json",
+    "document": "text",
 }  # fmt: skip
+VARYING = [name for name in COLUMNS if name != "source"]
 
 
 def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
     """Copy the accepted ones of ``rows`` (:data:`hub.outcome.SCHEMA`) into the store, in place of what an earlier attempt
     wrote; returns ``rows`` with ``mapped``, the id, instead of ``document``."""
-    accepted = pc.is_valid(rows["holding"]).combine_chunks()
+    accepted = pc.is_valid(rows["holding"]).combine_chunks().to_numpy(zero_copy_only=False)
     block = secrets.randbits(BLOCKS)
-    ids = pa.array(np.arange(rows.num_rows, dtype=np.int64) | (block << PLACES), mask=~accepted.to_numpy(False))
+    places = np.cumsum(accepted) - 1  # of those alone: of lines that are no rows a chunk has as many as come
+    ids = pa.array(places | (block << PLACES), mask=~accepted)
     rows = rows.append_column("mapped", ids)
     with database.engine().begin() as connection:
         bind = {"batch": batch.id, "chunk": chunk}
@@ -42,12 +44,12 @@ def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
         _drop(connection, connection.scalars(sa.text(_TAKEN_BACK), bind).all())
         if len(ids) != ids.null_count:
             connection.execute(sa.text(_BLOCK), {**bind, "block": block})
-            said = rows.filter(accepted)
+            said = rows.filter(pa.array(accepted))
             said = said.take(pa.array(np.argsort(leading(said["holding"]))))
-            columns = {"id": said["mapped"], "source": pa.repeat(batch.source, said.num_rows)}
-            with copying.into(connection, "mapped_row", list(COLUMNS), list(COLUMNS.values())) as copy:
-                copy.write(pa.table({name: columns.get(name, said[name] if name in said.column_names else None)
-                                     for name in COLUMNS}))  # fmt: skip
+            columns = [said["mapped"] if name == "id" else said[name] for name in VARYING]
+            copying.load(
+                connection, "mapped_row", COLUMNS, iter([pa.table(columns, VARYING)]), {"source": batch.source}
+            )
     return rows.drop_columns(["document"])
 
 
@@ -72,12 +74,10 @@ def clear(connection: sa.Connection, given_up: Iterable[str]) -> None:
 
 
 def _drop(connection: sa.Connection, dropped: Iterable[int]) -> None:
-    for block in dropped:
-        first = block << PLACES
-        connection.execute(
-            sa.text("DELETE FROM mapped_row WHERE id >= :first AND id < :end"),
-            {"first": first, "end": first + (1 << PLACES)},
-        )
+    """No index leads to a block: all of them in one go through the table."""
+    if gone := list(dropped):
+        query = sa.text("DELETE FROM mapped_row WHERE id >> :places = ANY(:blocks)")
+        connection.execute(query, {"places": PLACES, "blocks": gone})
 
 
 _BLOCK = "INSERT INTO mapped_block (block, batch, chunk) VALUES (:block, :batch, :chunk)"

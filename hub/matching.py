@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
@@ -22,8 +22,14 @@ from hub import copying, database, home, matching_model
 from hub.matching_kernel import RECORDS, Finder, Found
 
 ROWS = 2_000  # matched and committed at once
-RECORD = ("entry", "role", "run", "position", "state", "candidates", "candidates_more", "crowded")
-CANDIDATE = ("entry", "role", "rank", "identifier", "holding", "weight", "probability", "levels", "weights")
+RECORD = {
+    "entry": "int8", "role": "text", "run": "int8", "position": "int8", "state": "text", "candidates": "int4",
+    "candidates_more": "int4", "crowded": "jsonb",
+}  # fmt: skip
+CANDIDATE = {
+    "entry": "int8", "role": "text", "rank": "int2", "identifier": "bytea", "holding": "bytea", "weight": "float8",
+    "probability": "float8", "levels": "text[]", "weights": "float8[]",
+}  # fmt: skip
 
 
 class Progress(Protocol):
@@ -89,41 +95,38 @@ def _write(connection: sa.Connection, records: pa.Table, found: Found, run: int,
     )
     summed = found.records  # in the order of the records
     rows = records.num_rows
-    table = pa.table(
+    _copy(
+        connection,
+        "match_record",
+        RECORD,
         [records["entry"], records["role"], pa.repeat(run, rows), pa.repeat(position, rows), pa.repeat("waiting", rows),
          pc.subtract(summed["candidates"], summed["more"]), summed["more"], summed["crowded"]],
-        list(RECORD),
     )  # fmt: skip
-    _copy(connection, "match_record", table)
     place = pc.index_in(found.candidates["record"], value_set=records["record"].combine_chunks())
     candidates = found.candidates
     levels, weights = (
-        [candidates[f"{one.name}{end}"] for one in matching_model.COMPARISONS] for end in ("", "_weight")
+        _listed([candidates[f"{one.name}{end}"] for one in matching_model.COMPARISONS]) for end in ("", "_weight")
     )
-    listed = [
-        pc.binary_join_element_wise(
-            "{", pc.binary_join_element_wise(*[part.cast(pa.string()) for part in parts], ","), "}", ""
-        )
-        for parts in (levels, weights)
-    ]
-    table = pa.table(
-        [records["entry"].take(place), records["role"].take(place), candidates["rank"], _hex(candidates["person"]),
-         _hex(candidates["statement"]), candidates["weight"], candidates["probability"], *listed],
-        list(CANDIDATE),
+    _copy(
+        connection,
+        "match_candidate",
+        CANDIDATE,
+        [records["entry"].take(place), records["role"].take(place), candidates["rank"], candidates["person"],
+         candidates["statement"], candidates["weight"], candidates["probability"], levels, weights],
     )  # fmt: skip
-    _copy(connection, "match_candidate", table)
 
 
-def _hex(keys: pa.ChunkedArray) -> pa.ChunkedArray:
-    """How CSV says bytea."""
-    with duckdb.connect(config={"threads": 1}) as engine:
-        engine.register("keys", pa.table({"key": keys}))
-        return engine.sql(r"SELECT '\x' || lower(hex(key)) AS key FROM keys").to_arrow_table()["key"]
+def _listed(parts: list[pa.ChunkedArray]) -> pa.ListArray:
+    """For each row the list of its values."""
+    width, rows = len(parts), len(parts[0])
+    flat = pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type).combine_chunks()
+    by_row = np.arange(width * rows).reshape(width, rows).T.ravel()
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1) * width, pa.int32()), flat.take(pa.array(by_row)))
 
 
-def _copy(connection: sa.Connection, name: str, table: pa.Table) -> None:
-    with copying.into(connection, name, table.column_names) as copy:
-        copy.write(table)
+def _copy(connection: sa.Connection, name: str, types: dict[str, str], columns: list[Any]) -> None:
+    with copying.into(connection, name, list(types), list(types.values())) as copy:
+        copy.write(pa.table(columns, list(types)))
 
 
 def _run(people: int) -> dict[str, Any]:

@@ -118,11 +118,11 @@ WHERE m.entry = :entry AND (cast(:role AS text) IS NULL OR m.role = :role) ORDER
 _CANDIDATES = """
 SELECT c.rank, c.weight, c.probability, c.levels, c.weights, c.holding, h.material, h.region, l.source AS said_source,
   l."row" AS said_row, s ->> 'scheme' AS scheme, s ->> 'value' AS value, s ->> 'name' AS name,
-  l.document -> 'attributes' ->> 'born_on' AS born, l.document -> 'attributes' ->> 'sex' AS sex,
-  l.document -> 'attributes' ->> 'address' AS address
+  l.document::json -> 'attributes' ->> 'born_on' AS born, l.document::json -> 'attributes' ->> 'sex' AS sex,
+  l.document::json -> 'attributes' ->> 'address' AS address
 FROM match_candidate AS c LEFT JOIN holding AS h ON h.key = c.holding
   LEFT JOIN mapped_row AS l ON l.holding = h.key AND l.id = h.mapped
-  LEFT JOIN LATERAL (SELECT one AS s FROM json_array_elements(l.document -> 'holders') AS one
+  LEFT JOIN LATERAL (SELECT one AS s FROM json_array_elements(l.document::json -> 'holders') AS one
     WHERE keyed_hash((one ->> 'scheme') || ':' || (one ->> 'value'), :inner, :outer) = c.identifier LIMIT 1) AS who ON true
 WHERE c.entry = :entry AND c.role = :role {rank} ORDER BY c.rank
 """

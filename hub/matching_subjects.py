@@ -166,10 +166,10 @@ WHERE id = ANY({entries}::bigint[]) ORDER BY id
 """
 _STATEMENTS = """
 SELECT h.key, p ->> 'scheme', p ->> 'value', p ->> 'name',
-  CASE WHEN (h.material, p ->> 'role') IN ({claims}) THEN l.document -> 'attributes' ->> 'born_on' END,
-  CASE WHEN (h.material, p ->> 'role') IN ({claims}) THEN l.document -> 'attributes' ->> 'sex' END,
-  h.region, CASE WHEN json_array_length(l.document -> 'holders') = 1 THEN l.document -> 'attributes' ->> 'address' END
+  CASE WHEN (h.material, p ->> 'role') IN ({claims}) THEN l.document::json -> 'attributes' ->> 'born_on' END,
+  CASE WHEN (h.material, p ->> 'role') IN ({claims}) THEN l.document::json -> 'attributes' ->> 'sex' END,
+  h.region, CASE WHEN json_array_length(l.document::json -> 'holders') = 1 THEN l.document::json -> 'attributes' ->> 'address' END
 FROM holding AS h JOIN mapped_row AS l ON l.holding = h.key AND l.id = h.mapped
-  CROSS JOIN LATERAL json_array_elements(l.document -> 'holders') AS p
+  CROSS JOIN LATERAL json_array_elements(l.document::json -> 'holders') AS p
 WHERE (h.material, p ->> 'role') IN ({persons}) AND p ->> 'name' IS NOT NULL
 """

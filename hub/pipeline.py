@@ -483,7 +483,8 @@ def _recorded(batch: str) -> Iterator[None]:
         yield
     except YiciError as error:
         state = "halted" if isinstance(error, BatchHalted) else "failed"
-        if not isinstance(error, RetriableError) or not _goes_on(batch):
+        refused = error.code == "batch-state"  # others took the batch further: what became of it stands
+        if not refused and (not isinstance(error, RetriableError) or not _goes_on(batch)):
             finding = {"code": error.code, "severity": "halt", "values": {k: str(v) for k, v in error.values.items()}}
             with database.engine().begin() as connection:
                 row = batches.get(connection, batch)

@@ -68,7 +68,7 @@ def _in_force(join: Join) -> str:
     return f"""
 CREATE TEMP TABLE in_force ON COMMIT DROP AS
 SELECT DISTINCT ON (l.holding) l.holding, l.source, l.row_key, l.said_digest, l.said_at, l.authority, l.mapped, m.content,
-  m.document, count(*) OVER (PARTITION BY l.holding) AS observations,
+  m.document::json AS document, count(*) OVER (PARTITION BY l.holding) AS observations,
   min(m.content::text) OVER (PARTITION BY l.holding) <> max(m.content::text) OVER (PARTITION BY l.holding) AS conflicting
 FROM touched AS t {join("mapped_row", "m", "m.holding = t.holding")} {join("row_ledger", "l", of_row)}
 ORDER BY l.holding, l.authority DESC, l.said_at DESC, l.said_digest DESC, l.source, l.row_key

@@ -30,12 +30,15 @@ def digest(connection: sa.Connection) -> dict[str, str]:
 
 
 @contextmanager
-def snapshot(engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
-    """A connection that reads the store as of one moment and hinders nobody: repeatable read, read only."""
+def snapshot(engine: sa.Engine | None = None, *, temporary: bool = False) -> Iterator[sa.Connection]:
+    """A connection that reads the store as of one moment and hinders nobody: repeatable read, read only. ``temporary``:
+    temporary tables can be made in it, which PostgreSQL calls writing; it is taken back at the end, whatever it did."""
     with (engine or database.engine()).connect() as plain:
-        connection = plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        with connection.begin():
+        connection = plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=not temporary)
+        with connection.begin() as transaction:
             yield connection
+            if temporary:
+                transaction.rollback()
 
 
 def _exists(connection: sa.Connection, part: str) -> bool:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from connectors import messages
 from connectors.errors import FatalError
 from connectors.landing import LandedFile, Landing
-from hub import decisions, home, journal, partitions, state, verify_sql
+from hub import decisions, home, journal, partitions, state, verify_identity, verify_sql
 from mappings import model
 
 SHOWN = 5
@@ -88,7 +88,7 @@ def verify(engine: sa.Engine | None = None, *, read_bytes: bool = False, progres
     landing = Landing(home.current().landing_url)
     names = [*verify_sql.CHECKS, "journal", "landing", "digest"]
     found: list[Difference] = []
-    with state.snapshot(engine) as connection:
+    with state.snapshot(engine, temporary=True) as connection:
         at = connection.scalar(sa.text("SELECT now()"))
         found += of_store(connection, lambda check, done, total: progress(check, done, len(names)))
         progress("journal", len(names) - 3, len(names))
@@ -105,13 +105,16 @@ def verify(engine: sa.Engine | None = None, *, read_bytes: bool = False, progres
 
 
 def of_store(connection: sa.Connection, progress: Progress = quiet) -> list[Difference]:
-    """Every check that only reads the store, within the caller's transaction."""
+    """Every check that only reads the store, within the caller's transaction, in which temporary tables can be made."""
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     bind = _bind()
     found: list[Difference] = []
     for done, (name, statement) in enumerate(verify_sql.CHECKS.items()):
         progress(name, done, len(verify_sql.CHECKS))
+        if name == "identity":
+            verify_identity.anew(connection)
         found += _compared(connection, name, statement, bind)
+    verify_identity.forget(connection)
     return found
 
 
@@ -122,7 +125,6 @@ def _bind() -> dict[str, object]:
         "inner": hashing.inner,
         "outer": hashing.outer,
         "certificates": [entity.code for entity in entities if entity.kind == "certificate"],
-        "links": [entity.code for entity in entities if entity.kind == "link"],
     }
 
 

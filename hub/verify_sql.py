@@ -12,7 +12,8 @@ What is compared with what:
 ``feed``                replayed: what it says last of a holding with the holding; its positions and times
 ``quarantine``          open rows with the ledger, kept rows of the ledger with the quarantine
 ``entries``             of partner hubs with their observations
-``identity``            links with the rows that say them, components and clusters with links
+``identity``            links, claims, components, clusters and their states with what all rows, documents and decisions
+                        make of them at once
 ======================  =============================================================================================
 """
 
@@ -91,7 +92,7 @@ WITH due AS (
   SELECT DISTINCT keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer) AS identifier, h.key AS holding,
     s ->> 'role' AS role
   FROM holding AS h JOIN mapped_row AS l ON l.holding = h.key AND l.id = h.mapped
-    CROSS JOIN LATERAL json_array_elements(l.document -> 'holders') AS s
+    CROSS JOIN LATERAL json_array_elements(l.document::json -> 'holders') AS s
   WHERE s ->> 'value' IS NOT NULL
 )
 SELECT CASE WHEN k.holding IS NULL THEN 'holder-missing' ELSE 'holder-unfounded' END AS code,
@@ -172,28 +173,23 @@ SELECT CASE WHEN k.handle IS NULL THEN 'entry-missing' WHEN d.rest IS DISTINCT F
 FROM due AS d FULL JOIN kept AS k
   ON k.source = d.source AND k.handle = d.handle AND k.role = d.role AND k.identifier = d.identifier
 """
-# What can be seen of clusters without making them anew: links stand on rows, their ends are of one component, and each
-# component and cluster is named after its smallest member.
+# With what hub/verify_identity.py made anew.
 _IDENTITY = """
-WITH said AS (
-  SELECT DISTINCT r.holding AS link FROM observation AS r JOIN source AS s ON s.name = r.source
-  WHERE s.entity = ANY (:links) AND r.document ->> 'status' = 'in_force'
-    AND (r.document #>> '{holders,0,scheme}', r.document #>> '{holders,0,value}')
-      IS DISTINCT FROM (r.document #>> '{holders,1,scheme}', r.document #>> '{holders,1,value}')
-)
-SELECT CASE WHEN s.link IS NULL THEN 'identity-link-unfounded' ELSE 'identity-link-missing' END AS code,
-  encode(coalesce(l.link, s.link), 'hex') AS key
-FROM said AS s FULL JOIN identity_link AS l ON l.link = s.link WHERE s.link IS NULL OR l.link IS NULL
+SELECT CASE WHEN d.link IS NULL THEN 'identity-link-unfounded' WHEN k.link IS NULL THEN 'identity-link-missing'
+    WHEN k.state <> d.state THEN 'identity-link-state' END AS code, encode(coalesce(k.link, d.link), 'hex') AS key
+FROM due_identity_link AS d FULL JOIN identity_link AS k USING (link, one, other)
 UNION ALL
-SELECT 'identity-differs', encode(l.link, 'hex') FROM identity_link AS l
-  LEFT JOIN identity_member AS a ON a.identifier = l.one LEFT JOIN identity_member AS b ON b.identifier = l.other
-WHERE a.component IS DISTINCT FROM b.component OR a.component IS NULL
+SELECT CASE WHEN d.evidence IS NULL THEN 'identity-claim-unfounded' WHEN k.evidence IS NULL THEN 'identity-claim-missing' END,
+  encode(coalesce(k.evidence, d.evidence), 'hex')
+FROM due_identity_claim AS d FULL JOIN identity_claim AS k USING (identifier, evidence, born_on, sex)
 UNION ALL
-SELECT 'identity-differs', encode(identifier, 'hex') FROM (
-  SELECT m.*, first_value(identifier) OVER (PARTITION BY component ORDER BY identifier) AS first_reached,
-    first_value(identifier) OVER (PARTITION BY cluster ORDER BY identifier) AS first_joined
-  FROM identity_member AS m) AS named
-WHERE component <> first_reached OR cluster <> first_joined OR state = 'contradictory' AND cluster <> identifier
+SELECT 'identity-differs', encode(identifier, 'hex') FROM due_identity_member AS d FULL JOIN identity_member AS k USING (identifier)
+WHERE (d.scheme, d.born_on, d.sex, d.component, d.cluster, d.state) IS DISTINCT FROM
+  (k.scheme, k.born_on, k.sex, k.component, k.cluster, k.state)
+UNION ALL
+SELECT DISTINCT 'identity-decision-unknown', decision FROM identity_decision AS d
+WHERE NOT EXISTS (SELECT FROM decision AS l WHERE l.landed = d.decision)
+  OR d.ended_by IS NOT NULL AND NOT EXISTS (SELECT FROM decision AS l WHERE l.landed = d.ended_by)
 """
 CHECKS = {
     "ledger": _LEDGER,

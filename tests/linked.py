@@ -65,6 +65,24 @@ def store(server_home: Home, folder: Path) -> Iterator[sa.Engine]:
     admin.dispose()
 
 
+DOCUMENTS = "cn-nia-documents"
+_COLUMNS = ("bgh", "xm", "xb", "csrq", "gj", "yzjlx", "yzjhm", "xzjlx", "xzjhm", "bgrq", "gxsj")
+_TYPES = {"cn.ric": "01", "passport": "02", "cn.permit": "03", "cn.fpr": "04"}
+
+
+def write(path: Path, said: Iterable[Said], *, day: str = "2024-03-04") -> Path:
+    """The file of :data:`DOCUMENTS` in which rows say so; the row of a pair keeps its number."""
+    lines = [",".join(_COLUMNS)]
+    for one in said:
+        (kind, value), (new_kind, new_value) = (pair.split(":", 1) for pair in (one.one, one.other))
+        number = f"B{one.key.hex()}"
+        sex = {"男": "1", "女": "2", None: ""}[one.sex]
+        lines.append(",".join([number, "EXAMPLE ANNA", sex, one.born_on or "", "USA", _TYPES[kind], value,
+                               _TYPES[new_kind], new_value, day, f"{day} 10:00:00"]))  # fmt: skip
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 def digest(identifier: str) -> bytes:
     return keyed_hash().of(identifier)
 
@@ -105,7 +123,7 @@ def _row(one: Said) -> dict[str, object]:
 
 _MAPPED = """
 INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-VALUES (:holding, :id, :source, :row_key, 1, 2, :digest, cast(:document AS json))
+VALUES (:holding, :id, :source, :row_key, 1, 2, :digest, :document)
 """
 _LEDGER = """
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
@@ -150,7 +168,7 @@ def document(
     with engine.begin() as connection:
         connection.execute(
             sa.text(
-                """UPDATE mapped_row SET document = cast(cast(document AS jsonb) || cast(:said AS jsonb) AS json)
+                """UPDATE mapped_row SET document = cast(cast(document AS jsonb) || cast(:said AS jsonb) AS text)
                 WHERE holding = :key"""
             ),
             {"key": key, "said": json.dumps({"attributes": dict(attributes)})},

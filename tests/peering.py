@@ -143,7 +143,7 @@ def move(engine: sa.Engine, holding: str, region: str) -> int:
         for statement in (
             "UPDATE batch SET recorded_at = now() WHERE id = 'b-' || :key",
             "UPDATE holding SET region = :region WHERE key = decode(:key, 'hex')",
-            """UPDATE mapped_row SET document = jsonb_set(document::jsonb, '{region}', to_jsonb(cast(:region AS text)))::json
+            """UPDATE mapped_row SET document = jsonb_set(document::jsonb, '{region}', to_jsonb(cast(:region AS text)))::text
             WHERE holding = decode(:key, 'hex')""",
         ):
             connection.execute(sa.text(statement), bind)

@@ -100,18 +100,18 @@ def test_what_goes_in_comes_out(connection: sa.Connection, nulls: float, held: i
     assert connection.scalar(sa.text("SELECT 1")) == 1
 
 
-@pytest.mark.parametrize("kind", ["text", "bytea", "uuid"])
+@pytest.mark.parametrize("kind", ["text", "bytea", "uuid", "float8"])
 def test_lists(connection: sa.Connection, kind: str) -> None:
     values = {
         "text": [["a", None, "上海", ""], [], None, ["x"], [None]],
         "bytea": [[b"a", None, b"", b"\x00"], [], None, [b"x"], [None]],
         "uuid": [[bytes(range(16)), None], [], None, [b"x" * 16], [None]],
+        "float8": [[-0.5, None, 1e300], [], None, [3.0], [None]],
     }[kind]
     create(connection, [f"{kind}[]", "int8"], ["list", "i"])
-    form = {"text": pa.string(), "bytea": pa.binary(), "uuid": pa.binary(16)}[kind]
-    lists = pa.array(
-        [["left out"[:16].ljust(16, "-")], *values] if kind == "text" else [[b"-" * 16], *values], pa.list_(form)
-    )
+    form = {"text": pa.string(), "bytea": pa.binary(), "uuid": pa.binary(16), "float8": pa.float64()}[kind]
+    left_out = {"text": "left out", "float8": 9.0}.get(kind, b"-" * 16)
+    lists = pa.array([[left_out], *values], pa.list_(form))
     table = pa.table({"list": lists, "i": range(len(lists))}).slice(1)
     with copying.into(connection, "t", ["list", "i"], [f"{kind}[]", "int8"]) as copy:
         copy.write(table)
@@ -120,6 +120,15 @@ def test_lists(connection: sa.Connection, kind: str) -> None:
         found = [row and [value and value.bytes for value in row] for row in found]
     assert found == values
     assert connection.scalar(sa.text("SELECT count(*) FROM t WHERE list = '{}'")) == 1
+
+
+def test_jsonb_and_fractions(connection: sa.Connection) -> None:
+    create(connection, ["jsonb", "float8"], ["said", "f8"])
+    table = pa.table({"said": ['[{"a": "上"}]', None, "3"], "f8": [0.1, None, float("inf")]})
+    with copying.into(connection, "t", ["said", "f8"], ["jsonb", "float8"]) as copy:
+        copy.write(table)
+    found = connection.execute(sa.text("SELECT said, f8 FROM t ORDER BY n")).all()
+    assert [tuple(row) for row in found] == [([{"a": "上"}], 0.1), (None, None), (3, float("inf"))]
 
 
 def test_narrow_and_missing_types_are_made_to_fit(connection: sa.Connection) -> None:

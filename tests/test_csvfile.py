@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import textfile
+from connectors import csvfile, textfile
 from connectors.block import ROW, Block
 from connectors.csvfile import Form, blocks
 from connectors.errors import FatalError
@@ -194,6 +194,21 @@ def test_multiline() -> None:
     assert code(b"a,b\n1,\xff\n" + b"1,2\n" * 500, form)[0] == "file-encoding"
     text = 'a,b\n1,"上\n海"\n'.encode("gb18030")
     assert read(text, form)[0] == [(2, "1", "上\n海")]
+
+
+@pytest.mark.parametrize(("before", "row"), [(b"", 2), (b"1,2\n" * 300, 302), (b"1,2\n" * 300 + b"1\n1,2,3\n", 304)])
+@pytest.mark.parametrize("after", [b'"\n1,2\n', b'"\n', b"\n1,2\n"])
+def test_endless_record(monkeypatch: pytest.MonkeyPatch, before: bytes, row: int, after: bytes) -> None:
+    """A long value, in the middle or at the end, or a quote that nothing closes: the record is named, not pyarrow's error."""
+    monkeypatch.setattr(csvfile, "LONGEST_RECORD", 1000)
+    form = Form(multiline=True)
+    data = b"a,b\n" + before + b'1,"' + b"x\n" * 2000 + after
+    for _ in range(5):
+        assert code(data, form) == ("file-record-too-long", {"file": "f.csv", "row": row})
+    passes = b"a,b\n" + before + b'1,"' + b"x\n" * 400 + b'"\n1,2\n'
+    good, bad = read(passes, form)
+    assert good[-2:] == [(row, "1", "x\n" * 400), (row + 1, "1", "2")]
+    assert len(good) + len(bad) == row
 
 
 def test_a_cut_file_gives_its_rows_first_and_the_process_ends() -> None:

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub import decisions, identity, identity_components, identity_decisions
+from hub import decisions, identity, identity_components, identity_decisions, pipeline, verify
 from hub.home import Home
-from tests import linked, stored
+from tests import linked, residents, stored
+from tests.deliveries import World, migrated, world  # noqa: F401 - fixtures
 from tests.linked import Said
 
 A, B, C, D, E = (f"passport:{letter}1234567" for letter in "KLMNP")
@@ -117,6 +118,51 @@ def test_documents_of_others_change_nothing(store: sa.Engine) -> None:
         before = linked.dump(connection)
         linked.changed(connection, [said])
         assert linked.dump(connection) == before
+
+
+CARDS = "sh-ga-residents"
+BEARER = f"cn.ric:{residents.number(residents.PEOPLE[0][1])}"  # a man, born on 1956-09-12
+LINKED = Said("passport:K1234567", BEARER, "1956-09-12", "男")
+
+
+@pytest.mark.parametrize(
+    ("card", "doubt"),
+    [
+        (residents.row(0, csrq="1956-09-21"), True),
+        (residents.row(0, xb="2"), True),
+        (residents.row(0), False),
+        (residents.row(1, csrq="1980-03-06"), False),
+    ],
+    ids=["birth-date", "sex", "agrees", "of-another"],
+)
+def test_a_card_of_a_first_load_is_heard(world: World, card: dict[str, str | None], doubt: bool) -> None:  # noqa: F811
+    """Through the whole pipeline, where new rows of a first load are copied straight in, whichever comes first; and until
+    a later version of the card takes back what it said."""
+    (world.folder / "sources").mkdir(exist_ok=True)
+    deliveries = [
+        (linked.DOCUMENTS, linked.write(world.folder / "links.csv", [LINKED])),
+        (CARDS, residents.write(world.folder / "cards.json", [card])),
+    ]
+
+    def found() -> frozenset[str]:
+        assert verify.verify(world.engine).differences == ()
+        with world.engine.connect() as connection:
+            return clusters(connection, LINKED.one, BEARER)[BEARER]
+
+    whole = frozenset([LINKED.one, BEARER])
+    digests = []
+    for order in (deliveries, deliveries[::-1]):
+        world.reset()
+        for place, (source, file) in enumerate(order):
+            assert pipeline.run(source, input=file)["accepted"] == 1
+            if place == 0 and source == linked.DOCUMENTS:
+                assert found() == whole
+        assert found() == (frozenset([BEARER, "?"]) if doubt else whole)
+        digests.append(world.digest())
+    assert digests[0] == digests[1]
+    later = residents.write(world.folder / "later.json", [residents.row(0, gxsj="2025-02-02T08:00:00+08:00")])
+    pipeline.run(CARDS, input=later)
+    assert found() == whole
 
 
 @pytest.mark.parametrize("length", [2, 3, 64, 1000])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from connectors.errors import UsageError
@@ -192,20 +193,70 @@ def test_evidence_is_shown(connection: sa.Connection) -> None:
     assert identity_evidence.show(connection, linked.digest(E))["state"] == "alone"
 
 
+@pytest.mark.parametrize("parted", [(A, BORN_1970), (A,), (BORN_1970,)])
+def test_a_split_ends_only_the_merge_that_is_in_the_way(connection: sa.Connection, parted: tuple[str, ...]) -> None:
+    """Neither another merge of the same identifier nor a link that the merge had made wait is touched."""
+    linked.deliver(connection, [Said(A, BORN_1980)])
+    merge(connection, BORN_1970, D)
+    merge(connection, B, BORN_1980)
+    before = linked.dump(connection)
+    merge(connection, A, BORN_1970)
+    assert joined(connection, A) == {A, BORN_1970, D}
+    split(connection, *parted)
+    if parted == (BORN_1970,):
+        assert joined(connection, BORN_1970) == {BORN_1970}, "it is none with D either"
+    else:
+        assert linked.dump(connection) == before
+
+
+def test_what_stays_merged_does_not_join_who_was_split(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, C), Said(B, D)])
+    merge(connection, A, B, C, D)
+    split(connection, A, B)
+    assert (joined(connection, A), joined(connection, B), joined(connection, C)) == ({A}, {B}, {C, D})
+    assert set(states(connection).values()) == {"waiting"}, "to which of the two C and D belong nobody said"
+
+
 some = st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True)
+Statements = tuple[list[Said], list[list[str]], list[str]]
+statements: st.SearchStrategy[Statements] = st.tuples(
+    st.lists(st.builds(Said, *[st.sampled_from(NAMES)] * 2), max_size=6), st.lists(some, max_size=2), some
+)
+SETTINGS: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@given(st.lists(st.builds(Said, *[st.sampled_from(NAMES)] * 2), max_size=6), some)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-def test_opposites_restore_whatever_there_is(connection: sa.Connection, said: list[Said], pair: list[str]) -> None:
-    """A merge and then a split, or of two that are one a split and then a merge: what is in force is what was before."""
+@given(statements)
+@example(([Said(A, B), Said(A, BORN_1970), Said(A, BORN_1980)], [], [A, B]))
+@settings(max_examples=6, **SETTINGS)
+def test_opposites_restore_whatever_there_is(connection: sa.Connection, made: Statements) -> None:
+    check_opposites(connection, *made)
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.timeout(1500)
+@given(statements)
+@settings(max_examples=300, **SETTINGS)
+def test_opposites_restore_whatever_there_is_of_much(connection: sa.Connection, made: Statements) -> None:
+    check_opposites(connection, *made)
+
+
+def check_opposites(connection: sa.Connection, said: list[Said], merged: list[list[str]], pair: list[str]) -> None:
+    """A merge and then a split, or of two that are one a split and then a merge: what is in force is what was before. Of
+    two that earlier merges make one the opposite of a split is a merge of them, so there who is one is compared."""
     trial = connection.begin_nested()
     try:
         linked.deliver(connection, said)
+        for names in merged:
+            if names[1] not in joined(connection, names[0]):
+                merge(connection, *names)
         before = linked.dump(connection)
         there, back = (split, merge) if pair[1] in joined(connection, pair[0]) else (merge, split)
         there(connection, *pair)
         back(connection, *pair)
-        assert linked.dump(connection) == before
+        if there is merge or not merged:
+            assert linked.dump(connection) == before
+        else:
+            assert pair[1] in joined(connection, pair[0])
     finally:
         trial.rollback()

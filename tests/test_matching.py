@@ -87,7 +87,7 @@ def test_accepting_releases_the_row_with_the_identifier(deliver) -> None:
     done = matching_decisions.accept(row["entry"], 1, actor="tester", note="seen")
     assert done["waits_for"] == [] and done["batch"]["accepted"] == 1
     holder = scalar(
-        "SELECT l.document -> 'holders' -> 0 ->> 'value' FROM holding AS h JOIN mapped_row AS l ON l.holding = h.key"
+        "SELECT l.document::json -> 'holders' -> 0 ->> 'value' FROM holding AS h JOIN mapped_row AS l ON l.holding = h.key"
         " AND l.id = h.mapped WHERE h.material = 'household-register'"
     )
     assert holder == residents.number(residents.PEOPLE[1][1])

@@ -277,6 +277,45 @@ def test_only_what_the_newest_snapshot_cannot_tell_hinders_it(drop: Path, store:
     assert held(store) == set(range(101))
 
 
+@pytest.mark.parametrize("spoilt", ["2025年某月", "", "2099-01-01"])
+def test_a_snapshot_without_a_readable_time_withdraws_nothing(drop: Path, store: sa.Engine, spoilt: str) -> None:
+    """Whose month it is nobody can tell. A time far ahead is none either: it would overtake every snapshot to come."""
+    (drop / "06.csv").write_text(roster(6, range(100)), encoding="utf-8")
+    pipeline.run(DROPPED)
+    before = everything(store)
+    listed = count(store, "SELECT extract(epoch FROM listed_as_of) FROM source")
+    unsaid = roster(7, range(3, 101)).replace("2025-07-01 00:00:00+08:00", spoilt)
+    assert spoilt in unsaid and "2025-07" not in unsaid
+    (drop / "07.csv").write_text(unsaid, encoding="utf-8")
+    summary = pipeline.run(DROPPED)
+    assert (summary["withdrawn"], summary["as_of"], summary["state"]) == (0, None, "merged")
+    assert set(range(100)) <= held(store), "nobody is taken off"
+    assert count(store, "SELECT extract(epoch FROM listed_as_of) FROM source") == listed
+    assert everything(store)[0] == before[0] and 100 not in held(store), "what says no time is older than all that does"
+    (drop / "08.csv").write_text(roster(8, range(3, 101)), encoding="utf-8")
+    assert pipeline.run(DROPPED)["withdrawn"] == 3, "the next one that says its time does"
+    assert held(store) == set(range(3, 101))
+
+
+def test_one_row_whose_time_cannot_be_read_does_not_hinder_the_others(drop: Path, store: sa.Engine) -> None:
+    (drop / "06.csv").write_text(roster(6, range(100)), encoding="utf-8")
+    pipeline.run(DROPPED)
+    (drop / "07.csv").write_text(roster(7, range(3, 100)).replace("2025-07-01", "2025年某月", 1), encoding="utf-8")
+    summary = pipeline.run(DROPPED)
+    assert (summary["withdrawn"], summary["as_of"]) == (3, "2025-07-01T00:00:00+08:00")
+    assert held(store) == set(range(3, 100)), "the row itself is listed, whatever is wrong with it"
+
+
+def test_a_file_without_a_time_beside_one_that_has_it(drop: Path, store: sa.Engine) -> None:
+    """Fetched together: what only the first one lists is still there, for it may be the newer."""
+    (drop / "06.csv").write_text(roster(6, range(100)), encoding="utf-8")
+    pipeline.run(DROPPED)
+    (drop / "07.csv").write_text(roster(7, range(3, 100)), encoding="utf-8")
+    (drop / "what.csv").write_text(roster(7, range(2)).replace("2025-07-01 00:00:00+08:00", "?"), encoding="utf-8")
+    assert pipeline.run(DROPPED)["withdrawn"] == 1
+    assert held(store) == {0, 1, *range(3, 100)}
+
+
 def test_a_run_without_a_new_file_succeeds_and_withdraws_nothing(drop: Path, store: sa.Engine) -> None:
     (drop / "06.csv").write_text(roster(6, range(30)), encoding="utf-8")
     pipeline.run(DROPPED)

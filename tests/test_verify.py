@@ -11,18 +11,27 @@ from typer.testing import CliRunner
 
 from connectors import messages
 from connectors.landing import Landing
-from hub import home, journal, pipeline, state, verify, verify_sql
+from hub import home, identity_decisions, journal, pipeline, state, verify, verify_sql
 from hub.cli import app
-from tests import licences, partner, stored
+from tests import licences, linked, partner, stored
+from tests.linked import Said
 
 SH = "sh-amr-enterprises"
 RECORDS = [*licences.rows(6), licences.row(7, code=licences.credit_code(7)[:-1] + "?"), licences.row(8, capital="#元")]
 ONE = "(SELECT min(key) FROM holding)"
+A, B, C, D, E = (f"passport:{letter}1234567" for letter in "KLMNP")
+# Two that contradict each other, two that are one, two of whom a person says that they are not.
+LINKS = [
+    Said(A, B, "1970-01-31", "男"),
+    Said(B, C, "1980-05-23", "男"),
+    Said(D, E, "1960-02-01", "女"),
+    Said(D, "passport:R1234567", "1960-02-01", "女"),
+]
 
 
 @pytest.fixture
 def loaded(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
-    """Six rows held, one of them in a second version; the others kept back; and two announcements of a partner hub."""
+    """Six rows held, one of them in a second version; the others kept back; two announcements of a partner hub; and links."""
     announced = [
         partner.announcement(n, ("holder", "cn.uscc", stored.LICENCE_CODE), valid_to="2030-01-31") for n in range(2)
     ]
@@ -32,6 +41,9 @@ def loaded(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     pipeline.run(
         SH, input=licences.write(tmp_path / "new.csv", [licences.row(1, name="更名后有限公司", date="2019-09-01")])
     )
+    pipeline.run(linked.DOCUMENTS, input=linked.write(tmp_path / "links.csv", LINKS))
+    with store.begin() as connection:
+        identity_decisions.split(connection, [D, E], actor="tester")
     return store
 
 
@@ -81,8 +93,12 @@ WRONG = {
     "entry-missing": "DELETE FROM index_entry WHERE handle = (SELECT min(handle) FROM index_entry)",
     "entry-unfounded": "UPDATE index_entry SET valid_to = NULL",
     "identity-link-unfounded": "INSERT INTO identity_link VALUES ('\\x01', '\\x02', '\\x03', 'standing')",
-    "identity-link-missing": f"UPDATE source SET entity = 'identity-link' WHERE name = '{SH}'",
-    "identity-differs": "INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x01', '\\x02', 'joined')",
+    "identity-link-missing": "DELETE FROM identity_link WHERE state = 'standing'",
+    "identity-link-state": "UPDATE identity_link SET state = 'standing'",
+    "identity-claim-missing": "DELETE FROM identity_claim WHERE born_on = '1980-05-23'",
+    "identity-claim-unfounded": "UPDATE identity_claim SET born_on = '1980-05-24' WHERE born_on = '1980-05-23'",
+    "identity-decision-unknown": "DELETE FROM decision WHERE kind = 'split'",
+    "identity-differs": "UPDATE identity_member SET state = 'joined', cluster = component WHERE state = 'contradictory'",
 }
 
 
@@ -92,6 +108,26 @@ def test_everything_that_can_be_wrong_is_found(loaded: sa.Engine) -> None:
         assert code in codes(loaded, statement), f"{code}: {statement}"
     named = {code for code in messages.sentences() if f"'{code}'" in "".join(verify_sql.CHECKS.values())}
     assert named == set(WRONG), "every code of a statement has a sentence and is tried here"
+
+
+CLUSTERS = {
+    "UPDATE identity_link SET one = other": {"identity-link-missing", "identity-link-unfounded"},
+    "DELETE FROM identity_member WHERE state = 'joined'": {"identity-differs"},
+    "UPDATE identity_member SET cluster = identifier": {"identity-differs"},
+    "UPDATE identity_member SET component = identifier": {"identity-differs"},
+    "UPDATE identity_member SET state = 'contradictory'": {"identity-differs"},
+    "INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x02', '\\x02', 'joined')": {"identity-differs"},
+    "UPDATE identity_decision SET ended_by = decision": {"identity-differs", "identity-link-state"},
+    "DELETE FROM identity_decision WHERE side = 1": {"identity-differs", "identity-link-state"},
+    "DELETE FROM identity_decision WHERE side = 2": {"identity-link-state"},
+    "UPDATE identity_claim SET sex = ''": {"identity-claim-missing", "identity-claim-unfounded"},
+}
+
+
+def test_clusters_are_made_anew(loaded: sa.Engine) -> None:
+    """From links, claims and decisions; what is compared stays as it was."""
+    for statement, found in CLUSTERS.items():
+        assert codes(loaded, statement) == found, statement
 
 
 def test_dropped_months_of_the_feed_are_not_missed(loaded: sa.Engine) -> None:
@@ -120,7 +156,7 @@ def test_a_running_hub_neither_waits_nor_is_waited_for(loaded: sa.Engine) -> Non
         merging.execute(sa.text("SELECT merges FROM source FOR UPDATE"))
         merging.execute(sa.text("DELETE FROM holding_holder"))
         assert verify.verify(loaded).ok, "what is not committed is not seen"
-        with state.snapshot(loaded) as connection:
+        with state.snapshot(loaded, temporary=True) as connection:
             verify.of_store(connection)
             merging.execute(sa.text("UPDATE holding SET observations = 9"))
         merging.rollback()

@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from hub import home
+
 revision = "0003"
 down_revision = "0002"
 
@@ -32,7 +34,7 @@ def upgrade() -> None:
     _holdings()
     _history()
     for statement in _CARRIED_OVER:
-        op.execute(statement)
+        op.execute(sa.text(statement).bindparams(**(_hashing() if ":inner" in statement else {})))
     for table in ("observation", "row_ledger", "holding", "holding_holder", "holding_version", "feed"):
         op.drop_table(f"{table}_before")
     op.drop_table("stage_row")
@@ -40,6 +42,14 @@ def upgrade() -> None:
     op.execute(_OBSERVATION)
     op.execute(_HELD)
     op.execute(_VERSION)
+
+
+def _hashing() -> dict[str, bytes]:
+    """Of the key of this store. An empty store, which may have none yet, hashes nothing."""
+    if not op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM holding_version_before)")):
+        return {"inner": b"", "outer": b""}
+    hashing = home.keyed_hash()
+    return {"inner": hashing.inner, "outer": hashing.outer}
 
 
 def _ledger() -> None:
@@ -114,9 +124,9 @@ def _mapped() -> None:
         ),
         sa.Column(
             "document",
-            sa.JSON(),
+            sa.Text(),
             nullable=False,
-            comment="envelope, holders and attributes as the source says them",
+            comment="JSON: envelope, holders and attributes as the source says them",
         ),
         sa.PrimaryKeyConstraint("holding", "id", name=op.f("mapped_row_pkey")),
         postgresql_partition_by="HASH (holding)",
@@ -242,7 +252,7 @@ END $$
 """
 _CARRIED_OVER = (
     """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-    SELECT holding, row_number() OVER (), source, row_key, file, "row", md5((document - 'updated_at')::text)::uuid, document::json
+    SELECT holding, row_number() OVER (), source, row_key, file, "row", md5((document - 'updated_at')::text)::uuid, document::text
     FROM observation_before""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, in_force, timed, updated_at, as_of, batch, file,
       "row", holding, mapped, authority, said_digest, said_at, said_as_of)
@@ -260,14 +270,19 @@ _CARRIED_OVER = (
       h.status, h.issued_on, h.valid_from, h.valid_to, h.region, v.batch
     FROM holding_before AS h JOIN mapped_row AS m ON m.source = h.source AND m.row_key = h.row_key JOIN holding_version_before AS v ON v.holding = h.key AND v.recorded_to IS NULL""",
     "INSERT INTO holding_holder SELECT identifier, holding, role FROM holding_holder_before",
+    # A version ended when the one that followed it, or its withdrawal, became known. Its holders are those it names itself.
     """INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row",
       identifiers, document)
-    SELECT v.holding, v.recorded_from, v.recorded_to, v.material, v.digest, v.source, coalesce(l.row_key, v.digest), v.batch,
-      v.file, v."row", coalesce(
-        (SELECT array_agg(DISTINCT h.identifier) FROM holding_holder_before AS h WHERE h.holding = v.holding), '{}'),
+    SELECT v.holding, coalesce(b.recorded_at, v.recorded_from), coalesce(n.recorded_at, v.recorded_to), v.material, v.digest,
+      v.source, coalesce(l.row_key, v.digest), v.batch, v.file, v."row", coalesce(
+        (SELECT array_agg(DISTINCT keyed_hash((h ->> 'scheme') || ':' || (h ->> 'value'), :inner, :outer))
+        FROM jsonb_array_elements(v.document -> 'holders') AS h WHERE h ->> 'value' IS NOT NULL), '{}'),
       v.document
-    FROM holding_version_before AS v LEFT JOIN LATERAL (
-      SELECT row_key FROM row_ledger_before AS l WHERE l.source = v.source AND l.digest = v.digest LIMIT 1) AS l ON true
+    FROM holding_version_before AS v LEFT JOIN batch AS b ON b.id = v.batch
+      LEFT JOIN holding_version_before AS f ON f.holding = v.holding AND f.recorded_from = v.recorded_to
+      LEFT JOIN batch AS n ON n.id = f.batch
+      LEFT JOIN (SELECT source, digest, min(row_key::text)::uuid AS row_key FROM row_ledger_before GROUP BY 1, 2) AS l
+        ON l.source = v.source AND l.digest = v.digest
     WHERE v.recorded_to IS NOT NULL AND v.document IS NOT NULL""",
     "INSERT INTO feed SELECT position, holding, material, change, digest, batch, recorded_at FROM feed_before",
     """UPDATE feed_head SET recorded_at = f.recorded_at FROM (SELECT max(recorded_at) AS recorded_at FROM feed_before) AS f
