@@ -34,21 +34,26 @@ def malformed_table(rows: Sequence[int], raw: Sequence[bytes], reasons: Sequence
 
 
 def regrouped(blocks: Iterable[Block], block_rows: int) -> Iterator[Block]:
-    """The same rows in blocks of ``block_rows`` (the last one shorter). The first block always comes, even if empty."""
+    """The same rows in blocks of ``block_rows`` (the last one shorter), with as many malformed lines at most. The first block
+    always comes, even if empty."""
     held: list[Block] = []
     yielded = False
     for block in blocks:
         held.append(block)
-        while sum(part.table.num_rows for part in held) >= block_rows:
+        while max(_rows(part.table for part in held), _rows(part.malformed for part in held)) >= block_rows:
             # Cut before the rows are brought together, so that none is copied twice.
             table = pa.concat_tables([part.table for part in held])
             malformed = pa.concat_tables([part.malformed for part in held]).combine_chunks()
-            yield Block(table.slice(0, block_rows).combine_chunks(), malformed)
+            yield Block(table.slice(0, block_rows).combine_chunks(), malformed.slice(0, block_rows))
             yielded = True
             open_end = any(part.open_end for part in held)
-            held = [Block(table.slice(block_rows), MALFORMED.empty_table(), open_end)]
+            held = [Block(table.slice(block_rows), malformed.slice(block_rows), open_end)]
     if held and (not yielded or any(part.table.num_rows or part.malformed.num_rows or part.open_end for part in held)):
         yield _joined(held)
+
+
+def _rows(tables: Iterable[pa.Table]) -> int:
+    return sum(table.num_rows for table in tables)
 
 
 def _joined(parts: Sequence[Block]) -> Block:

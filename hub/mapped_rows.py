@@ -2,7 +2,7 @@
 
 A row here that no ledger row refers to says nothing. So the documents of a batch, most of its bytes, are copied by as many
 processes as map chunks, and the merge, which is one transaction, only decides which of them stand. Each chunk's rows are
-one block: ``id = block << 20 | place``. What an attempt that was cut off left behind goes with the next attempt, with the
+a block, or several where they are many: ``id = block << 20 | place``. What an attempt that was cut off left behind goes with the next attempt, with the
 merge, or once the batch is given up.
 """
 
@@ -20,7 +20,7 @@ from connectors.errors import RetriableError
 from hub import batches, copying, database
 from hub.repeats import leading
 
-PLACES = 20  # bits of an id that say the place in its block: a chunk has fewer rows
+PLACES = 20  # bits of an id that say the place in its block
 BLOCKS = 43
 COLUMNS = {
     "holding": "bytea", "id": "int8", "source": "text", "row_key": "uuid", "file": "int8", "row": "int8", "content": "uuid",
@@ -33,17 +33,17 @@ def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
     """Copy the accepted ones of ``rows`` (:data:`hub.outcome.SCHEMA`) into the store, in place of what an earlier attempt
     wrote; returns ``rows`` with ``mapped``, the id, instead of ``document``."""
     accepted = pc.is_valid(rows["holding"]).combine_chunks().to_numpy(zero_copy_only=False)
-    block = secrets.randbits(BLOCKS)
-    places = np.cumsum(accepted) - 1  # of those alone: of lines that are no rows a chunk has as many as come
-    ids = pa.array(places | (block << PLACES), mask=~accepted)
-    rows = rows.append_column("mapped", ids)
+    places = np.cumsum(accepted)
+    own = np.array([secrets.randbits(BLOCKS) for _ in range(1 + (int(accepted.sum()) >> PLACES))])
+    ids = own[places >> PLACES] << PLACES | places & (1 << PLACES) - 1
+    rows = rows.append_column("mapped", pa.array(ids, mask=~accepted))
     with database.engine().begin() as connection:
         bind = {"batch": batch.id, "chunk": chunk}
         connection.execute(sa.text("SELECT FROM batch WHERE id = :batch FOR KEY SHARE"), bind)  # no merge meanwhile
         batches.require(batches.get(connection, batch.id), "open", "gated")
         _drop(connection, connection.scalars(sa.text(_TAKEN_BACK), bind).all())
-        if len(ids) != ids.null_count:
-            connection.execute(sa.text(_BLOCK), {**bind, "block": block})
+        if accepted.any():
+            connection.execute(sa.text(_BLOCK), [{**bind, "block": int(block)} for block in own])
             said = rows.filter(pa.array(accepted))
             said = said.take(pa.array(np.argsort(leading(said["holding"]))))
             columns = [said["mapped"] if name == "id" else said[name] for name in VARYING]

@@ -254,6 +254,15 @@ def test_blocks_and_numbers_over_many_chunks(monkeypatch: pytest.MonkeyPatch, mu
     assert table.num_rows + malformed.num_rows == sum(bool(line) for line in lines[1:])
 
 
+def test_lines_that_are_no_rows_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of which every line has a column too many is read block by block like any other."""
+    monkeypatch.setattr(textfile, "BLOCK", 1000)
+    found = list(blocks(opener(b"a,b\n" + b"1,2,3\n" * 5000 + b"1,2\n"), "f.csv", Form(), 1000))
+    assert [block.malformed.num_rows for block in found] == [1000] * 5
+    numbers = [row for block in found for row in block.malformed[ROW].to_pylist()]
+    assert numbers == list(range(2, 5002)) and found[-1].table.num_rows == 1
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.text(alphabet='x,"\r\x00上 ', max_size=8), max_size=12), st.sampled_from(["utf-8", "gb18030"]))
 def test_no_line_is_ever_lost(lines: list[str], encoding: str) -> None:

@@ -181,6 +181,19 @@ def test_lines_that_are_no_rows_take_no_places(
     assert founded(world) == 4
 
 
+def test_a_chunk_of_more_rows_than_a_block_holds(world: World, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release may bring them."""
+    monkeypatch.setattr(mapped_rows, "PLACES", 2)
+    batch = fetched(world, source, File(1, rows(20)))["batch"]
+    pipeline.map_and_gate(batch, 0)
+    assert world.count("SELECT count(*) FROM mapped_block") == 6
+    pipeline.map_and_gate(batch, 0)
+    assert (
+        world.count("SELECT count(*) FROM mapped_block") == 6 and world.count("SELECT count(*) FROM mapped_row") == 21
+    )
+    assert finish(batch)["accepted"] == 21 and founded(world) == 21
+
+
 def test_an_attempt_cut_off_before_its_chunk_file_leaves_nothing(world: World, source: str) -> None:
     batch = fetched(world, source, File(1, rows(3)))["batch"]
     with world.engine.connect() as connection:
