@@ -92,8 +92,8 @@ _FILL = (
         'valid_from', '2019-01-01', 'valid_to', null, 'attributes', '{}'::jsonb,
         'holders', jsonb_build_array(jsonb_build_object('role', 'holder', 'scheme', 'cn.uscc', 'value', value))) AS document
     FROM code""",
-    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-    SELECT key, place, :source, row_key, f.id, place + 2, row_key, document::text
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
+    SELECT key, place, :source, row_key, f.id, place + 2, document::text
     FROM made CROSS JOIN (SELECT max(id) AS id FROM landed_file) AS f ORDER BY key""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
       authority, said_digest, said_at, mapped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -128,6 +128,23 @@ def record_identity(connection: sa.Connection, content: dict[str, Any], *, actor
         )
     )
     return landed
+
+
+def revoke_unfinished(connection: sa.Connection, kinds: Collection[str]) -> None:
+    """Take back decisions that were landed by an attempt which was cut off before its commit: a rebuild must not carry out
+    what never was in force. The caller holds the lock under which decisions of ``kinds`` are taken."""
+    if _replayed.get():
+        return
+    landed = list(every(Landing(home.current().landing_url)))
+    known = set(connection.scalars(sa.select(schema.decision.c.landed))) | never(landed)
+    for one in landed:
+        if one.content["kind"] in kinds and one.digest not in known:
+            _land({"kind": f"revoked-{one.content['kind']}", "decision": one.digest})
+
+
+def never(landed: Iterable[Landed]) -> set[str]:
+    """Digests of decisions that were landed and taken back before they were in force."""
+    return {str(one.content["decision"]) for one in landed if "decision" in one.content}
 
 
 def revoke_rows(

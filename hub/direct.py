@@ -147,8 +147,9 @@ class Direct:
                     if repeated is None
                     else ~np.isin(leading(rows["holding"]), repeated)
                 )
-                if held is not None:
-                    mask &= ~pc.is_in(rows["holding"], held).to_numpy()
+                if held is not None and len(held):
+                    own = leading(rows["holding"])  # taken for one that is held it goes the long way
+                    mask &= held[np.minimum(np.searchsorted(held, own), len(held) - 1)] != own
                 if mask.any():
                     fresh.append(rows.filter(pa.array(mask)))
                 if not mask.all():
@@ -209,8 +210,9 @@ class Direct:
         ordered = np.sort(np.concatenate(halves))
         return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
-    def _held(self, connection: sa.Connection) -> pa.Array | None:
-        """Of the batch's holding keys those that are held already; None when nothing of the material is."""
+    def _held(self, connection: sa.Connection) -> np.ndarray | None:
+        """Leading halves, sorted, of those of the batch's holding keys that are held already; None when nothing of the
+        material is."""
         some = sa.text("SELECT EXISTS (SELECT FROM holding WHERE material = :material)")
         if not connection.scalar(some, {"material": self.material}):
             return None
@@ -223,7 +225,7 @@ class Direct:
             query = f"SELECT h.key FROM asked AS a {join('holding', 'h', 'h.key = a.holding')}"
             found = copying.out_of(connection, query, pa.schema({"holding": pa.binary(16)}), {})
         connection.execute(sa.text("DROP TABLE asked"))
-        return found["holding"].combine_chunks()
+        return np.sort(leading(found["holding"]))
 
 
 def _groups(chosen: Mapping[int, np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:

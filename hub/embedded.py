@@ -31,10 +31,20 @@ USER = "yici"
 SYSTEM_USER = "pgserver"
 START_SECONDS = 120
 SOCKET_PATH_LIMIT = 100
-_MEMORY_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+
+
+def _memory() -> int:
+    """Megabytes that this machine has, or the container it is one in (cgroup version 2)."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    with contextlib.suppress(OSError, ValueError):
+        whole = min(whole, int(limit.read_text()))
+    return whole >> 20
+
+
 SETTINGS = {
     "listen_addresses": "",
-    "shared_buffers": f"{min(4096, max(128, _MEMORY_MB // 8))}MB",  # an eighth of the machine, four gigabytes at most
+    "shared_buffers": f"{min(4096, max(128, _memory() // 8))}MB",  # an eighth of the machine, four gigabytes at most
     # What a load dirties is written beside it, not by it.
     "bgwriter_delay": "10ms",
     "bgwriter_lru_maxpages": "1000",

@@ -17,6 +17,7 @@ from connectors.errors import UsageError
 from hub import decisions, home, identity
 from mappings import scalars
 
+KINDS = ("merge", "split", "review")  # of decisions about identity
 KEY = "key:"  # before a key as `yici identity` shows it, in the place of an identifier
 Named = dict[str, dict[str, Any]]
 """Key in hex -> scheme, birth date and sex as the identifier itself says, null where it says nothing."""
@@ -51,6 +52,7 @@ def merge(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     if len(who) < 2:
         raise UsageError("identity-two")
     identity.alone(connection)
+    decisions.revoke_unfinished(connection, KINDS)
     _known(connection, who)
     if _one(connection, who):
         raise UsageError("identity-one-already")
@@ -74,6 +76,7 @@ def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     if not 0 < len(who) < 3:
         raise UsageError("identity-split-of")
     identity.alone(connection)
+    decisions.revoke_unfinished(connection, KINDS)
     _known(connection, who)
     keys = _bytes(who)
     one, other = keys[:1], keys[1:]

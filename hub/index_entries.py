@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
-from hub import catalogue, database, decisions, home, index_keys
+from hub import catalogue, database, decisions, home, index_keys, mapped_rows
 from hub.incoming import Run
 from mappings import model
 
@@ -54,6 +54,7 @@ def forget(source: str, *, actor: str, note: str = "") -> int:
             raise UsageError("index-source-unknown", source=catalogue.shown(source))
         decisions.record(connection, "forget", source, actor=actor, note=note)
         dropped = connection.execute(sa.text("DELETE FROM index_entry WHERE source = :source"), bind).rowcount
+        mapped_rows.clear(connection, connection.scalars(sa.text(_UNDER_WAY), bind))
         for statement in _FORGOTTEN:
             connection.execute(sa.text(statement), bind)
     return dropped
@@ -78,6 +79,7 @@ def _keep_key(connection: sa.Connection, source: str, epoch: str, agreed: bytes)
     connection.execute(sa.text(_KEY), bind)
 
 
+_UNDER_WAY = "SELECT id FROM batch WHERE source = :source AND state <> 'merged'"
 _IS_INDEX = "SELECT 1 FROM source WHERE name = :source AND entity = ANY(:kinds) FOR UPDATE"
 # `merges` moves, so that a batch begun before counts as overtaken; rows it staged are of no use then.
 _FORGOTTEN = (

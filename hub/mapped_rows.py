@@ -2,8 +2,8 @@
 
 A row here that no ledger row refers to says nothing. So the documents of a batch, most of its bytes, are copied by as many
 processes as map chunks, and the merge, which is one transaction, only decides which of them stand. Each chunk's rows are
-a block, or several where they are many: ``id = block << 20 | place``. What an attempt that was cut off left behind goes with the next attempt, with the
-merge, or once the batch is given up.
+a block, or several where they are many: ``id = block << 20 | place``. What an attempt that was cut off left behind goes with
+the merge, or once the batch is given up.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from hub.repeats import leading
 PLACES = 20  # bits of an id that say the place in its block
 BLOCKS = 43
 COLUMNS = {
-    "holding": "bytea", "id": "int8", "source": "text", "row_key": "uuid", "file": "int8", "row": "int8", "content": "uuid",
+    "holding": "bytea", "id": "int8", "source": "text", "row_key": "uuid", "file": "int8", "row": "int8",
     "document": "text",
 }  # fmt: skip
 VARYING = [name for name in COLUMNS if name != "source"]
 
 
 def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
-    """Copy the accepted ones of ``rows`` (:data:`hub.outcome.SCHEMA`) into the store, in place of what an earlier attempt
-    wrote; returns ``rows`` with ``mapped``, the id, instead of ``document``."""
+    """Copy the accepted ones of ``rows`` (:data:`hub.outcome.SCHEMA`) into the store, beside what an earlier attempt wrote:
+    the chunk file that is there in the end says which of them count; returns ``rows`` with ``mapped``, the id, instead of ``document``."""
     accepted = pc.is_valid(rows["holding"]).combine_chunks().to_numpy(zero_copy_only=False)
     places = np.cumsum(accepted)
     own = np.array([secrets.randbits(BLOCKS) for _ in range(1 + (int(accepted.sum()) >> PLACES))])
@@ -41,7 +41,6 @@ def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
         bind = {"batch": batch.id, "chunk": chunk}
         connection.execute(sa.text("SELECT FROM batch WHERE id = :batch FOR KEY SHARE"), bind)  # no merge meanwhile
         batches.require(batches.get(connection, batch.id), "open", "gated")
-        _drop(connection, connection.scalars(sa.text(_TAKEN_BACK), bind).all())
         if accepted.any():
             connection.execute(sa.text(_BLOCK), [{**bind, "block": int(block)} for block in own])
             said = rows.filter(pa.array(accepted))
@@ -61,7 +60,7 @@ def blocks(ids: pa.ChunkedArray) -> set[int]:
 def settle(connection: sa.Connection, batch: str, used: set[int]) -> None:
     """Called by the merge: the blocks ``used`` are its rows' from now on, what other attempts left goes.
 
-    RetriableError ``chunk-missing`` when a block is gone: another attempt at the chunk took it back."""
+    RetriableError ``chunk-missing`` when a block is gone: the batch was given up meanwhile."""
     written = set(connection.scalars(sa.text(_TAKEN_OVER), {"batch": batch}))
     if used - written:
         raise RetriableError("chunk-missing", batch=batch, chunk="?")
@@ -81,6 +80,5 @@ def _drop(connection: sa.Connection, dropped: Iterable[int]) -> None:
 
 
 _BLOCK = "INSERT INTO mapped_block (block, batch, chunk) VALUES (:block, :batch, :chunk)"
-_TAKEN_BACK = "DELETE FROM mapped_block WHERE batch = :batch AND chunk = :chunk RETURNING block"
 _TAKEN_OVER = "DELETE FROM mapped_block WHERE batch = :batch RETURNING block"
 _GIVEN_UP = "DELETE FROM mapped_block WHERE batch = ANY(:batches) RETURNING block"

@@ -2,7 +2,7 @@
 
 Keys and digests are 16 bytes. ``reasons`` and ``flags`` are codes joined by a comma; ``raw`` is the row as JSON, or the
 line as it came, where the verdict is not accepted. Of an accepted row alone: ``holding`` (keyed hash of material type and
-natural key), ``document`` (JSON), ``content`` (digest of the document without its time), and of every holder in it one
+natural key), ``document`` (JSON), and of every holder in it one
 of ``identifiers`` (keyed hash of ``scheme:value``) with one of ``roles``.
 """
 
@@ -36,7 +36,6 @@ SCHEMA = pa.schema(
         "updated_at": pa.timestamp("us", "UTC"),
         "natural_key": pa.string(),
         "holding": KEY,
-        "content": KEY,
         "status": pa.string(),
         "issued_on": pa.date32(),
         "valid_from": pa.date32(),
@@ -71,7 +70,7 @@ def _block(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Arra
     verdict = _verdicts(columns, released)
     accepted = _true(pc.equal(verdict, "accepted"))
     conflicting = _true(pc.and_(columns["_conflicting"], pc.equal(verdict, "quarantined")))
-    bare, document = _documents(material, columns)
+    document = _documents(material, columns)
     keys = jsoncolumns.joined([f"{material.code}\x1f", pc.fill_null(columns["natural_key"], "")], len(accepted))
     identifiers, roles = _holders(material, columns, accepted, hashing)
     found = columns | {
@@ -86,7 +85,6 @@ def _block(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Arra
         "flags": _codes(columns["_flags"], np.ones_like(accepted), np.zeros_like(accepted)),
         "raw": _raw(raw, ~accepted),
         "holding": _where(accepted, digests.keyed(keys, hashing)),
-        "content": _where(accepted, digests.of_columns([pa.chunked_array([bare])])),
         "identifiers": identifiers,
         "roles": roles,
         "document": _where(accepted, document),
@@ -164,8 +162,8 @@ def _raw(raw: pa.Table, kept: Mask) -> pa.BinaryArray:
     return texts.take(pa.array(places, mask=~kept))
 
 
-def _documents(material: Material, columns: dict[str, pa.Array]) -> tuple[pa.StringArray, pa.StringArray]:
-    """JSON of every row, without the time at its end and with it; keys always in the same order."""
+def _documents(material: Material, columns: dict[str, pa.Array]) -> pa.StringArray:
+    """JSON of every row, keys always in the same order."""
     parts = {role: {part: columns[f"holder.{role}.{part}"] for part in HOLDER} for role in material.holders}
     holders = [
         (
@@ -177,9 +175,8 @@ def _documents(material: Material, columns: dict[str, pa.Array]) -> tuple[pa.Str
     attributes = columns["document"]
     envelope = jsoncolumns.members({name: columns[name] for name in ENVELOPE})
     pieces = ["{", *envelope, ',"holders":[', *jsoncolumns.listed(holders), '],"attributes":', attributes]
-    bare = jsoncolumns.joined(pieces, len(attributes))
     time = jsoncolumns.members({"updated_at": columns["updated_at"]})
-    return bare, jsoncolumns.joined([bare, ",", *time, "}"], len(attributes))
+    return jsoncolumns.joined([*pieces, ",", *time, "}"], len(attributes))
 
 
 def _holders(

@@ -88,6 +88,10 @@ def drop(connection: sa.Connection, table: str, month: dt.date, keeping: str | N
         if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": name}) is None:
             return
         if keeping:
+            # What was kept once and has been overtaken since, before what overtook it goes.
+            connection.exec_driver_sql(
+                f"DELETE FROM ONLY {table}_default AS k WHERE {TABLES[table]} < '{following(month)} 00:00+00' AND NOT ({keeping})"
+            )
             connection.exec_driver_sql(
                 f"CREATE TEMP TABLE staying ON COMMIT DROP AS SELECT k.* FROM {name} AS k WHERE {keeping}"
             )

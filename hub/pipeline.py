@@ -255,6 +255,9 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
     from mappings import model
 
     with _recorded(batch), _timed(batch, "merge"), database.engine().begin() as connection:
+        connection.execute(
+            sa.text(_SOURCE), {"batch": batch}
+        )  # first the source, then its batches, as whoever begins one
         row = batches.get(connection, batch, alone=True)
         if row.state == "merged":
             return {"batch": batch, "holdings_changed": 0}
@@ -503,3 +506,6 @@ def _goes_on(batch: str) -> bool:
             return batches.get(connection, batch).run_id is not None
     except sa.exc.DBAPIError:  # the store itself is away: nothing can be noted in it
         return True
+
+
+_SOURCE = "SELECT FROM source WHERE name = (SELECT source FROM batch WHERE id = :batch) FOR UPDATE"

@@ -33,8 +33,6 @@ from hub import (
 from hub.decisions import Landed
 from hub.journal import Entry
 
-ABOUT_IDENTITY = ("merge", "split", "review")  # kinds of decisions, carried out by hub/identity_decisions.py
-
 
 class Progress(Protocol):
     """Told of each step as it begins: ``done`` of ``total``."""
@@ -109,6 +107,7 @@ class _Plan:
     def __init__(self, merges: list[Entry], decided: list[Landed]) -> None:
         self.releases = {one.content["batch"]: one for one in decided if one.content["kind"] in ("release", "attach")}
         self.revoked = {one.content.get("batch") for one in decided if one.content["kind"].startswith("revoked-")}
+        self.never = decisions.never(decided)
         self.carried_out = {one.batch for one in merges}
         self.numbers = {one.source: one.number for one in merges}  # in order: the last
         self._runs: dict[str, list[int]] = {}
@@ -192,6 +191,8 @@ def _approve(batch: str) -> None:
 
 
 def _decide(decision: Landed, plan: _Plan, done: Replayed) -> None:
+    if decision.digest in plan.never:
+        return
     content = decision.content
     kind, actor, note = str(content["kind"]), str(content.get("actor", "")), str(content.get("note", ""))
     with decisions.replayed(decision):
@@ -213,7 +214,7 @@ def _decide(decision: Landed, plan: _Plan, done: Replayed) -> None:
         elif kind == "approve":
             with database.engine().begin() as connection:
                 decisions.record(connection, kind, content["source"], actor=actor, note=note, batch=content["batch"])
-        elif kind in ABOUT_IDENTITY:
+        elif kind in identity_decisions.KINDS:
             with database.engine().begin() as connection:
                 landed = decisions.record_identity(connection, content, actor=actor, note=note)
                 identity_decisions.carry_out(connection, landed)

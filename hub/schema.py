@@ -154,9 +154,6 @@ mapped_row = Table(
     Column("row_key", Uuid, nullable=False),
     Column("file", BigInteger, nullable=False),
     Column("row", BigInteger, nullable=False),
-    Column(
-        "content", Uuid, nullable=False, comment="digest of the document without its time: where it differs, conflict"
-    ),
     # Text: reading JSON once more on its way in would be a quarter of what writing it costs.
     Column("document", Text, nullable=False, comment="JSON: envelope, holders and attributes as the source says them"),
     postgresql_partition_by="HASH (holding)",

@@ -13,6 +13,9 @@ from hub import joining
 from hub.incoming import Run
 from hub.joining import Join
 
+# Of a document without its time: observations that differ in it conflict.
+CONTENT = "md5((m.document::jsonb - 'updated_at')::text)"
+
 
 def remember(connection: sa.Connection, run: Run) -> None:
     """Keep what is in force of the touched holdings; called before the ledger moves."""
@@ -57,7 +60,7 @@ def close(run: Run, recorded_at: dt.datetime) -> None:
 def _before(join: Join) -> str:
     return f"""
 CREATE TEMP TABLE before ON COMMIT DROP AS
-SELECT h.key AS holding, h.source, h.row_key, h.digest, h.batch, m.file, m."row", m.content, m.document::jsonb AS document
+SELECT h.key AS holding, h.source, h.row_key, h.digest, h.batch, m.file, m."row", {CONTENT} AS content, m.document::jsonb AS document
 FROM touched AS t {join("holding", "h", "h.key = t.holding")}
   {join("mapped_row", "m", "m.holding = h.key AND m.id = h.mapped")}
 """
@@ -67,11 +70,14 @@ def _in_force(join: Join) -> str:
     of_row = "l.source = m.source AND l.row_key = m.row_key AND l.holding = m.holding AND l.mapped = m.id"
     return f"""
 CREATE TEMP TABLE in_force ON COMMIT DROP AS
-SELECT DISTINCT ON (l.holding) l.holding, l.source, l.row_key, l.said_digest, l.said_at, l.authority, l.mapped, m.content,
-  m.document::json AS document, count(*) OVER (PARTITION BY l.holding) AS observations,
-  min(m.content::text) OVER (PARTITION BY l.holding) <> max(m.content::text) OVER (PARTITION BY l.holding) AS conflicting
-FROM touched AS t {join("mapped_row", "m", "m.holding = t.holding")} {join("row_ledger", "l", of_row)}
-ORDER BY l.holding, l.authority DESC, l.said_at DESC, l.said_digest DESC, l.source, l.row_key
+SELECT DISTINCT ON (holding) *, count(*) OVER (PARTITION BY holding) AS observations,
+  min(content) OVER (PARTITION BY holding) <> max(content) OVER (PARTITION BY holding) AS conflicting
+FROM (
+  SELECT l.holding, l.source, l.row_key, l.said_digest, l.said_at, l.authority, l.mapped, {CONTENT} AS content,
+    m.document::json AS document
+  FROM touched AS t {join("mapped_row", "m", "m.holding = t.holding")} {join("row_ledger", "l", of_row)}
+) AS o
+ORDER BY holding, authority DESC, said_at DESC, said_digest DESC, source, row_key
 """
 
 

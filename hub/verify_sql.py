@@ -44,7 +44,8 @@ FROM row_ledger AS l LEFT JOIN batch AS b ON b.id = l.batch LEFT JOIN landed_fil
 UNION ALL
 SELECT 'mapped-unfounded', encode(m.holding, 'hex') FROM mapped_row AS m
 WHERE NOT EXISTS (SELECT FROM row_ledger AS l WHERE l.source = m.source AND l.row_key = m.row_key AND l.mapped = m.id)
-  AND NOT EXISTS (SELECT FROM mapped_block AS b WHERE b.block = m.id >> 20)
+  AND NOT EXISTS (SELECT FROM mapped_block AS b JOIN batch AS k ON k.id = b.batch
+    WHERE b.block = m.id >> 20 AND k.state <> 'merged')
 """
 _BATCHES = """
 SELECT 'batch-not-conserved' AS code, id AS key FROM batch
@@ -131,7 +132,8 @@ SELECT CASE WHEN position <> before + 1 THEN 'feed-gap' WHEN recorded_at < earli
   position::text AS key
 FROM (
   SELECT position, recorded_at, lag(position) OVER places AS before, lag(recorded_at) OVER places AS earlier
-  FROM feed WINDOW places AS (ORDER BY position)
+  FROM feed WHERE recorded_at >= coalesce((SELECT value::timestamp AT TIME ZONE 'UTC' FROM setting WHERE name = 'feed-since'), '-infinity')
+  WINDOW places AS (ORDER BY position)
 ) AS placed
 UNION ALL
 SELECT 'feed-head-differs', h.position::text FROM feed_head AS h, (SELECT max(position) AS last FROM feed) AS f

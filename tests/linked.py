@@ -122,8 +122,8 @@ def _row(one: Said) -> dict[str, object]:
 
 
 _MAPPED = """
-INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-VALUES (:holding, :id, :source, :row_key, 1, 2, :digest, :document)
+INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
+VALUES (:holding, :id, :source, :row_key, 1, 2, :document)
 """
 _LEDGER = """
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,

@@ -152,6 +152,6 @@ def _outcome(place: int, row: Row) -> dict[str, Any]:
         "digest": hashlib.md5(content, usedforsecurity=False).digest(),
         "file": 1, "row": int(row["position"]), "verdict": "accepted", "reasons": "", "flags": "",
         "updated_at": dt.datetime.fromisoformat(row["recorded_at"]), "natural_key": row["handle"],
-        "holding": home.keyed_hash().of(f"index-entry\x1f{row['handle']}"), "content": hashlib.md5(content, usedforsecurity=False).digest(),
+        "holding": home.keyed_hash().of(f"index-entry\x1f{row['handle']}"),
         "region": row["region"], "document": json.dumps(document),
     }  # fmt: skip

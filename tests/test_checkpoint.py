@@ -25,8 +25,8 @@ INSERT INTO source (name, entity, region, authority, extent, promise_seconds, cu
 INSERT INTO batch (id, source, state, extent, contract, merges_seen, recorded_at)
   VALUES ('b', 'sh-x', 'merged', 'partial', 'c', 1, '2026-01-02Z'), ('halted', 'sh-x', 'halted', 'partial', 'c', 2, NULL);
 INSERT INTO landed_file (source, digest, name, size) VALUES ('sh-x', '00', '一 二.csv', 1);
-INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-  SELECT sha256(n::text::bytea), n, 'sh-x', md5('k' || n)::uuid, 1, n, md5('x')::uuid,
+INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
+  SELECT sha256(n::text::bytea), n, 'sh-x', md5('k' || n)::uuid, 1, n,
     json_build_object('name', E'有限"公司", \\\\ ' || n, 'holders', '[]'::json)
   FROM generate_series(1, 30) AS n;
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,

@@ -30,7 +30,7 @@ ROWS = (
 TABLES = {
     "row_ledger": "source, row_key, digest, contract, verdict, in_force, timed, updated_at, as_of, lacked, holding, authority, "
     "said_digest, said_at, said_as_of, \"row\"",
-    "observation": "source, row_key, holding, digest, updated_at, authority, \"row\", content, document::text",
+    "observation": "source, row_key, holding, digest, updated_at, authority, \"row\", document::text",
     "held": "key, material, source, row_key, digest, updated_at, authority, observations, conflicting, status, issued_on, "
     "valid_from, valid_to, region, document::text",
     "holding_holder": "identifier, holding, role",

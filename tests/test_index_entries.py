@@ -261,7 +261,7 @@ HOLDERS = (LICENCE, PERSON, SPOUSE)
 ROWS = st.builds(
     lambda number, hour, epoch, holders, status, valid_to: partner.announcement(
         number, *[HOLDERS[place] for place in holders], epoch=epoch, valid_to=valid_to, status=status,
-        at=(dt.datetime(2026, 3, 1, tzinfo=dt.UTC) + dt.timedelta(hours=hour)).isoformat(),
+        at=(dt.datetime(2025, 3, 1, tzinfo=dt.UTC) + dt.timedelta(hours=hour)).isoformat(),
     ),
     st.integers(0, 3), st.integers(0, 10_000), st.sampled_from(["2026", "2027"]), st.sets(st.integers(0, 2), min_size=1),
     st.sampled_from(["in_force", "suspended", "withdrawn"]), st.sampled_from(["", "2030-01-01"]),

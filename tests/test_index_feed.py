@@ -252,8 +252,8 @@ _MANY = (
     SELECT substr(sha256(convert_to(i::text, 'UTF8')), 1, 16), i, 'household-register', 's', md5(i::text)::uuid,
       gen_random_uuid(), now(), 100, 1, false, 'in_force', '2020-01-01', '330106', 'b'
     FROM generate_series(1, :rows) AS i""",
-    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-    SELECT h.key, i, 's', h.row_key, 1, i, h.digest, json_build_object('region', '330106',
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
+    SELECT h.key, i, 's', h.row_key, 1, i, json_build_object('region', '330106',
         'holders', json_build_array(json_build_object('role', 'holder', 'scheme', 'cn.ric', 'value', i::text)))
     FROM generate_series(1, :rows) AS i JOIN holding AS h ON h.row_key = md5(i::text)::uuid""",
     """INSERT INTO feed (position, holding, material, change, digest, batch, recorded_at)

@@ -15,7 +15,7 @@ __all__ = ["migrated", "world"]
 
 SIZE = 20_000
 FILLED = (
-    """INSERT INTO mapped_row SELECT decode(md5('h' || i), 'hex'), i, 's', md5(i::text)::uuid, 1, i, md5('c')::uuid,
+    """INSERT INTO mapped_row SELECT decode(md5('h' || i), 'hex'), i, 's', md5(i::text)::uuid, 1, i,
       '{"holders": [{"role": "holder", "scheme": "x", "value": "y"}]}' FROM generate_series(1, :size) AS i""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
       mapped, authority, said_digest, said_at)

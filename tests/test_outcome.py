@@ -69,18 +69,12 @@ def test_an_accepted_row_says_all_that_the_merge_needs() -> None:
     assert document["holders"][0] == first
 
 
-def test_content_leaves_out_the_time_alone() -> None:
-    same, later, timeless, other = of({}, {"updated_at": AT + dt.timedelta(1)}, {"updated_at": None}, {"region": "1"})
-    assert same["content"] == later["content"] == timeless["content"] != other["content"]
-    assert same["document"] != later["document"]
-
-
 @pytest.mark.parametrize("verdict", ["quarantined", "rejected"])
 def test_a_row_kept_back_carries_itself_and_nothing_of_a_holding(verdict: str) -> None:
     row, _ = of({"_verdict": verdict, "_reasons": ["b", "a", "b"], "_flags": ["f"]}, {})
     assert (row["verdict"], row["reasons"], row["flags"]) == (verdict, "b,a", "f")
     assert json.loads(row["raw"]) == {"raw": 'x"y', "leer": None}
-    assert {row[name] for name in ("holding", "content", "document")} == {None}
+    assert {row[name] for name in ("holding", "document")} == {None}
     assert row["identifiers"] is None and row["roles"] is None
 
 

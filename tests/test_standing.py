@@ -49,7 +49,7 @@ class Touched:
         }  # fmt: skip
         self.silent(row, source)
         self.run(
-            """INSERT INTO mapped_row VALUES (:key, :id, :source, :row, 1, :place, md5(:document)::uuid, cast(:document AS json))""",
+            """INSERT INTO mapped_row VALUES (:key, :id, :source, :row, 1, :place, :document)""",
             **bind,
         )
         self.run(
@@ -147,10 +147,8 @@ def test_a_row_moves_from_one_holding_to_another(touched: Touched) -> None:
 def test_a_mapped_row_that_nobody_refers_to_says_nothing(touched: Touched) -> None:
     """Such as one of a batch that is not merged yet."""
     touched.merge(lambda: touched.says(1, name="said"))
-    touched.run(
-        "INSERT INTO mapped_row SELECT holding, 99, source, row_key, file, row, md5('x')::uuid, document FROM mapped_row"
-    )
-    touched.run("INSERT INTO mapped_row SELECT holding, 98, source, :row, file, row, md5('y')::uuid, document FROM mapped_row WHERE id = 1",
+    touched.run('INSERT INTO mapped_row SELECT holding, 99, source, row_key, file, "row", document FROM mapped_row')
+    touched.run("INSERT INTO mapped_row SELECT holding, 98, source, :row, file, \"row\", document FROM mapped_row WHERE id = 1",
                 row=uuid.UUID(int=7))  # fmt: skip
     assert touched.merge() == (0, [])
     assert touched.rows("holding", "mapped, observations, conflicting") == [(1, 1, False)]

@@ -65,7 +65,7 @@ WRONG = {
     "ledger-accepted-silent": "UPDATE row_ledger SET verdict = 'accepted' WHERE verdict = 'quarantined'",
     "ledger-half-said": f"UPDATE row_ledger SET authority = NULL WHERE holding = {ONE}",
     "ledger-unmapped": f"UPDATE row_ledger SET mapped = mapped + 1 WHERE holding = {ONE}",
-    "mapped-unfounded": 'INSERT INTO mapped_row SELECT holding, id + 1, source, row_key, file, "row", content, document FROM mapped_row',
+    "mapped-unfounded": 'INSERT INTO mapped_row SELECT holding, id + 1, source, row_key, file, "row", document FROM mapped_row',
     "ledger-other-version": f"UPDATE row_ledger SET in_force = false WHERE holding = {ONE}",
     "batch-not-conserved": "UPDATE batch SET fetched = fetched + 1",
     "batch-ledger-more": "UPDATE batch SET accepted = 0, unchanged = unchanged + accepted",

@@ -117,12 +117,6 @@ def _mapped() -> None:
         sa.Column("file", sa.BigInteger(), nullable=False),
         sa.Column("row", sa.BigInteger(), nullable=False),
         sa.Column(
-            "content",
-            sa.Uuid(),
-            nullable=False,
-            comment="digest of the document without its time: where it differs, conflict",
-        ),
-        sa.Column(
             "document",
             sa.Text(),
             nullable=False,
@@ -251,8 +245,8 @@ DO $$ DECLARE known record; BEGIN
 END $$
 """
 _CARRIED_OVER = (
-    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", content, document)
-    SELECT holding, row_number() OVER (), source, row_key, file, "row", md5((document - 'updated_at')::text)::uuid, document::text
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
+    SELECT holding, row_number() OVER (), source, row_key, file, "row", document::text
     FROM observation_before""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, in_force, timed, updated_at, as_of, batch, file,
       "row", holding, mapped, authority, said_digest, said_at, said_as_of)
@@ -294,7 +288,7 @@ _CARRIED_OVER = (
 _OBSERVATION = """
 CREATE VIEW observation AS
 SELECT l.source, l.row_key, l.holding, l.said_digest AS digest, l.said_at AS updated_at, l.authority, l.batch, m.file, m."row",
-  m.content, m.document::jsonb AS document
+  m.document::jsonb AS document
 FROM row_ledger AS l JOIN mapped_row AS m
   ON m.holding = l.holding AND m.id = l.mapped AND m.source = l.source AND m.row_key = l.row_key
 """
