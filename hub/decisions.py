@@ -40,10 +40,11 @@ def replayed(decision: Landed) -> Iterator[None]:
         _replayed.reset(token)
 
 
-def every(landing: Landing) -> Iterator[Landed]:
-    """All decisions of a landing zone, in the order in which they were taken."""
+def every(landing: Landing, known: Collection[str] = ()) -> Iterator[Landed]:
+    """All decisions of a landing zone, in the order in which they were taken; of those of ``known`` digests none is read."""
+    named = {digest[:8] for digest in known}
     for source, batch in landing.batches():
-        if source != SOURCE:
+        if source != SOURCE or batch.rpartition("-")[2] in named:
             continue
         manifest = landing.read_manifest(SOURCE, batch)
         for file in manifest.files:
@@ -135,10 +136,11 @@ def revoke_unfinished(connection: sa.Connection, kinds: Collection[str]) -> None
     what never was in force. The caller holds the lock under which decisions of ``kinds`` are taken."""
     if _replayed.get():
         return
-    landed = list(every(Landing(home.current().landing_url)))
-    known = set(connection.scalars(sa.select(schema.decision.c.landed))) | never(landed)
+    known = connection.scalars(sa.select(schema.decision.c.landed).distinct()).all()
+    landed = list(every(Landing(home.current().landing_url), known))
+    over = never(landed)
     for one in landed:
-        if one.content["kind"] in kinds and one.digest not in known:
+        if one.content["kind"] in kinds and one.digest not in over:
             _land({"kind": f"revoked-{one.content['kind']}", "decision": one.digest})
 
 

@@ -67,6 +67,19 @@ def test_a_decision_is_landed_with_its_effect_and_names_nobody(connection: sa.Co
                                  "members": sorted(linked.digest(name).hex() for name in (A, BORN_1970))}]  # fmt: skip
 
 
+def test_what_was_landed_and_never_in_force_is_taken_back(connection: sa.Connection) -> None:
+    """Killed between landing and commit: the next decision says so, and a rebuild carries out that one alone."""
+    cut = connection.begin_nested()
+    never = merge(connection, A, B)["decision"]
+    cut.rollback()
+    done = merge(connection, A, B)["decision"]
+    landed = list(decisions.every(Landing(home.current().landing_url)))
+    assert never in decisions.never(landed) and done not in decisions.never(landed)
+    split(connection, A, B)
+    again = list(decisions.every(Landing(home.current().landing_url)))
+    assert decisions.never(again) == decisions.never(landed), "once is enough"
+
+
 def test_carried_out_again_it_changes_nothing(connection: sa.Connection) -> None:
     done = merge(connection, A, B)
     before = linked.dump(connection)

@@ -274,7 +274,7 @@ def unique(rows: list[partner.Row]) -> list[partner.Row]:
     return [{**row, "subjects": "" if row["status"] == "withdrawn" else row["subjects"]} for row in found.values()]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROWS, min_size=1, max_size=12).map(unique), data=st.data())
 def test_any_order_splitting_and_repetition_ends_in_the_same_entries(rows: list[partner.Row], data) -> None:
     tables = "index_entry, index_key, index_scope, row_ledger, mapped_row, batch, source"

@@ -34,6 +34,7 @@ def _run_until_killed(path: Path, seconds: float) -> bool:
     return killed
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_killed_at_any_instant(store: sa.Engine, tmp_path: Path) -> None:
     first = licences.write(tmp_path / "first.csv", licences.rows(ROWS // 2))

@@ -74,6 +74,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return set
 
 
+@pytest.mark.slow
 def test_what_no_longer_stands_goes(world: World, source: str) -> None:
     steps: list[tuple[tuple[Row, ...], int]] = [
         (rows(3), 4),  # with the row that carries the day
@@ -114,7 +115,10 @@ def test_what_a_snapshot_lacks_goes_and_comes_back(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "steps"),
-    [(0, 6), *(pytest.param(seed, 20, marks=[pytest.mark.slow, pytest.mark.soak]) for seed in (1, 2, 3))],
+    [
+        pytest.param(0, 6, marks=pytest.mark.slow),
+        *(pytest.param(seed, 20, marks=[pytest.mark.slow, pytest.mark.soak]) for seed in (1, 2, 3)),
+    ],
 )
 def test_any_history_leaves_nothing_behind(world: World, seed: int, steps: int, small: Callable[[int], None]) -> None:
     """Good, bad, contradicting and withdrawn rows of three sources, in chunks of one row and of many."""

@@ -85,6 +85,7 @@ KNOWN = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_orders_that_once_mattered(world: World) -> None:
     """The smallest examples of what was wrong, in the order of their days, as they stand here, and in one batch."""
     wrong = []

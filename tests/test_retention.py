@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from connectors.errors import FatalError, UsageError
 from connectors.landing import LandedFile, Landing
-from hub import checkpoint, home, partitions, retention, state
+from hub import checkpoint, home, partitions, retention, state, verify
 from hub.cli import app
 from hub.retention import Item, Keep
 
@@ -180,6 +180,19 @@ def test_the_feed_waits_for_peers_and_keeps_the_last_word_on_what_is_held(store:
     assert positions(store) == {4: "feed_default", 6: "feed_default"}, "one entry for each that is held, where it was"
     settled(store)
     assert positions(store) == {4: "feed_default", 6: "feed_default"}
+    # what was kept goes when what overtook it goes
+    with store.begin() as connection:
+        connection.exec_driver_sql(
+            """DELETE FROM holding WHERE key = cast('kept' AS bytea); UPDATE feed_head SET position = 7;
+            UPDATE index_read SET "after" = 7, up_to = 7 WHERE peer = 'zj' AND "after" = 6;
+            INSERT INTO feed (position, holding, material, change, batch, recorded_at)
+            VALUES (7, 'kept', 'business-licence', 'withdrawn', 'b', '2021-05-02Z')"""
+        )
+    settled(store)
+    assert "feed 2021-05" in applied(landing)
+    assert positions(store) == {6: "feed_default"}
+    with store.begin() as connection:
+        assert not {one.code for one in verify.of_store(connection)} & {"feed-gap", "feed-says-present"}
 
 
 def test_history_goes_by_age_and_says_from_when_on_it_is_whole(store: sa.Engine, landing: Landing) -> None:
