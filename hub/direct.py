@@ -1,6 +1,6 @@
 """The short way into the store: rows that the ledger has never seen, and holdings that only this batch knows.
 
-Nothing has to be compared for them, so they are copied straight into their tables, chunk by chunk, each chunk in the order
+Nothing has to be compared for them, so they are copied straight into their tables, in runs of a million rows in the order
 of the table's key. All other rows take the long way (:mod:`hub.incoming`, :mod:`hub.standing`), which ends in the same state.
 """
 
@@ -39,8 +39,6 @@ FEED = {
 READ = ["ordinal", "row_key", "original_key", "digest", "file", "row", "verdict", "updated_at", "holding", "mapped"]
 NARROW = ["row_key", "holding", "mapped", "digest", "file", "updated_at", "status", "issued_on", "valid_from", "valid_to", "region",
           "identifiers", "roles"]  # fmt: skip
-
-
 RUN = 1 << 20  # rows sorted together: the longer, the fewer index pages are written twice
 
 
