@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -59,10 +59,10 @@ def into(
         raise ValueError(f"no binary form: {', '.join(sorted(unknown))}")
     if types and len(types) != len(columns):
         raise ValueError(f"{len(columns)} columns, {len(types)} types")
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL("binary" if types else "csv")
-    )
-    with _driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+    with (
+        _driver(connection).cursor() as cursor,
+        cursor.copy(_into(table, columns, "binary" if types else "csv")) as copy,
+    ):
         if types:
             copy.write(binary_copy.HEADER)
         yield Writer(copy, types)
@@ -92,17 +92,20 @@ def load(
         for start in range(0, len(part), ROWS)
         for rows in (part.slice(start, ROWS).select(varying),)
     )
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, types))
-    )
     copied = 0
-    with _driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+    with _driver(connection).cursor() as cursor, cursor.copy(_into(table, types, "binary")) as copy:
         copy.write(binary_copy.HEADER)
         for rows, data in _ahead(encoded):
             copy.write(memoryview(data))
             copied += rows
         copy.write(binary_copy.TRAILER)
     return copied
+
+
+def _into(table: str, columns: Iterable[str], form: str) -> sql.Composed:
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(form)
+    )
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

@@ -29,7 +29,7 @@ COLUMNS = {
 VARYING = [name for name in COLUMNS if name != "source"]
 
 
-def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
+def write(batch: sa.Row, rows: pa.Table) -> pa.Table:
     """Copy the accepted ones of ``rows`` (:data:`hub.outcome.SCHEMA`) into the store, beside what an earlier attempt wrote:
     the chunk file that is there in the end says which of them count; returns ``rows`` with ``mapped``, the id, instead of ``document``."""
     accepted = pc.is_valid(rows["holding"]).combine_chunks().to_numpy(zero_copy_only=False)
@@ -38,7 +38,7 @@ def write(batch: sa.Row, chunk: int, rows: pa.Table) -> pa.Table:
     ids = own[places >> PLACES] << PLACES | places & (1 << PLACES) - 1
     rows = rows.append_column("mapped", pa.array(ids, mask=~accepted))
     with database.engine().begin() as connection:
-        bind = {"batch": batch.id, "chunk": chunk}
+        bind = {"batch": batch.id}
         connection.execute(sa.text("SELECT FROM batch WHERE id = :batch FOR KEY SHARE"), bind)  # no merge meanwhile
         batches.require(batches.get(connection, batch.id), "open", "gated")
         if accepted.any():
@@ -79,6 +79,6 @@ def _drop(connection: sa.Connection, dropped: Iterable[int]) -> None:
         connection.execute(query, {"places": PLACES, "blocks": gone})
 
 
-_BLOCK = "INSERT INTO mapped_block (block, batch, chunk) VALUES (:block, :batch, :chunk)"
+_BLOCK = "INSERT INTO mapped_block (block, batch) VALUES (:block, :batch)"
 _TAKEN_OVER = "DELETE FROM mapped_block WHERE batch = :batch RETURNING block"
 _GIVEN_UP = "DELETE FROM mapped_block WHERE batch = ANY(:batches) RETURNING block"

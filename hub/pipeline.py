@@ -190,7 +190,7 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
         done = pa.concat_tables(parts)
         if done.num_rows != needed.num_rows:
             raise FatalError("chunk-rows", batch=batch, chunk=chunk, expected=needed.num_rows, found=done.num_rows)
-        workspace.write("mapped", chunk, mapped_rows.write(row, chunk, done))
+        workspace.write("mapped", chunk, mapped_rows.write(row, done))
     return {"batch": batch, "chunk": chunk, **outcome.counts(done, "verdict")}
 
 

@@ -165,8 +165,7 @@ mapped_block = Table(
     metadata,
     Column("block", BigInteger, primary_key=True, autoincrement=False),
     Column("batch", Text, nullable=False),
-    Column("chunk", Integer, nullable=False),
-    Index(None, "batch", "chunk"),
+    Index(None, "batch"),
     comment="Mapped rows of batches that are not merged yet.",
 )
 

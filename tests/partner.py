@@ -121,7 +121,7 @@ def merged(engine: sa.Engine, rows: list[Row], cursor: dict[str, Any] | None = N
         batches.update(connection, batch.id, state="gated", cursor=cursor, accepted=len(rows))
     mapped = pa.Table.from_pylist([_outcome(place, row) for place, row in enumerate(rows)], outcome.SCHEMA)
     workspace = Workspace(batch.id)
-    workspace.write("mapped", 0, mapped_rows.write(batch, 0, mapped))
+    workspace.write("mapped", 0, mapped_rows.write(batch, mapped))
     known, chunk = pa.repeat(True, len(rows)), pa.repeat(pa.scalar(0, pa.int32()), len(rows))
     seen_at = pa.nulls(len(rows), pa.timestamp("us", "UTC"))
     needed = [mapped["ordinal"], mapped["row_key"], known, known, chunk, seen_at]

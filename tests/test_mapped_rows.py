@@ -203,7 +203,7 @@ def test_an_attempt_cut_off_before_its_chunk_file_leaves_nothing(world: World, s
     pipeline.map_and_gate(batch, 0)
     first = Workspace(batch).read("mapped", 0)
     # the process dies here: its rows are there, the chunk file is another attempt's
-    mapped_rows.write(row, 0, first.drop_columns(["mapped"]).append_column("document", pa.repeat("{}", 4)))
+    mapped_rows.write(row, first.drop_columns(["mapped"]).append_column("document", pa.repeat("{}", 4)))
     assert world.count("SELECT count(*) FROM mapped_row WHERE document::text = '{}'") == 4
     pipeline.map_and_gate(batch, 0)
     assert finish(batch)["accepted"] == 4 and founded(world) == 4
@@ -241,7 +241,7 @@ def test_the_chunk_file_says_which_attempt_counts(world: World, source: str) -> 
         pipeline.merge(batch)
     assert refused.value.code == "chunk-missing" and world.digest() == before
     with world.engine.begin() as connection:
-        connection.execute(sa.text("INSERT INTO mapped_block VALUES (:block, :batch, :chunk)"), list(map(dict, block)))
+        connection.execute(sa.text("INSERT INTO mapped_block VALUES (:block, :batch)"), list(map(dict, block)))
     assert finish(batch)["accepted"] == 4 and founded(world) == 5
 
 
@@ -261,7 +261,7 @@ def test_a_batch_that_is_done_with_takes_no_more_rows(world: World, source: str)
         with pytest.raises(FatalError) as refused:
             pipeline.map_and_gate(batch, 0)
         with pytest.raises(FatalError) as late:
-            mapped_rows.write(row, 0, said)
+            mapped_rows.write(row, said)
         assert refused.value.code == late.value.code == "batch-state"
         with world.engine.connect() as connection:
             assert batches.get(connection, batch).state == state

@@ -131,11 +131,10 @@ def _mapped() -> None:
         "mapped_block",
         sa.Column("block", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("batch", sa.Text(), nullable=False),
-        sa.Column("chunk", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("block", name=op.f("mapped_block_pkey")),
         comment="Mapped rows of batches that are not merged yet.",
     )
-    op.create_index(op.f("mapped_block_batch_chunk_idx"), "mapped_block", ["batch", "chunk"])
+    op.create_index(op.f("mapped_block_batch_idx"), "mapped_block", ["batch"])
 
 
 def _holdings() -> None:
