@@ -1,6 +1,6 @@
 """From landed files to chunk files: rows with their place, key and digest. Nothing here asks the database.
 
-Reading goes on while two threads hash; DuckDB, pyarrow and numpy let go of the interpreter meanwhile.
+Reading goes on while two threads hash and write; DuckDB, pyarrow and numpy let go of the interpreter meanwhile.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def stage(
     deliveries: list[dict[str, Any]] = []
     unread: Counter[dt.datetime | None] = Counter()
     apart = isinstance(source.options, FileOptions)
-    chunk = _Chunk(workspace)
     believed = (now or dt.datetime.now(dt.UTC)) + FAR_FUTURE
     with ThreadPoolExecutor(THREADS) as pool:
+        chunk = _Chunk(workspace, pool)
         for file_id, landed in files:
             first, latest, before = chunk.number, None, staged.malformed + staged.keyless
             for prepared in _hashed(
@@ -93,6 +93,7 @@ def stage(
             staged.as_of = _later(staged.as_of, stated or latest)
             unread[stated or latest] += staged.malformed + staged.keyless - before
         chunk.write()
+        chunk.written()
     staged.unread = sum(rows for as_of, rows in unread.items() if not apart or as_of in (None, staged.as_of))
     if deliveries and not apart:
         deliveries = [{"file": 0, "first": 0, "last": chunk.number, "as_of": staged.as_of}]
@@ -106,12 +107,13 @@ def stage(
 
 
 class _Chunk:
-    """Rows on their way into the chunk files ``number``."""
+    """Rows on their way into the chunk files ``number``; one chunk is written while the next is read."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, pool: ThreadPoolExecutor) -> None:
+        self.workspace, self.pool = workspace, pool
         self.number = self.rows = 0
         self.tables: dict[Kind, list[pa.Table]] = {"raw": [], "malformed": []}
+        self.writing: Future[None] | None = None
 
     def add(self, kind: Kind, table: pa.Table, file_id: int) -> None:
         if table.num_rows:
@@ -120,18 +122,28 @@ class _Chunk:
             self.rows += table.num_rows
 
     def write(self) -> None:
-        """Write what was added; the next rows are those of the next chunk."""
+        """Begin to write what was added; the next rows are those of the next chunk."""
         if not self.rows:
             return
-        keys = []
-        for kind, tables in self.tables.items():
-            if tables:
-                table = pa.concat_tables(tables, promote_options="default")
-                self.workspace.write(kind, self.number, table)
-                keys.append(keys_of(table, self.number))
-            tables.clear()
-        self.workspace.write("keys", self.number, pa.concat_tables(keys))
+        self.written()
+        self.writing = self.pool.submit(_written, self.workspace, self.number, self.tables)
+        self.tables = {"raw": [], "malformed": []}
         self.number, self.rows = self.number + 1, 0
+
+    def written(self) -> None:
+        """Wait for the chunk that is being written; its error is raised here."""
+        if self.writing is not None:
+            self.writing.result()
+
+
+def _written(workspace: Workspace, number: int, added: dict[Kind, list[pa.Table]]) -> None:
+    keys = []
+    for kind, tables in added.items():
+        if tables:
+            table = pa.concat_tables(tables, promote_options="default")
+            workspace.write(kind, number, table)
+            keys.append(keys_of(table, number))
+    workspace.write("keys", number, pa.concat_tables(keys))
 
 
 def keys_of(table: pa.Table, chunk: int) -> pa.Table:
