@@ -1,6 +1,6 @@
 """``yici bench lookup``: full lookups a second, beside a bare FastAPI + asyncpg endpoint, on one store in one run.
 
-    .venv/bin/python bench/lookup.py [--holdings N] [--seconds N] [--rounds N] [--json]
+    .venv/bin/python bench/lookup.py [--holdings N] [--scale] [--seconds N] [--rounds N] [--lookups N] [--json]
 
 One worker each. Yici's answer is authenticated, the agreement checked, six requirements resolved and the answer stored
 before it is given; the bare endpoint fetches the subject's holdings and does nothing else. See bench/README.md.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
 import shutil
@@ -32,11 +33,24 @@ HERE = Path(__file__).parent
 CLIENT, PURPOSE, ITEM = "bench", "measure", "demo-food-permit"
 BODIES = 20_000
 CONNECTIONS = 64
+BATCH = 1000
+FEW, MANY = 10_000, 1_000_000  # lookups after which memory is compared
 WARM_SECONDS = 3.0
 READY_SECONDS = 60.0
 
 
-def measure(holdings: int, seconds: float, rounds: int) -> dict[str, Any]:
+def measure(holdings: int, seconds: float, rounds: int, lookups: int = MANY, *, scale: bool = False) -> dict[str, Any]:
+    """``lookups``: after how many memory is looked at, 0 for not at all; ``scale``: ten times the holdings too."""
+    found = _measured(holdings, seconds, rounds, lookups)
+    if scale:
+        more = _measured(10 * holdings, seconds, rounds, 0, alone=True)
+        rates = [one["per_second"]["yici_full"] for one in (more, found)]
+        found["ratios"]["throughput_10m_vs_1m"] = measuring.ratio(*rates)
+        found["per_second"]["yici_full_10m"] = rates[0]
+    return found
+
+
+def _measured(holdings: int, seconds: float, rounds: int, lookups: int, *, alone: bool = False) -> dict[str, Any]:
     with measuring.home() as here, measuring.database(here, "lookup") as url, tempfile.TemporaryDirectory() as folder:
         os.environ["YICI_DATABASE_URL"] = url.replace("+psycopg", "")
         secret = _fill(holdings)
@@ -54,11 +68,14 @@ def measure(holdings: int, seconds: float, rounds: int) -> dict[str, Any]:
             "--port",
         ]
         found: dict[str, list[dict[str, float]]] = {}
+        memory = {}
         with Server(yici, "/readyz") as ours, Server(bare, "/docs") as theirs:
             token = _token(ours.address, secret)
             _agrees(ours.address, theirs.address, token, bodies)
+            if lookups:
+                memory = _memory(ours, bodies, token, lookups)
             for number in range(rounds):
-                for name, server, key in (("yici", ours, token), ("bare", theirs, None)):
+                for name, server, key in (("yici", ours, token), ("bare", theirs, None))[: 1 if alone else 2]:
                     for load, connections in (("full", CONNECTIONS), ("lone", 1)):
                         drive(server.address, bodies, connections, WARM_SECONDS, key)
                         done = drive(server.address, bodies, connections, seconds, key)
@@ -68,7 +85,25 @@ def measure(holdings: int, seconds: float, rounds: int) -> dict[str, Any]:
                         rate = done["requests"] / done["seconds"]
                         measuring.say(f"round {number + 1}: {name}, {connections} connections: {rate:,.0f}/s, "
                                       f"p50 {done['p50']:.1f} ms, p99 {done['p99']:.1f} ms")  # fmt: skip
+                done = _batches(ours.address, bodies, seconds, token)
+                found.setdefault("yici_batch", []).append(done)
+                measuring.say(
+                    f"round {number + 1}: yici, batches of {BATCH}: {done['requests'] / done['seconds']:,.0f} subjects/s"
+                )
+            _all_kept(
+                round(sum(one["requests"] for name, all_ in found.items() if name.startswith("yici") for one in all_))
+            )
     middle = {name: _middle(values) for name, values in found.items()}
+    ratios = {"batch_vs_single": measuring.ratio(middle["yici_batch"]["rate"], middle["yici_lone"]["rate"])}
+    if not alone:
+        ratios = {
+            "throughput_vs_bare": measuring.ratio(middle["yici_full"]["rate"], middle["bare_full"]["rate"]),
+            "p99_vs_bare": measuring.ratio(middle["yici_full"]["p99"], middle["bare_full"]["p99"]),
+            "lone_vs_bare": measuring.ratio(middle["yici_lone"]["p50"], middle["bare_lone"]["p50"]),
+            **ratios,
+        }
+    if memory:
+        ratios["memory_1m_vs_10k"] = measuring.ratio(memory["many"], memory["few"])
     return {
         "machine": measuring.machine(),
         "holdings": holdings,
@@ -80,12 +115,68 @@ def measure(holdings: int, seconds: float, rounds: int) -> dict[str, Any]:
             for name, value in middle.items()
             for point in ("p50", "p99")
         },
-        "ratios": {
-            "throughput_vs_bare": measuring.ratio(middle["yici_full"]["rate"], middle["bare_full"]["rate"]),
-            "p99_vs_bare": measuring.ratio(middle["yici_full"]["p99"], middle["bare_full"]["p99"]),
-            "lone_vs_bare": measuring.ratio(middle["yici_lone"]["p50"], middle["bare_lone"]["p50"]),
-        },
+        "memory_mb": {name: round(value / 1e6) for name, value in memory.items()},
+        "ratios": ratios,
     }
+
+
+def _memory(server: Server, bodies: Path, token: str, lookups: int) -> dict[str, float]:
+    """Resident bytes after few and after ``lookups`` lookups."""
+    import psutil
+
+    process, done, found = psutil.Process(server.process.pid), 0.0, {}
+    for name, wanted in (("few", FEW), ("many", lookups)):
+        while done < wanted:
+            done += drive(server.address, bodies, CONNECTIONS, 3 if name == "few" else 20, token)["requests"]
+        found[name] = process.memory_info().rss
+        measuring.say(f"after {done:,.0f} lookups {found[name] / 1e6:.0f} MB")
+    return found
+
+
+def _batches(address: str, bodies: Path, seconds: float, token: str) -> dict[str, float]:
+    """Subjects asked about in batches over one connection, each line read."""
+    asked = [json.loads(line) for line in bodies.read_text().split("\n")[: 20 * BATCH] if line]
+    parts = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+    prepared = [
+        json.dumps(
+            {
+                "items": [ITEM],
+                "subjects": [{"id": one["id"], "facts": one["facts"], "roles": one["roles"]} for one in part],
+            }
+        ).encode()
+        for part in parts
+    ]
+    target = urlsplit(address)
+    connection = http.client.HTTPConnection(str(target.hostname), target.port, timeout=60)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    subjects, times = 0, []
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds or not times:
+        began = time.perf_counter()
+        connection.request("POST", "/v1/lookups/batch", prepared[len(times) % len(prepared)], headers)
+        answer = connection.getresponse()
+        lines = answer.read().splitlines()
+        if answer.status != 200 or len(lines) != BATCH or b'"problem"' in lines[-1]:
+            raise SystemExit(f"a batch was refused: {answer.status} {lines[:1]}")
+        subjects += len(lines)
+        times.append((time.perf_counter() - began) * 1000)
+    times.sort()
+    return {
+        "requests": subjects, "seconds": time.perf_counter() - start, "p50": times[len(times) // 2],
+        "p99": times[int(len(times) * 0.99)], "errors": 0,
+    }  # fmt: skip
+
+
+def _all_kept(given: int) -> None:
+    """Every answer that was given is in the store."""
+    from hub import database
+
+    with database.engine().connect() as connection:
+        kept = connection.exec_driver_sql("SELECT count(*) FROM answer").scalar_one()
+    database.engine().dispose()
+    measuring.say(f"{kept:,} answers kept")
+    if kept < given:
+        raise SystemExit(f"{given:,} answers were given, {kept:,} are kept")
 
 
 def drive(address: str, bodies: Path, connections: int, seconds: float, token: str | None) -> dict[str, float]:
@@ -182,7 +273,7 @@ def _fill(holdings: int) -> str:
     database.upgrade()
     measuring.say(f"making {holdings:,} holdings")
     store.fill(database.engine(), holdings)
-    secret = agreements.add(CLIENT, None, "Measurements", [ITEM], [PURPOSE])
+    secret = agreements.add(CLIENT, None, "Measurements", [ITEM], [PURPOSE], rate=10_000_000)
     database.engine().dispose()
     return secret
 
@@ -220,9 +311,11 @@ def main() -> None:
     parser.add_argument("--holdings", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lookups", type=int, default=MANY, help="after which memory is looked at; 0: not at all")
+    parser.add_argument("--scale", action="store_true", help="ten times the holdings too")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    result = measure(given.holdings, given.seconds, given.rounds)
+    result = measure(given.holdings, given.seconds, given.rounds, given.lookups, scale=given.scale)
     if given.json:
         print(json.dumps(result, indent=2))
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from connectors.errors import FatalError
 
@@ -27,24 +28,29 @@ class Text(Strict):
     en: Annotated[str, StringConstraints(min_length=1)]
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
-            raise yaml.constructor.ConstructorError(None, None, f"key given twice: {', '.join(repeated)}")
+            again = next(key for place, (key, _) in enumerate(node.value) if keys[place] in keys[:place])
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key given twice: {', '.join(repeated)}", again.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
 def reasons(error: ValidationError) -> str:
     """Every reason with its place, in one line."""
-    parts = []
-    for item in error.errors(include_url=False, include_context=False):
-        place = ".".join(str(step) for step in item["loc"])
-        reason = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        parts.append(f"{place}: {reason}" if place else reason)
-    return "; ".join(parts)
+    return "; ".join(reason(item) for item in error.errors(include_url=False, include_context=False))
+
+
+def reason(item: ErrorDetails) -> str:
+    """One reason with its place."""
+    place = ".".join(str(step) for step in item["loc"])
+    said = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said
 
 
 def load(path: Path, model: type[Model], code: str, **more: Any) -> Model:
@@ -53,7 +59,7 @@ def load(path: Path, model: type[Model], code: str, **more: Any) -> Model:
     FatalError ``code`` (sentence with ``file`` and ``reason``) when it cannot be read or does not fit.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - a SafeLoader
         if not isinstance(data, dict):
             raise FatalError(code, file=str(path), reason="the file must be a mapping of keys to values")
         return model.model_validate({**data, **more})

@@ -7,8 +7,9 @@
     merges/<yyyy-mm>/<source>/<number>.json     which batches were merged, in order (hub/journal.py)
     damaged/<yyyy-mm>/…                         what was found altered when the same bytes came again
     checkpoints/<time>/                         what a rebuild can start from (hub/checkpoint.py)
+    deposits/<yyyy-mm>/<2 hex>/<digest>         what applicants handed in, and what was said of it (hub/deposits.py)
 
-A month is dropped whole when it is no longer needed (hub/retention.py), so nothing in it serves another. Zones of older
+A month is dropped whole when it is no longer needed (hub/retention.py), so nothing in it serves another; deposits stay. Zones of older
 releases have no months (``raw/<2 hex>/…``, ``manifests/<source>/…``): they are read as they are.
 """
 
@@ -71,7 +72,7 @@ class Landing:
         self.url = os.fspath(url)
         self.zone = Zone(url)
 
-    def put(self, data: bytes | IO[bytes] | Iterable[bytes], name: str) -> LandedFile:
+    def put(self, data: bytes | IO[bytes] | Iterable[bytes], name: str, folder: str = "raw") -> LandedFile:
         """Lands ``data`` under its digest, streaming in bounded memory; nothing is visible before it is complete.
 
         When it returns, the bytes are on the disk, or the store has confirmed them.
@@ -85,7 +86,7 @@ class Landing:
                 with self.zone.writing():
                     draft.write(chunk)
             hexadecimal = digest.hexdigest()
-            landed = LandedFile(hexadecimal, name, size, f"raw/{month}/{hexadecimal[:2]}/{hexadecimal}")
+            landed = LandedFile(hexadecimal, name, size, f"{folder}/{month}/{hexadecimal[:2]}/{hexadecimal}")
             if not self._stands(landed):
                 self.zone.publish(draft, landed.path)
         return landed

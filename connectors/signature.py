@@ -1,7 +1,8 @@
-"""A signed page of the index feed (docs/protocol.md): a compact JWS (RFC 7515) under an Ed25519 key (RFC 8037).
+"""What a hub signs: a page of the index feed (docs/protocol.md) as a compact JWS (RFC 7515) under an Ed25519 key (RFC 8037),
+evidence (docs/evidence.md) with the JWS beside it (RFC 7515, Appendix F).
 
-Both sides use this: the hub that signs, the connector that verifies. Which key it was is told by ``kid``, the key's
-thumbprint (RFC 7638).
+Both sides use this: the hub that signs, whoever verifies. Which key it was is told by ``kid``, the key's thumbprint
+(RFC 7638); what was signed by ``typ``, so that nothing signed as one passes for the other.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from connectors.errors import FatalError
 PROTOCOL = "yici-index/0"
 MEDIA_TYPE = "application/jose"
 TYPE = "yici-index-page+jws"
+EVIDENCE = "yici-evidence+jws"
 ALGORITHM = "Ed25519"  # RFC 9864 names the curve; the older `EdDSA` left it open
 PUBLIC_KEY_BYTES = 32
 
@@ -43,13 +45,27 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def sign(payload: bytes, key: OKPKey) -> str:
-    """``payload`` as a compact JWS."""
-    header = {"alg": ALGORITHM, "kid": key.thumbprint(), "typ": TYPE}
+def sign(payload: bytes, key: OKPKey, kind: str = TYPE) -> str:
+    """``payload`` as a compact JWS; ``kind``: what it is."""
+    header = {"alg": ALGORITHM, "kid": key.thumbprint(), "typ": kind}
     return jws.serialize_compact(header, payload, key, algorithms=[ALGORITHM], registry=_registry())
 
 
-def verify(page: bytes, keys: Sequence[OKPKey], name: str) -> bytes:
+def detached(payload: bytes, key: OKPKey, kind: str) -> str:
+    """The signature of ``payload`` as a compact JWS without it: what stands between the two points is left out."""
+    header, _, signed = sign(payload, key, kind).split(".")
+    return f"{header}..{signed}"
+
+
+def verify_detached(payload: bytes, beside: str, keys: Sequence[OKPKey], kind: str, name: str) -> None:
+    """That one of ``keys`` made the signature ``beside`` of exactly these bytes. Errors as :func:`verify`."""
+    header, empty, signed = (beside.split(".") + ["", ""])[:3]
+    if empty or not signed:
+        raise FatalError("index-signature", file=name)
+    verify(f"{header}.{base64url(payload)}.{signed}".encode(), keys, name, kind)
+
+
+def verify(page: bytes, keys: Sequence[OKPKey], name: str, kind: str = TYPE) -> bytes:
     """The payload of ``page``, whose signature one of ``keys`` made.
 
     FatalError ``index-key-unknown`` when it names another key, ``index-signature`` when anything else is wrong.
@@ -57,7 +73,7 @@ def verify(page: bytes, keys: Sequence[OKPKey], name: str) -> bytes:
     try:
         found = jws.extract_compact(page.strip(), None, _registry())
         header = found.protected
-        if header.get("alg") != ALGORITHM or header.get("typ") != TYPE:
+        if header.get("alg") != ALGORITHM or header.get("typ") != kind:
             raise FatalError("index-signature", file=name)
         key = next((key for key in keys if key.thumbprint() == header.get("kid")), None)
         if key is None:

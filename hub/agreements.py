@@ -1,26 +1,42 @@
-"""Agreements: which client may ask about which items for which purposes, until when. What is not written is not allowed."""
+"""Agreements: which client may ask about which items for which purposes, until when, and what it may do with the answer.
+
+What is not written is not allowed.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from hub import catalogue, client_secrets, database, schema
+from mappings import model
+from mappings.model import Material
 
 SHORTEST_SECRET = 24
+EVIDENCE_MINUTES = 30  # by default
+LONGEST_MINUTES = 24 * 60
+RATE = 2000  # requests a second, by default
+EVERY = "*"
+# Shown of every certificate that an answer opens: that it is there and for how long.
+ALWAYS = ("status", "valid_from", "valid_to")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What one client may ask. ``valid_to`` None: until it is removed."""
+    """What one client may ask. ``valid_to`` None: until it is removed.
+
+    ``fields``: by material the columns that evidence may show beyond :data:`ALWAYS`, or :data:`EVERY`; an answer opens it for
+    ``evidence_minutes``. ``deposits``: materials that may be handed in through it. ``own_view``: may show people what is held
+    about them. ``rate``: requests a second.
+    """
 
     client: str
     name: str
@@ -28,6 +44,11 @@ class Agreement:
     purposes: tuple[str, ...]
     valid_from: dt.datetime
     valid_to: dt.datetime | None
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    evidence_minutes: int = EVIDENCE_MINUTES
+    deposits: tuple[str, ...] = ()
+    own_view: bool = False
+    rate: int = RATE
 
     def in_force(self, now: dt.datetime) -> bool:
         return self.valid_from <= now and (self.valid_to is None or now < self.valid_to)
@@ -50,6 +71,18 @@ class Agreement:
             raise UsageError("purpose-not-agreed", known=", ".join(self.purposes))
         return purpose
 
+    def shows(self, material: Material) -> tuple[str, ...]:
+        """The columns of ``material`` that evidence may show, in the order of the model."""
+        named = {*ALWAYS, *self.fields.get(material.code, ())}
+        return tuple(column for column in columns(material) if EVERY in named or column in named)
+
+
+def columns(material: Material) -> tuple[str, ...]:
+    """What an agreement can name of a certificate: columns of its envelope, ``holder.<role>``, ``attributes.<name>``."""
+    envelope = [name for name in model.ENVELOPE if name != "updated_at"]
+    holders = [f"holder.{role}" for role in material.holders]
+    return (*envelope, *holders, *(f"attributes.{name}" for name in material.attributes))
+
 
 def add(
     client: str,
@@ -59,12 +92,17 @@ def add(
     purposes: Sequence[str],
     valid_to: dt.datetime | None = None,
     *,
+    fields: Mapping[str, Sequence[str]] | None = None,
+    evidence_minutes: int = EVIDENCE_MINUTES,
+    deposits: Sequence[str] = (),
+    own_view: bool = False,
+    rate: int = RATE,
     replace: bool = False,
 ) -> str:
     """Write an agreement and return the client's secret, which is kept only as a hash.
 
     ``secret`` None makes one. UsageError ``client-invalid-name``, ``client-known`` (unless ``replace``), ``client-empty``,
-    ``secret-short``, or of an unknown item.
+    ``secret-short``, ``agreement-number``, ``material-unknown``, ``field-unknown``, or of an unknown item.
     """
     if not NAME.fullmatch(client) or len(client) > LONGEST_NAME:
         raise UsageError("client-invalid-name")
@@ -72,6 +110,16 @@ def add(
         raise UsageError("client-empty", client=client)
     if secret is not None and len(secret) < SHORTEST_SECRET:
         raise UsageError("secret-short", length=SHORTEST_SECRET)
+    _require_between("evidence_minutes", evidence_minutes, LONGEST_MINUTES)
+    _require_between("rate", rate, 1_000_000)
+    known = {material.code: material for material in model.all_materials()}
+    for material in (*(fields or {}), *deposits):
+        if material not in known:
+            raise UsageError("material-unknown", material=catalogue.shown(material), known=", ".join(known))
+    for material, named in (fields or {}).items():
+        there = columns(known[material])
+        if unknown := [name for name in named if name != EVERY and name not in there]:
+            raise UsageError("field-unknown", field=unknown[0][:80], material=material, known=", ".join(there))
     made = secret or client_secrets.made()
     row: dict[str, Any] = {
         "client": client,
@@ -81,6 +129,11 @@ def add(
         "purposes": list(dict.fromkeys(purposes)),
         "valid_from": dt.datetime.now(dt.UTC),
         "valid_to": valid_to,
+        "fields": {material: list(dict.fromkeys(named)) for material, named in (fields or {}).items()},
+        "evidence_minutes": evidence_minutes,
+        "deposits": list(dict.fromkeys(deposits)),
+        "own_view": own_view,
+        "rate": rate,
     }
     with database.engine().begin() as connection:
         for item in row["items"]:
@@ -110,9 +163,10 @@ def every() -> list[Agreement]:
         return [_agreement(row) for row in connection.execute(sa.select(*_COLUMNS).order_by("client"))]
 
 
-def of(connection: sa.Connection, client: str) -> Agreement | None:
-    """The agreement of ``client``, in force or not."""
-    row = connection.execute(sa.select(*_COLUMNS).where(schema.agreement.c.client == client)).first()
+def of(connection: sa.Connection, client: str, *, held: bool = False) -> Agreement | None:
+    """The agreement of ``client``, in force or not. ``held``: nobody ends it before the transaction does."""
+    query = sa.select(*_COLUMNS).where(schema.agreement.c.client == client)
+    row = connection.execute(query.with_for_update(read=True) if held else query).first()
     return _agreement(row) if row else None
 
 
@@ -130,5 +184,11 @@ _COLUMNS = [column for column in schema.agreement.c if column.name not in ("secr
 
 def _agreement(row: sa.Row) -> Agreement:
     return Agreement(
-        row.client, row.name, tuple(row._mapping["items"]), tuple(row.purposes), row.valid_from, row.valid_to
-    )
+        row.client, row.name, tuple(row._mapping["items"]), tuple(row.purposes), row.valid_from, row.valid_to,
+        row.fields, row.evidence_minutes, tuple(row.deposits), row.own_view, row.rate,
+    )  # fmt: skip
+
+
+def _require_between(name: str, number: int, most: int) -> None:
+    if not 1 <= number <= most:
+        raise UsageError("agreement-number", name=name, most=most)

@@ -1,31 +1,33 @@
-"""From a question to a stored answer: who is meant, what is known, what follows, in the asked language."""
+"""From a question to a stored answer: who is meant, what is known, what follows, in the asked language.
+
+Three steps that ask nobody anything (:func:`prepare`, :func:`complete`) around one that asks the store
+(:mod:`hub.knowledge`), so that the command line takes them one after the other and the API many questions at once.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
-from connectors import messages
-from connectors.documents import Text
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import catalogue, findings, holdings, resolver, schema
-from hub.home import identifier_text, keyed_hash
-from hub.resolver import Decision, Resolution
-from mappings import model, regions, scalars, schemes
+from hub import catalogue, clock, findings, holdings, knowledge, records, sketches
+from hub.home import KeyedHash, identifier_text, keyed_hash
+from hub.knowledge import Snapshot, Subject
+from hub.records import Record
+from hub.sketches import Case, Moment, Person, Want
+from mappings import scalars, schemes
 from mappings.items import APPLICANT, FactValue, Item
-from mappings.scalars import Identifier
 
 MAX_ITEMS = 20
 EARLIEST_YEAR = 1900  # nothing was recorded before, and the calendar's ends have no other time zone
 CLOCK_SKEW = dt.timedelta(seconds=5)
+CASES_KEPT = 10_000  # sets of facts that were found right
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,36 @@ class Question:
     items: tuple[str, ...]
     applicant: str = field(repr=False)
     client: str
-    purpose: str
+    purpose: str | None  # None: the only one of the client's agreement
     facts: Mapping[str, Any] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict, repr=False)
     case: str | None = None
     as_of: dt.datetime | None = None
     language: Language = "en"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that can be answered. ``holders``: keyed hash -> scheme and value of everybody named, by role in
+    ``digests``; ``provinces``: where their identifiers were issued."""
+
+    question: Question
+    cases: tuple[Case, ...]
+    digests: Mapping[str, bytes]
+    provinces: Mapping[str, str | None]
+    holders: Mapping[bytes, tuple[str, str]] = field(repr=False)
+
+    def materials(self) -> list[str]:
+        return sorted({code for case in self.cases for code in _materials(case.item)})
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer for one item: the JSON that is given, and what is kept. ``dispositions``: of its requirements."""
+
+    body: bytes
+    record: Record
+    dispositions: tuple[str, ...]
 
 
 def ask(engine: sa.Engine, question: Question) -> list[dict[str, Any]]:
@@ -49,80 +75,104 @@ def ask(engine: sa.Engine, question: Question) -> list[dict[str, Any]]:
     UsageError says what is wrong with the question: an unknown item, an invalid identifier, a fact of the wrong type, an
     ``as_of`` still to come.
     """
+    return [orjson.loads(answered.body) for answered in answered_now(engine, question)]
+
+
+def answered_now(engine: sa.Engine, question: Question) -> list[Answered]:
+    """As :func:`ask`, with the JSON as it is given."""
     asked_at = dt.datetime.now(dt.UTC)
+    with engine.begin() as connection:
+        asked = prepare(question, asked_at, lambda code, on: catalogue.find(connection, code, on), keyed_hash())
+        if question.as_of is None:
+            found, known = knowledge.current(connection, asked.holders, asked.materials())
+            subjects = {role: found.subject(digest) for role, digest in asked.digests.items()}
+            moment = at(known, asked_at)
+        else:
+            then = holdings.recorded(connection, asked.holders, asked.materials(), question.as_of)
+            subjects = knowledge.parties(then, asked.digests)
+            moment = Moment(Snapshot("", then.sources), question.as_of)
+        assert question.purpose is not None
+        answers = complete(asked, subjects, moment, asked_at, question.purpose)
+        records.keep(connection, [answered.record for answered in answers], moment.known)
+    return answers
+
+
+def prepare(
+    question: Question, asked_at: dt.datetime, find: Callable[[str, dt.date], Item], hashing: KeyedHash
+) -> Asked:
+    """Check ``question`` against the catalogue; ``find`` says which version of an item is in force on a day.
+
+    UsageError as :func:`ask`, and what ``find`` raises.
+    """
     if question.as_of is not None:
         if question.as_of.year < EARLIEST_YEAR:
             raise UsageError("as-of-invalid")
         if question.as_of > asked_at + CLOCK_SKEW:
             raise UsageError("as-of-future")
-    moment = question.as_of or asked_at
-    identifiers = _identifiers(question)
-    hashing = keyed_hash()
-    digests = {
-        role: hashing.of(identifier_text(found.scheme or "", found.normalised or ""))
-        for role, found in identifiers.items()
-    }
-    with engine.begin() as connection:
-        day = moment.astimezone(findings.CHINA).date()
-        items = [catalogue.find(connection, code, day) for code in dict.fromkeys(question.items)]
-        _check(items, question, identifiers)
-        materials = sorted({code for item in items for code in item.materials()})
-        holders = {digests[role]: (found.scheme or "", found.normalised or "") for role, found in identifiers.items()}
-        if question.as_of is None:
-            known = holdings.current(connection, holders, materials)
-        else:
-            known = holdings.recorded(connection, holders, materials, moment)
-        parties = {
-            role: findings.Party(digests[role], findings.province(found.scheme or "", found.normalised or ""))
-            for role, found in identifiers.items()
-        }
-        answers, rows, asked_for = [], [], set[str]()
-        for item in items:
-            facts = {name: question.facts[name] for name in item.facts if name in question.facts}
-            own = {role: party for role, party in parties.items() if role == APPLICANT or role in item.roles}
-            resolution = resolver.resolve(item, facts, own, known, catalogue.volatile(), moment)
-            once = [code for code in resolution.must_submit if code not in asked_for]
-            body = _body(resolution, once, asked_at, moment, question.language)
-            inputs = {
-                "item": item.code,
-                "version": item.version,
-                "facts": facts,
-                "parties": {role: party.digest.hex() for role, party in own.items()},
-                "as_of": moment.isoformat() if question.as_of else None,
-                "asked_for": sorted(asked_for),
-            }
-            rows.append(_row(question, item, body, inputs, _trace(resolution, facts, known, moment, day, own)))
-            answers.append(body)
-            asked_for.update(once)
-        connection.execute(sa.insert(schema.answer), rows)
+    day = clock.today(question.as_of or asked_at)
+    if APPLICANT in question.roles:
+        raise UsageError("role-unknown", role=APPLICANT, known="-")
+    digests, provinces, holders, kinds = {}, {}, {}, []
+    for role, text in ((APPLICANT, question.applicant), *question.roles.items()):
+        found = scalars.parse(text)
+        scheme, value = found.scheme, found.normalised
+        if found.verdict == "invalid" or scheme is None or not value:
+            raise UsageError("identifier-invalid", who=catalogue.shown(role), reasons=found.reason or "-")
+        digests[role] = digest = hashing.of(identifier_text(scheme, value))
+        provinces[role] = findings.province(scheme, value)
+        holders[digest] = scheme, value
+        kinds.append((role, scheme))
+    items = tuple(find(code, day) for code in dict.fromkeys(question.items))
+    given = tuple(sorted((name, type(value), value) for name, value in question.facts.items()))
+    return Asked(question, _cases(items, given, tuple(kinds)), digests, provinces, holders)
+
+
+def complete(
+    asked: Asked, subjects: Mapping[str, Subject], moment: Moment, asked_at: dt.datetime, purpose: str
+) -> list[Answered]:
+    """The answers to ``asked`` from what is known; each material is asked for once over all its items."""
+    people = {role: Person(asked.provinces[role], subjects[role]) for role in asked.digests}
+    answers = []
+    asked_for: list[str] = []
+    question = asked.question
+    at, as_of = asked_at.isoformat(), moment.moment.astimezone(dt.UTC).isoformat()
+    if question.as_of is None:
+        as_of = at
+    for case in asked.cases:
+        item = case.item
+        concerned = {role: one for role, one in people.items() if role == APPLICANT or role in item.roles}
+        parts, rules, dispositions = [], [], []
+        must: list[str] = []
+        for place, wanted in enumerate(_wants(item)):
+            sketch, found = moment.sketch(case, place, wanted, concerned)
+            parts.append(sketches.filled(sketch.text(question.language), found))
+            rules.append(sketches.filled(sketch.trace, found))
+            dispositions.append(sketch.disposition)
+            must += sketch.asked
+        once = [code for code in dict.fromkeys(must) if code not in asked_for]
+        key = records.key(asked_at)
+        body = b'{"answer":"%s","item":%s,"asked_at":"%s","as_of":"%s","requirements":[%s],"must_submit":%s}' % (
+            str(key).encode(), _named(item, question.language), at.encode(), as_of.encode(), b",".join(parts), orjson.dumps(once),
+        )  # fmt: skip
+        record = records.record(
+            key, asked, case, concerned, _looked_at(item), moment, asked_at, purpose, asked_for, once, rules
+        )
+        answers.append(Answered(body, record, tuple(dispositions)))
+        asked_for = asked_for + once
     return answers
 
 
-def explain(engine: sa.Engine, answer: str) -> dict[str, Any]:
-    """The stored answer ``answer`` with its trace. UsageError ``answer-unknown``."""
-    try:
-        key = uuid.UUID(answer)
-    except ValueError:
-        raise UsageError("answer-unknown") from None
-    with engine.connect() as connection:
-        row = connection.execute(sa.select(schema.answer).where(schema.answer.c.id == key)).first()
-    if row is None:
-        raise UsageError("answer-unknown")
-    return {
-        "answer": str(row.id),
-        "item": row.item,
-        "asked_at": row.asked_at.astimezone(dt.UTC).isoformat(),
-        "client": row.client,
-        "purpose": row.purpose,
-        "case": row.case,
-        "inputs_digest": row.inputs_digest.hex(),
-        "trace": row.trace,
-        "body": row.body,
-    }
+def at(known: Snapshot, moment: dt.datetime) -> Moment:
+    """The cases decided under ``known``, kept while nothing that they depend on changes by itself."""
+    kept = known.decided
+    if not isinstance(kept, Moment) or not kept.holds(known, moment):
+        kept = known.decided = Moment(known, moment)
+    return kept
 
 
-def fact_from_text(items: list[Item], name: str, text: str) -> FactValue:
+def fact_from_text(items: Iterable[Item], name: str, text: str) -> FactValue:
     """A fact typed on a command line, by the declaration of the item that knows it. UsageError when it does not fit."""
+    items = tuple(items)
     fact = next((item.facts[name] for item in items if name in item.facts), None)
     if fact is None:
         raise _unknown_fact(items, name)
@@ -137,38 +187,49 @@ def fact_from_text(items: list[Item], name: str, text: str) -> FactValue:
     return value
 
 
-def _identifiers(question: Question) -> dict[str, Identifier]:
-    given = {APPLICANT: question.applicant, **question.roles}
-    if APPLICANT in question.roles:
-        raise UsageError("role-unknown", role=APPLICANT, known="-")
-    found = {}
-    for role, text in given.items():
-        found[role] = identifier = scalars.parse(text)
-        if identifier.verdict == "invalid" or identifier.scheme is None or not identifier.normalised:
-            raise UsageError("identifier-invalid", who=catalogue.shown(role), reasons=identifier.reason or "-")
+_right: dict[tuple[Any, ...], tuple[Case, ...]] = {}
+
+
+def _cases(
+    items: tuple[Item, ...], given: tuple[tuple[str, type, Any], ...], kinds: tuple[tuple[str, str], ...]
+) -> tuple[Case, ...]:
+    """Checked once for all questions that give the same facts and kinds of identifiers."""
+    key = tuple(map(id, items)), given, kinds
+    try:
+        found = _right.get(key)
+    except TypeError:  # a value that is no fact's: refused below
+        return _checked(items, given, kinds)
+    if found is None:
+        found = _checked(items, given, kinds)
+        if len(_right) >= CASES_KEPT:
+            _right.clear()
+        _right[key] = found
     return found
 
 
-def _check(items: list[Item], question: Question, identifiers: Mapping[str, Identifier]) -> None:
+def _checked(
+    items: tuple[Item, ...], given: Sequence[tuple[str, type, Any]], kinds: Sequence[tuple[str, str]]
+) -> tuple[Case, ...]:
     """Facts and roles must be declared by an item, and of the kind declared."""
-    for name, value in question.facts.items():
+    for name, _, value in given:
         declared = [item.facts[name] for item in items if name in item.facts]
         if not declared:
             raise _unknown_fact(items, name)
         for fact in declared:
             if not fact.accepts(value):
                 raise UsageError("fact-type", fact=name, type=_expected(fact))
-    for role, identifier in identifiers.items():
+    for role, scheme in kinds:
         parties = [item.party(role) for item in items if role == APPLICANT or role in item.roles]
         if not parties:
             known = ", ".join(sorted({name for item in items for name in item.roles})) or "-"
             raise UsageError("role-unknown", role=catalogue.shown(role), known=known)
         for party in parties:
-            if identifier.scheme not in party.schemes:
-                raise UsageError("identifier-unfit", who=role, scheme=identifier.scheme, kind=party.kind)
+            if scheme not in party.schemes:
+                raise UsageError("identifier-unfit", who=role, scheme=scheme, kind=party.kind)
+    return tuple(Case(item, tuple((name, value) for name, _, value in given if name in item.facts)) for item in items)
 
 
-def _unknown_fact(items: list[Item], name: str) -> UsageError:
+def _unknown_fact(items: Sequence[Item], name: str) -> UsageError:
     known = ", ".join(sorted({fact for item in items for fact in item.facts})) or "-"
     return UsageError("fact-unknown", fact=catalogue.shown(name), known=known)
 
@@ -177,145 +238,45 @@ def _expected(fact: Any) -> str:
     return f"{fact.type} ({', '.join(fact.values)})" if fact.values else str(fact.type)
 
 
-def _body(
-    resolution: Resolution, must_submit: list[str], asked_at: dt.datetime, moment: dt.datetime, lang: Language
-) -> dict[str, Any]:
-    item = resolution.item
-    return {
-        "answer": str(uuid.uuid4()),
-        "item": item.code,
-        "item_name": getattr(item.name, lang),
-        "asked_at": asked_at.isoformat(),
-        "as_of": moment.astimezone(dt.UTC).isoformat(),
-        "requirements": [_requirement(item, decision, lang) for decision in resolution.decisions],
-        "must_submit": must_submit,
-    }
+class _Compiled:
+    """What is the same in every answer about one version of an item."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.materials = item.materials()
+        self.wants = tuple(sketches.wants(requirement) for requirement in item.requirements)
+        self.looked_at = tuple(dict.fromkeys(want for wanted in self.wants for want in wanted))
+        self.named: dict[Language, bytes] = {}
 
 
-def _requirement(item: Item, decision: Decision, lang: Language) -> dict[str, Any]:
-    requirement = decision.requirement
-    entry: dict[str, Any] = {
-        "requirement": requirement.code,
-        "name": getattr(requirement.name, lang),
-        "materials": list(decision.materials),
-        "disposition": decision.disposition,
-        "reason": messages.text(f"answer-{decision.reason}", lang, **_words(item, decision.values, lang)),
-        "reason_code": decision.reason,
-        "legal_basis": getattr(requirement.legal_basis, lang) if requirement.legal_basis else None,
-    }
-    if decision.question is not None:
-        fact = item.facts[decision.question]
-        entry["question"] = {"fact": decision.question, "type": fact.type, "text": getattr(fact.question, lang)}
-        if fact.values:
-            entry["question"]["values"] = list(fact.values)
-    if decision.next_step is not None:
-        entry["next_step"] = messages.text(
-            f"answer-{decision.next_step}", lang, **_words(item, decision.next_values, lang)
-        )
-    if decision.deferred and requirement.deferral is not None:
-        within = requirement.deferral.within
-        entry["deferral"] = {
-            "kind": requirement.deferral.kind,
-            "within_days": within.days if within else None,
-            "basis": getattr(requirement.deferral.basis, lang),
-            "materials": list(decision.deferred),
-        }
-    if own := [(use, holding) for use, holding in decision.holdings if not holding.hub]:
-        entry["holdings"] = [
-            {
-                "holding": holding.key,
-                "material": holding.material,
-                "holder": use.holder,
-                "valid_to": holding.valid_to.isoformat() if holding.valid_to else None,
-                "region": holding.region,
-            }
-            for use, holding in own
-        ]
-    if foreign := [(use, holding) for use, holding in decision.holdings if holding.hub]:
-        entry["elsewhere"] = [
-            {
-                "hub": holding.hub,
-                "source": holding.source,
-                "material": holding.material,
-                "holder": use.holder,
-                "region": holding.region,
-                "valid_to": holding.valid_to.isoformat() if holding.valid_to else None,
-                "as_of": holding.as_of.astimezone(dt.UTC).isoformat() if holding.as_of else None,
-            }
-            for use, holding in foreign
-        ]
-    if decision.holdings:
-        rows = {(row.source, row.file, row.row) for _, holding in decision.holdings for row in holding.provenance}
-        entry["provenance"] = [{"source": source, "file": file, "row": row} for source, file, row in sorted(rows)]
-    return entry
+_compiled: dict[int, _Compiled] = {}
 
 
-def _words(item: Item, values: Mapping[str, object], lang: Language) -> dict[str, object]:
-    """Values of a sentence in one language: names for the codes of materials, roles and regions."""
-    words = dict(values)
-    if isinstance(code := words.get("material"), str):
-        words["material"] = getattr(model.load(code).name, lang)
-    if isinstance(codes := words.get("materials"), tuple):
-        words["materials"] = ("、" if lang == "zh" else ", ").join(getattr(model.load(c).name, lang) for c in codes)
-    if isinstance(codes := words.get("regions"), tuple):
-        names = [(regions.full_name(code) if lang == "zh" else None) or code for code in codes]
-        words["regions"] = ("、" if lang == "zh" else ", ").join(names) or "-"
-    if isinstance(basis := words.get("basis"), Text):
-        words["basis"] = getattr(basis, lang)
-    if isinstance(role := words.get("role"), str):
-        words["role_name"] = getattr(item.party(role).name, lang)
-    return words
+def _of(item: Item) -> _Compiled:
+    found = _compiled.get(id(item))
+    if found is None:
+        found = _compiled[id(item)] = _Compiled(item)
+    return found
 
 
-def _trace(
-    resolution: Resolution,
-    facts: Mapping[str, FactValue],
-    known: holdings.Known,
-    moment: dt.datetime,
-    day: dt.date,
-    parties: Mapping[str, findings.Party],
-) -> dict[str, Any]:
-    through = {
-        role: known.people.through[party.digest]
-        for role, party in parties.items()
-        if party.digest in known.people.through
-    }
-    return {
-        "item": resolution.item.code,
-        "version": resolution.item.version,
-        "day": day.isoformat(),
-        "facts": dict(facts),
-        "sources": [
-            {
-                "source": source.source,
-                "material": source.material,
-                "last_success_at": source.last_success_at.isoformat() if source.last_success_at else None,
-                "late": source.late(moment),
-                **({"hub": source.hub, "region": source.region} if source.hub else {}),
-            }
-            for source in sorted(known.sources, key=lambda source: (source.source, source.material, source.region))
-        ],
-        # Which rows and decisions say that what is held under another number is theirs.
-        **({"identity": through} if through else {}),
-        "requirements": [dict(decision.trace) for decision in resolution.decisions],
-    }
+def _materials(item: Item) -> tuple[str, ...]:
+    return _of(item).materials
 
 
-def _row(
-    question: Question, item: Item, body: dict[str, Any], inputs: dict[str, Any], trace: dict[str, Any]
-) -> dict[str, Any]:
-    canonical = json.dumps(inputs, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return {
-        "id": uuid.UUID(body["answer"]),
-        "asked_at": dt.datetime.fromisoformat(body["asked_at"]),
-        "client": question.client,
-        "purpose": question.purpose,
-        "case": question.case,
-        "item": item.code,
-        "inputs_digest": hashlib.sha256(canonical.encode()).digest(),
-        "body": body,
-        "trace": trace,
-    }
+def _wants(item: Item) -> tuple[tuple[Want, ...], ...]:
+    return _of(item).wants
+
+
+def _looked_at(item: Item) -> tuple[Want, ...]:
+    return _of(item).looked_at
+
+
+def _named(item: Item, lang: Language) -> bytes:
+    """Code and name of an item, as they stand in an answer."""
+    known = _of(item).named
+    if lang not in known:
+        known[lang] = b'%s,"item_name":%s' % (orjson.dumps(item.code), orjson.dumps(getattr(item.name, lang)))
+    return known[lang]
 
 
 def names_somebody(text: str) -> bool:

@@ -12,8 +12,8 @@ from connectors.errors import FatalError, UsageError
 from connectors.landing import Landing
 from connectors.source import Source
 from hub import home, schema
+from hub.clock import CHINA
 
-CHINA = dt.timezone(dt.timedelta(hours=8))  # China Standard Time has had no summer time since 1991
 UNFINISHED = ("open", "gated", "approved")
 COUNTS = ("fetched", "unchanged", "accepted", "quarantined", "rejected")
 UNAPPROVABLE = {"batch-header-missing", "batch-columns-missing", "batch-columns-unknown", "batch-rows-not-conserved"}

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.messages import Language
+from hub.clock import CHINA
 from mappings import bundles, items, model, wording
 from mappings.bundles import Bundle
 from mappings.items import Item, Requirement, Use
@@ -25,9 +26,14 @@ LISTED = "service-item"
 
 
 @functools.cache
-def published() -> Mapping[str, Item]:
-    """Items with requirements, by code. FatalError ``item-invalid`` names the file that cannot be used."""
-    return {item.code: item for item in items.all_items()}
+def published() -> Mapping[str, tuple[Item, ...]]:
+    """Items with requirements: code → versions in the order of their dates. FatalError ``items-invalid`` names every flaw."""
+    return items.all_versions()
+
+
+def in_force(code: str, on: dt.date) -> Item | None:
+    """The version of ``code`` in force that day, or None."""
+    return next((item for item in published().get(code, ()) if item.in_force.covers(on)), None)
 
 
 @functools.cache
@@ -67,28 +73,45 @@ def shown(code: str) -> str:
 def find(connection: sa.Connection, code: str, on: dt.date) -> Item:
     """The item ``code`` with its requirements in force ``on`` that day.
 
-    UsageError ``item-unknown``, ``item-without-requirements`` or ``item-not-in-force``.
+    UsageError ``item-unknown``, ``item-without-requirements``, ``item-not-in-force`` (before its first version, or between
+    two), ``item-retired`` (all its versions have ended; with its successor).
     """
-    item = published().get(code)
-    if item is None:
+    if item := in_force(code, on):
+        return item
+    versions = published().get(code)
+    if versions is None:
         if known := listed(connection, code):
             raise UsageError("item-without-requirements", item=known.code)
         raise UsageError("item-unknown", item=shown(code))
-    if not item.in_force.covers(on):
-        raise UsageError("item-not-in-force", item=code, day=on.isoformat())
-    return item
+    ended = versions[-1].in_force.to
+    if ended is not None and ended < on:
+        successor = versions[-1].successor or "-"
+        raise UsageError("item-retired", item=code, ended=ended.isoformat(), successor=successor)
+    raise UsageError("item-not-in-force", item=code, day=on.isoformat())
 
 
 def listed(connection: sa.Connection, code: str) -> Listed | None:
     """The item ``code`` among those the pipeline loaded, or None."""
-    row = connection.execute(sa.text(_LISTED), {"material": LISTED, "code": code.replace("\0", "")}).first()
-    return Listed(row.code, row.name or "", row.region) if row else None
+    return all_listed(connection, [code]).get(code)
+
+
+def all_listed(connection: sa.Connection, codes: Iterable[str]) -> dict[str, Listed]:
+    """Those of ``codes`` that the pipeline loaded."""
+    bind = {"material": LISTED, "codes": [code for code in codes if "\0" not in code]}
+    return {
+        row.code: Listed(row.code, row.name or "", row.region) for row in connection.execute(sa.text(_LISTED), bind)
+    }
 
 
 _LISTED = """
-SELECT document ->> 'certificate_number' AS code, document ->> 'name' AS name, region FROM held
-WHERE material = :material AND document ->> 'certificate_number' = :code ORDER BY updated_at DESC LIMIT 1
+SELECT DISTINCT ON (1) document ->> 'certificate_number' AS code, document ->> 'name' AS name, region FROM held
+WHERE material = :material AND document ->> 'certificate_number' = ANY(:codes) ORDER BY 1, updated_at DESC
 """
+
+
+def today() -> dt.date:
+    """The day it is in China: dates in force begin and end there."""
+    return dt.datetime.now(CHINA).date()
 
 
 def described(item: Item, lang: Language) -> dict[str, Any]:
@@ -99,11 +122,11 @@ def described(item: Item, lang: Language) -> dict[str, Any]:
         "invented": item.invented,
         "type": item.type,
         "level": item.level,
-        "version": item.version,
         "in_force": {
             "from": item.in_force.from_.isoformat(),
             "to": item.in_force.to.isoformat() if item.in_force.to else None,
         },
+        "digest": item.digest(),
         "legal_basis": getattr(item.legal_basis, lang),
         "roles": {role: getattr(party.name, lang) for role, party in item.roles.items()},
         "facts": {
@@ -111,6 +134,7 @@ def described(item: Item, lang: Language) -> dict[str, Any]:
                 "type": fact.type,
                 "question": getattr(fact.question, lang),
                 **({"values": list(fact.values)} if fact.values else {}),
+                **({"asked_if": wording.sentence(fact.when, item.facts, lang)} if fact.when else {}),
             }
             for name, fact in item.facts.items()
         },
@@ -142,8 +166,21 @@ def _use(use: Use) -> dict[str, Any]:
     wanted: dict[str, Any] = {"material": use.material, "holder": use.holder}
     if use.region is not None:
         wanted["region"] = use.region
+    if use.as_:
+        wanted["as"] = list(use.as_)
     if use.valid_left:
         wanted["valid_left_days"] = use.valid_left.days
+    if use.max_age is not None:
+        wanted["max_age_days"] = use.max_age.days
+    if use.where:
+        wanted["where"] = [
+            {
+                "attribute": predicate.attribute,
+                predicate.test: predicate.value,
+                **({"currency": predicate.currency} if predicate.currency else {}),
+            }
+            for predicate in use.where
+        ]
     return wanted
 
 
@@ -152,13 +189,47 @@ def bundle_summary(bundle: Bundle, lang: Language) -> dict[str, Any]:
 
 
 def summary(item: Item, lang: Language) -> dict[str, Any]:
+    """One version in short, on a day on which it is in force."""
     return {
         "item": item.code,
         "item_name": getattr(item.name, lang),
         "region": item.region,
         "requirements_published": True,
+        "version": item.version,
+        "state": "in_force",
+        "successor": None,
     }
 
 
 def listed_summary(item: Listed) -> dict[str, Any]:
-    return {"item": item.code, "item_name": item.name, "region": item.region, "requirements_published": False}
+    return {
+        "item": item.code,
+        "item_name": item.name,
+        "region": item.region,
+        "requirements_published": False,
+        "version": None,
+        "state": "listed",
+        "successor": None,
+    }
+
+
+def summaries(connection: sa.Connection, codes: Iterable[str], on: dt.date, lang: Language) -> list[dict[str, Any]]:
+    """Those of ``codes`` that there are, in short and in their order, as they are ``on`` that day.
+
+    ``state``: ``in_force``, ``not_in_force`` (not yet, or between two versions), ``retired`` with its ``successor``, or
+    ``listed`` by name only.
+    """
+    asked = list(codes)
+    loaded = all_listed(connection, (code for code in asked if code not in published()))
+    found = []
+    for code in asked:
+        if item := in_force(code, on):
+            found.append(summary(item, lang))
+        elif versions := published().get(code):
+            last = versions[-1]
+            retired = last.in_force.to is not None and last.in_force.to < on
+            state = {"version": None, "state": "retired" if retired else "not_in_force", "successor": last.successor}
+            found.append({**summary(last, lang), **state})
+        elif code in loaded:
+            found.append(listed_summary(loaded[code]))
+    return found

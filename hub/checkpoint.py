@@ -111,7 +111,7 @@ def write(connection: sa.Connection, landing: Landing, *, history: bool = True, 
         connection.execute(sa.text("SELECT set_config(:setting, :value, true)"), {"setting": setting, "value": value})
     taken_at = connection.scalar(sa.text("SELECT transaction_timestamp()")).astimezone(dt.UTC)
     name = f"{taken_at:%Y%m%dT%H%M%S%f}Z"
-    tables = [table for table in _tables() if history or table != "holding_past"]
+    tables = [table for table in _tables() if history or table not in partitions.HISTORY]
     columns = {table: _columns(connection, table) for table in tables}
     parts: list[Part] = []
     for done, table in enumerate(tables):

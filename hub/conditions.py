@@ -25,10 +25,10 @@ def evaluate(condition: Condition | None, facts: Mapping[str, FactValue], declar
     """What ``condition`` comes to under the known ``facts``. No condition is always true."""
     if condition is None:
         return Outcome(True)
-    tried = condition.combinations(dict(declared))
+    tried = condition.combinations(declared)
     missing = [name for name in declared if name in tried and name not in facts]
     results = {
-        values: _holds(condition, {**facts, **dict(zip(missing, values, strict=True))})
+        values: condition.holds({**facts, **dict(zip(missing, values, strict=True))})
         for values in itertools.product(*(tried[name] for name in missing))
     }
     if len(set(results.values())) == 1:
@@ -43,18 +43,3 @@ def _matters(results: Mapping[tuple[FactValue, ...], bool], place: int) -> bool:
         if seen.setdefault(values[:place] + values[place + 1 :], result) != result:
             return True
     return False
-
-
-def _holds(condition: Condition, facts: Mapping[str, FactValue]) -> bool:
-    if condition.all is not None:
-        return all(_holds(part, facts) for part in condition.all)
-    if condition.any is not None:
-        return any(_holds(part, facts) for part in condition.any)
-    if condition.not_ is not None:
-        return not _holds(condition.not_, facts)
-    assert condition.fact is not None
-    value, named = facts[condition.fact], condition.value
-    if condition.is_ is not None:
-        return value == named
-    # Integers by size, dates by their ISO text: the item's validation allows no other pair.
-    return value >= named if condition.at_least is not None else value <= named  # type: ignore[operator]

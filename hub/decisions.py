@@ -115,13 +115,55 @@ def record_rows(
     )
 
 
-def record_identity(connection: sa.Connection, content: dict[str, Any], *, actor: str, note: str = "") -> Landed:
-    """A decision about who is whom: ``content`` says its kind and its whole effect (:mod:`hub.identity_decisions`)."""
-    landed = _land({**content, "actor": actor, "note": note})
+def record_identity(
+    connection: sa.Connection,
+    content: dict[str, Any],
+    *,
+    actor: str,
+    note: str = "",
+    decided_at: dt.datetime | None = None,
+) -> Landed:
+    """A decision about who is whom: ``content`` says its kind and its whole effect (:mod:`hub.identity_decisions`).
+    ``decided_at``: in UTC, now without it."""
+    landed = _land({**content, "actor": actor, "note": note}, decided_at)
     connection.execute(
         sa.insert(schema.decision).values(
             kind=content["kind"],
             source="identity",
+            actor=actor,
+            note=note,
+            landed=landed.digest,
+            decided_at=landed.decided_at,
+        )
+    )
+    return landed
+
+
+def record_catalogue(connection: sa.Connection, content: dict[str, Any], *, actor: str, note: str = "") -> Landed:
+    """What was published of the catalogue: ``content`` says its kind and every change (:mod:`hub.publication`)."""
+    landed = _land({**content, "actor": actor, "note": note})
+    connection.execute(
+        sa.insert(schema.decision).values(
+            kind=content["kind"],
+            source="catalogue",
+            actor=actor,
+            note=note,
+            landed=landed.digest,
+            decided_at=landed.decided_at,
+        )
+    )
+    return landed
+
+
+def record_deposits(
+    connection: sa.Connection, kind: str, deposits: list[str], *, actor: str, note: str = ""
+) -> Landed:
+    """What was decided of ``deposits``, by id (:mod:`hub.deposit_review`)."""
+    landed = _land({"kind": kind, "deposits": deposits, "actor": actor, "note": note})
+    connection.execute(
+        sa.insert(schema.decision).values(
+            kind=kind,
+            source="deposits",
             actor=actor,
             note=note,
             landed=landed.digest,
@@ -165,10 +207,10 @@ def revoke_rows(
     )
 
 
-def _land(content: dict[str, object]) -> Landed:
+def _land(content: dict[str, object], decided_at: dt.datetime | None = None) -> Landed:
     if known := _replayed.get():
         return known
-    decided_at = dt.datetime.now(dt.UTC)
+    decided_at = decided_at or dt.datetime.now(dt.UTC)
     body = orjson.dumps({**content, "decided_at": decided_at}, option=orjson.OPT_SORT_KEYS)
     landing = Landing(home.current().landing_url)
     landed = landing.put(body, f"{decided_at:%Y%m%dT%H%M%S%f}-{content['kind']}.json")

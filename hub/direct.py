@@ -7,7 +7,7 @@ of the table's key. All other rows take the long way (:mod:`hub.incoming`, :mod:
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from hub import copying, diff, joining, mapped_rows
-from hub.repeats import Delivery, leading
+from hub.repeats import Delivery, leading, repeated
 from hub.staging import FAR_FUTURE
 from hub.workspace import Workspace
 
@@ -56,7 +56,7 @@ class Direct:
     accepted: int = 0
     counts: dict[int, int] = field(default_factory=dict)  # by chunk: mapped rows
     blocks: set[int] = field(default_factory=set)  # of mapped rows
-    chosen: dict[int, np.ndarray] = field(default_factory=dict)  # by chunk: places of rows on the short way
+    chosen: dict[int, np.ndarray] = field(default_factory=dict)  # by chunk: which rows are on the short way, a bit each
     copied: list[int] = field(default_factory=list)  # chunks with fresh holdings
 
     def timed(self, table: pa.Table) -> pa.Table:
@@ -113,11 +113,16 @@ class Direct:
 
     def others(self) -> Iterator[tuple[int, pa.Table]]:
         """By chunk the rows that go the long way."""
-        for chunk, count in self.counts.items():
-            places = self.chosen.get(chunk, np.empty(0, dtype=np.int64))
-            if len(places) < count:
-                rest = np.setdiff1d(np.arange(count), places, assume_unique=True)
-                yield chunk, self.timed(self.workspace.read("mapped", chunk).take(pa.array(rest)))
+        for chunk in self.counts:
+            rest = ~self._mask(chunk)
+            if rest.any():
+                yield chunk, self.timed(self.workspace.read("mapped", chunk).filter(pa.array(rest)))
+
+    def _mask(self, chunk: int) -> np.ndarray:
+        """Which rows of a chunk are on the short way."""
+        bits = self.chosen.get(chunk)
+        count = self.counts[chunk]
+        return np.zeros(count, dtype=bool) if bits is None else np.unpackbits(bits, count=count).astype(bool)
 
     def _ledger_rows(self) -> Iterator[pa.Table]:
         for chunk in self.workspace.chunks("mapped"):
@@ -126,7 +131,7 @@ class Direct:
             self.counts[chunk] = table.num_rows
             self.blocks |= mapped_rows.blocks(table["mapped"])
             if mask.any():
-                self.chosen[chunk] = np.flatnonzero(mask)
+                self.chosen[chunk] = np.packbits(mask)
                 rows = table.filter(pa.array(mask))
                 yield rows.append_column("said_digest", rows["digest"])
 
@@ -136,10 +141,10 @@ class Direct:
         holdings at all."""
         repeated = self._repeated() if some and self.chosen else None
         held = self._held(connection) if some and self.chosen else None
-        for chunks in _groups(self.chosen):
+        for chunks in self._groups():
             fresh = []
-            for chunk, places in chunks:
-                rows = self.workspace.read("mapped", chunk, NARROW).take(pa.array(places))
+            for chunk in chunks:
+                rows = self.workspace.read("mapped", chunk, NARROW).filter(pa.array(self._mask(chunk)))
                 mask = (
                     np.zeros(len(rows), dtype=bool)
                     if repeated is None
@@ -154,7 +159,18 @@ class Direct:
                     with copying.into(connection, "shared", ["holding"], ["bytea"]) as copy:
                         copy.write(rows.filter(pa.array(~mask)).select(["holding"]))
             if fresh:
-                self._holdings(connection, chunks[0][0], pa.concat_tables(fresh))
+                self._holdings(connection, chunks[0], pa.concat_tables(fresh))
+
+    def _groups(self) -> Iterator[list[int]]:
+        """Chunks with rows on the short way, about :data:`RUN` rows together."""
+        group: list[int] = []
+        for chunk in self.chosen:
+            group.append(chunk)
+            if sum(self.counts[one] for one in group) >= RUN:
+                yield group
+                group = []
+        if group:
+            yield group
 
     def _holdings(self, connection: sa.Connection, number: int, rows: pa.Table) -> None:
         """Copy holdings that only these rows know, and their holders."""
@@ -202,11 +218,7 @@ class Direct:
 
     def _repeated(self) -> np.ndarray:
         """Leading halves of holding keys that stand several times in the batch, short way and long."""
-        halves = [leading(pc.drop_null(table["holding"])) for table in self.workspace.each("mapped", ["holding"])] or [
-            np.empty(0, dtype=np.uint64)
-        ]
-        ordered = np.sort(np.concatenate(halves))
-        return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        return repeated(pc.drop_null(table["holding"]) for table in self.workspace.each("mapped", ["holding"]))
 
     def _held(self, connection: sa.Connection) -> np.ndarray | None:
         """Leading halves, sorted, of those of the batch's holding keys that are held already; None when nothing of the
@@ -216,26 +228,14 @@ class Direct:
             return None
         connection.execute(sa.text("CREATE TEMP TABLE asked (holding bytea) ON COMMIT DROP"))
         with copying.into(connection, "asked", ["holding"], ["bytea"]) as copy:
-            for chunk, places in self.chosen.items():
-                copy.write(self.workspace.read("mapped", chunk, ["holding"]).take(pa.array(places)))
+            for chunk in self.chosen:
+                copy.write(self.workspace.read("mapped", chunk, ["holding"]).filter(pa.array(self._mask(chunk))))
         connection.execute(sa.text("ANALYZE asked"))
         with joining.joined(connection, self.accepted, "holding") as join:
             query = f"SELECT h.key FROM asked AS a {join('holding', 'h', 'h.key = a.holding')}"
             found = copying.out_of(connection, query, pa.schema({"holding": pa.binary(16)}), {})
         connection.execute(sa.text("DROP TABLE asked"))
         return np.sort(leading(found["holding"]))
-
-
-def _groups(chosen: Mapping[int, np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Chunks of about :data:`RUN` rows together."""
-    group: list[tuple[int, np.ndarray]] = []
-    for chunk, places in chosen.items():
-        group.append((chunk, places))
-        if sum(len(places) for _, places in group) >= RUN:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _sorted(tables: Iterable[pa.Table], column: str) -> Iterator[pa.Table]:

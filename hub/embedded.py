@@ -44,7 +44,7 @@ def _memory() -> int:
 
 SETTINGS = {
     "listen_addresses": "",
-    "shared_buffers": f"{min(4096, max(128, _memory() // 8))}MB",  # an eighth of the machine, four gigabytes at most
+    "shared_buffers": f"{min(8192, max(128, _memory() // 4))}MB",  # a quarter of the machine, eight gigabytes at most
     # What a load dirties is written beside it, not by it.
     "bgwriter_delay": "10ms",
     "bgwriter_lru_maxpages": "1000",

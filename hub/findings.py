@@ -1,7 +1,8 @@
 """What is known of one material of one party: it is there, here or at a partner hub, or why it is not. Pure.
 
-A certificate that is suspended, revoked or cancelled counts as not there; another one in force does count, here or at a
-partner hub: who lost one and got another has one. Presence stands when its source is late, unless the type is volatile.
+A certificate that is suspended, revoked or cancelled, or does not say what is wanted, counts as not there; another one in
+force does count, here or at a partner hub: who lost one and got another has one. Where nobody here can tell what it says,
+as of one that a partner holds, it is open until the one who can is asked. Presence stands when its source is late, unless the type is volatile.
 What is not there, or no longer valid, is open while a source is late that would know better: one that said something
 about it, or the authority, whose province is that of the identifier or the one whose certificate is wanted.
 """
@@ -13,16 +14,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from hub import predicates
+from hub.clock import CHINA
 from hub.holdings import Freshness, Holding, Known
 from mappings.items import Use
 
-State = Literal["held", "elsewhere", "expired", "missing", "late", "role", "identity"]
+State = Literal["held", "elsewhere", "expired", "missing", "late", "role", "identity", "untold"]
 
-# Certificates are dated by China's calendar; no zone database is needed, it has had one offset since 1991.
-CHINA = dt.timezone(dt.timedelta(hours=8))
 NATIONAL = ("000000", "100000")
 PRESENT: tuple[State, ...] = ("held", "elsewhere")
-OPEN: tuple[State, ...] = ("late", "role", "identity")
+OPEN: tuple[State, ...] = ("late", "role", "identity", "untold")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Evidence:
         if present:
             return next((finding for finding in present if finding.state in PRESENT), present[0])
         best = found[0] if found else None
+        if best is not None and best.state == "untold":
+            return best
         heard = {finding.holdings[0].source for finding in found}
         knowing = [source for source in sources if source.source in heard or _authoritative(source, use, party)]
         late = sorted((source for source in knowing if source.late(self.now)), key=lambda source: source.source)
@@ -97,7 +100,9 @@ class Evidence:
         if use.region is None:
             return True
         registers = [source.region for source in self.known.sources if source.source == holding.source]
-        return any(region[:2] == use.region for region in ([holding.region] if holding.region else registers))
+        # What a province's own register keeps is of that province, whatever division a row was written under.
+        own = [region for region in registers if holding.hub is None and region not in NATIONAL]
+        return any(region[:2] == use.region for region in own or ([holding.region] if holding.region else registers))
 
     def _doubted(self, use: Use, finding: Finding, sources: list[Freshness]) -> Finding:
         """A certificate in force may have changed since if its type is volatile and the source that says so is late."""
@@ -122,14 +127,48 @@ class Evidence:
         if holding.valid_to is not None and holding.valid_to < today + use.valid_left:
             more = {"valid_to": holding.valid_to.isoformat(), "days": use.valid_left.days}
             return Finding(use, "expired", "validity-short", {**values, **more}, (holding,))
+        if wanting := self._wanting(use, holding, today):
+            return wanting
         state: State = "elsewhere" if holding.hub else "held"
         return Finding(use, state, state, values, (holding,))
+
+    def _wanting(self, use: Use, holding: Holding, today: dt.date) -> Finding | None:
+        """Why a certificate in force will not do: too old, or it does not say what is wanted; None: it will."""
+        values = {"material": use.material, "source": holding.source, "hub": holding.hub or "-"}
+        told = dict(holding.tests)
+        if use.max_age is not None:
+            if holding.issued_on is None:
+                return Finding(use, "untold", "age-untold", {**values, "days": use.max_age.days}, (holding,))
+            if holding.issued_on + use.max_age < today:
+                more = {"issued_on": holding.issued_on.isoformat(), "days": use.max_age.days}
+                return Finding(use, "expired", "too-old", {**values, **more}, (holding,))
+        said = [(one.attribute, told.get(predicates.key(one))) for one in use.where]
+        # What it says wrong ends it, whatever else it leaves unsaid.
+        for attribute, right in sorted(said, key=lambda one: one[1] is not False):
+            if right is False:
+                return Finding(use, "missing", "attribute-unfit", {**values, "attribute": attribute}, (holding,))
+            if right is None:
+                return Finding(use, "untold", "attribute-untold", {**values, "attribute": attribute}, (holding,))
+        return None
 
 
 _RANK = {
     reason: rank
     for rank, reason in enumerate(
-        ("held", "elsewhere", "validity-short", "expired", "not-yet-valid", "suspended", "revoked", "cancelled")
+        (
+            "held",
+            "elsewhere",
+            "age-untold",
+            "attribute-untold",
+            "validity-short",
+            "too-old",
+            "expired",
+            "not-yet-valid",
+            "attribute-unfit",
+            "suspended",
+            "revoked",
+            "cancelled",
+        )
     )
 }
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 
 from connectors.errors import UsageError
-from hub import home, identity_lookup, index_keys, partitions
+from hub import home, identity_lookup, index_keys, partitions, predicates
 from hub.identity_lookup import People
 from hub.index_keys import SealedKey
+from hub.predicates import Tests
 
 Holders = Mapping[bytes, tuple[str, str]]
 """Who is asked about: keyed hash of an identifier -> its scheme and normalised value."""
@@ -38,8 +39,9 @@ class Provenance:
 class Holding:
     """One certificate. ``holders``: for each asked identifier (keyed hash) its roles in the certificate.
 
-    ``hub``: None for our own; else the partner hub that says it holds it, with the epoch of the entry, and when we last
-    read its index to the end. ``key`` is then the entry's handle.
+    ``tests``: what it says of the predicates wanted of its material (:mod:`hub.predicates`). ``hub``: None for our own;
+    else the partner hub that says it holds it, with the epoch of the entry, and when we last read its index to the end.
+    ``key`` is then the entry's handle.
     """
 
     key: str
@@ -55,6 +57,8 @@ class Holding:
     hub: str | None = None
     epoch: str | None = None
     as_of: dt.datetime | None = None
+    issued_on: dt.date | None = None
+    tests: Tests = ()
 
 
 @dataclass(frozen=True)
@@ -132,33 +136,36 @@ SELECT
     SELECT DISTINCT ON (source) * FROM index_key ORDER BY source, epoch COLLATE "C" DESC) AS k) AS keys_
 """
 
-# As recorded at a time: the version then in force, and runs that had ended by then. One still in force has its holders in
-# the index of identifiers, one that ended carries them.
+# As recorded at a time: the version then in force, who was one with whom, and runs that had ended by then. One still in force
+# has its holders in the index of identifiers, one that ended carries them, and its document says in which roles.
 _ENDED_BY_THEN = """(SELECT max(b.finished_at) FROM batch AS b
        WHERE b.source = source.name AND b.state = 'merged' AND b.kind = 'run' AND b.finished_at <= :at)"""
 _RECORDED_BY_THEN = "e.recorded_from <= :at AND (e.recorded_to IS NULL OR e.recorded_to > :at)"
 _THEN = f"""
+WITH {identity_lookup.ALIKE_THEN}
 SELECT
   (SELECT coalesce(jsonb_agg(to_jsonb(f)), '[]') FROM (
     SELECT encode(v.holding, 'hex') AS key, v.material, v.source, coalesce(v.document ->> 'status', 'in_force') AS status,
       v.document ->> 'valid_from' AS valid_from, v.document ->> 'valid_to' AS valid_to, v.document ->> 'region' AS region,
-      false AS conflicting,
-      (SELECT jsonb_agg(jsonb_build_array(a ->> 'identifier', h ->> 'role'))
-       FROM jsonb_array_elements(v.document -> 'holders') AS h
-       JOIN jsonb_array_elements(:asked) AS a ON h @> (a -> 'holder')) AS holders,
+      false AS conflicting, v.holders, CASE WHEN v.material = ANY(:documented) THEN v.document::text END AS document,
       (SELECT coalesce(jsonb_agg(jsonb_build_object('source', v.source, 'file', l.name, 'row', v."row")), '[]')
        FROM landed_file AS l WHERE l.id = v.file) AS provenance
     FROM (
-      SELECT h.key AS holding, h.material, h.source, m.file, m."row", m.document::jsonb
-      FROM (SELECT DISTINCT holding FROM holding_holder
-            WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers)))) AS w
+      SELECT h.key AS holding, h.material, h.source, m.file, m."row", m.document::jsonb, w.holders
+      FROM (SELECT holding, jsonb_agg(jsonb_build_array(encode(identifier, 'hex'), role)) AS holders
+            FROM holding_holder WHERE identifier = ANY({identity_lookup.EXPANDED}) GROUP BY holding) AS w
         JOIN holding AS h ON h.key = w.holding JOIN batch AS b ON b.id = h.batch AND b.recorded_at <= :at
         JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped
       UNION ALL
-      SELECT p.holding, p.material, p.source, p.file, p."row", p.document FROM holding_past AS p
-      WHERE p.identifiers && ARRAY(SELECT unnest(:identifiers)) AND p.recorded_from <= :at AND p.recorded_to > :at
+      SELECT p.holding, p.material, p.source, p.file, p."row", p.document,
+        (SELECT coalesce(jsonb_agg(jsonb_build_array(encode(w.identifier, 'hex'), w.role)), '[]') FROM (
+          SELECT keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer) AS identifier, s ->> 'role' AS role
+          FROM jsonb_array_elements(p.document -> 'holders') AS s) AS w WHERE w.identifier = ANY({identity_lookup.EXPANDED}))
+      FROM holding_past AS p
+      WHERE p.identifiers && {identity_lookup.EXPANDED} AND p.recorded_from <= :at AND p.recorded_to > :at
     ) AS v
     WHERE v.material = ANY(:materials)) AS f) AS holdings,
+{identity_lookup.PEOPLE_THEN},
 {_ENTRIES.format(success=_ENDED_BY_THEN, then=_RECORDED_BY_THEN)},
 {_SOURCES.format(success=_ENDED_BY_THEN, then="c.recorded_from <= :at", latest=_EPOCH_BY_THEN)},
   (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]')
@@ -168,7 +175,9 @@ _TYPES: dict[str, Any] = {
     "identifiers": ARRAY(BYTEA),
     "foreign": ARRAY(BYTEA),
     "materials": ARRAY(sa.Text),
-    "asked": JSONB,
+    "documented": ARRAY(sa.Text),
+    "inner": BYTEA,
+    "outer": BYTEA,
     "at": sa.DateTime(timezone=True),
 }
 
@@ -184,16 +193,19 @@ def current(connection: sa.Connection, holders: Holders, materials: Sequence[str
 
 
 def recorded(connection: sa.Connection, holders: Holders, materials: Sequence[str], at: dt.datetime) -> Known:
-    """The same as the store knew it at ``at``. UsageError ``as-of-dropped`` for a time whose history is no longer kept."""
-    since = partitions.since(connection, "holding_past")
+    """The same as the store knew it at ``at``: who was one with whom then, and of whom that contradicted itself.
+
+    What was not kept is left out: whether sources disagreed on a certificate (``conflicting``), rows that agreed with the one
+    in force, and of what linked people the rows that say so no more or were read anew since (:mod:`hub.identity_lookup`).
+    UsageError ``as-of-dropped`` for a time whose history is no longer kept.
+    """
+    since = partitions.since(connection, *partitions.HISTORY)
     if since and at < dt.datetime.combine(since, dt.time(), dt.UTC):
         raise UsageError("as-of-dropped", since=since)
-    asked = [
-        {"identifier": digest.hex(), "holder": {"scheme": scheme, "value": value}}
-        for digest, (scheme, value) in holders.items()
-    ]
-    bind = {"asked": asked, "identifiers": list(holders), "materials": list(materials), "at": at}
-    return _ask(connection, _THEN, holders, bind)
+    hashing = home.keyed_hash()
+    bind = {"identifiers": list(holders), "materials": list(materials), "at": at}
+    more = {"inner": hashing.inner, "outer": hashing.outer, "documented": list(predicates.wanted())}
+    return _ask(connection, _THEN, holders, {**bind, **more})
 
 
 # The keys of the last question: they change once an epoch, so nearly every question is one query.
@@ -211,7 +223,7 @@ def _ask(connection: sa.Connection, statement: str, holders: Holders, bind: dict
         if valid == keys:
             break
         keys = _keys[here, statement] = valid
-    people = identity_lookup.people(holders, getattr(row, "people", None))
+    people = identity_lookup.people(holders, row.people)
     own = [_holding(found, people.of) for found in row.holdings]
     entries = [_holding(found, lambda digest: (foreign.get(digest, digest),)) for found in row.entries]
     return Known((*own, *entries), tuple(map(_freshness, row.sources)), people)
@@ -222,6 +234,8 @@ def _holding(found: dict[str, Any], asked_as: Callable[[bytes], tuple[bytes, ...
     for identifier, role in found["holders"]:
         for digest in asked_as(bytes.fromhex(identifier)):
             holders[digest] = tuple(sorted({*holders.get(digest, ()), role}))
+    document = found.get("document")
+    issued_on, tests = predicates.told(found["material"], document) if document else (None, ())
     return Holding(
         key=found["key"],
         material=found["material"],
@@ -236,6 +250,8 @@ def _holding(found: dict[str, Any], asked_as: Callable[[bytes], tuple[bytes, ...
         hub=found.get("hub"),
         epoch=found.get("epoch"),
         as_of=_time(found.get("as_of")),
+        issued_on=issued_on,
+        tests=tests,
     )
 
 

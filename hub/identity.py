@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from hub import home, identity_decided
+from hub import home, identity_decided, identity_past
 from hub.identity_components import components
 from hub.incoming import Run
 from mappings import model
@@ -78,7 +78,8 @@ def watching(connection: sa.Connection) -> bool:
 
 def renew(connection: sa.Connection) -> None:
     """Make anew every component that an identifier of the temp table ``identity_seed (identifier, scheme, born_on, sex)``
-    was in or is in by now; the table is dropped."""
+    was in or is in by now; the table is dropped. Whose membership ended is left for :func:`hub.identity_past.close`."""
+    change = identity_past.begin(connection)
     _make(connection, "identity_node", _NODES)
     connection.execute(sa.text(_DOCUMENT_CLAIMS), _claiming())
     _make(connection, "identity_edge", _EDGES)
@@ -89,8 +90,9 @@ def renew(connection: sa.Connection) -> None:
     else:
         connection.execute(sa.text("CREATE TEMP TABLE identity_label ON COMMIT DROP AS SELECT * FROM identity_reached"))
         _make(connection, "identity_conflict", _CONFLICTS)
+    _make(connection, "identity_moved", _MOVED)
     for statement in (*_WRITTEN, _DROPPED):
-        connection.execute(sa.text(statement))
+        connection.execute(sa.text(statement), {"change": change})
 
 
 def alone(connection: sa.Connection) -> None:
@@ -261,23 +263,39 @@ FROM identity_node AS x JOIN identity_reached AS r USING (n) JOIN identity_label
   JOIN identity_node AS whole ON whole.n = r.root JOIN identity_node AS one ON one.n = l.root
   LEFT JOIN identity_conflict AS c ON c.root = l.root
 WHERE (NOT r.alone OR {_NAMED})"""
+# Who is known and said to be something else now. `moved`: it is another membership, which begins with this change; one that
+# began with it too was never seen.
+_MOVED = f"""
+SELECT n.*, (m.cluster, m.state) <> (n.cluster, n.state) AS moved, m.cluster AS was_cluster, m.state AS was_state, m.change AS was_change
+FROM ({_FOUND} AND x.known) AS n JOIN identity_member AS m ON m.identifier = n.identifier
+WHERE (m.scheme, m.born_on, m.sex, m.component, m.cluster, m.state)
+  IS DISTINCT FROM (n.scheme, n.born_on, n.sex, n.component, n.cluster, n.state)
+"""
 _WRITTEN = (
-    f"DELETE FROM identity_member AS m USING ({_LONE}) AS x WHERE m.identifier = x.identifier",
+    f"""
+WITH gone AS (
+  DELETE FROM identity_member AS m USING ({_LONE}) AS x WHERE m.identifier = x.identifier
+  RETURNING m.identifier, m.cluster, m.state, m.change)
+INSERT INTO identity_ended SELECT * FROM gone WHERE change < :change
+""",
+    """
+INSERT INTO identity_ended SELECT identifier, was_cluster, was_state, was_change FROM identity_moved
+WHERE moved AND was_change < :change
+""",
     f"DELETE FROM identity_claim AS c USING ({_LONE}) AS x WHERE c.identifier = x.identifier",
     f"""
-INSERT INTO identity_member (identifier, scheme, born_on, sex, component, cluster, state)
-{_FOUND} AND NOT x.known ORDER BY x.identifier
+INSERT INTO identity_member (identifier, scheme, born_on, sex, component, cluster, state, change)
+SELECT n.*, :change FROM ({_FOUND} AND NOT x.known) AS n ORDER BY n.identifier
 """,
-    f"""
+    """
 UPDATE identity_member AS m SET scheme = n.scheme, born_on = n.born_on, sex = n.sex, component = n.component,
-  cluster = n.cluster, state = n.state
-FROM ({_FOUND} AND x.known) AS n WHERE m.identifier = n.identifier
-  AND (m.scheme, m.born_on, m.sex, m.component, m.cluster, m.state)
-    IS DISTINCT FROM (n.scheme, n.born_on, n.sex, n.component, n.cluster, n.state)
+  cluster = n.cluster, state = n.state, change = CASE WHEN n.moved THEN :change ELSE m.change END
+FROM identity_moved AS n WHERE m.identifier = n.identifier
 """,
     """UPDATE identity_link AS l SET state = e.state FROM identity_edge AS e
     WHERE l.link = e.link AND e.before IS DISTINCT FROM e.state""",
 )
 _DROPPED = """
-DROP TABLE identity_seed, identity_node, identity_edge, identity_said, identity_reached, identity_label, identity_conflict
+DROP TABLE identity_seed, identity_node, identity_edge, identity_said, identity_reached, identity_label, identity_conflict,
+  identity_moved
 """

@@ -3,7 +3,9 @@
 A merge says that identifiers are one subject, a split that some are none with the rest of their component. Each first ends
 the decisions that say otherwise; where that is enough nothing else is recorded, so that a merge and then a split leave
 everything as it was. What is landed is the whole effect (keys of identifiers and links, decisions that end): carrying it out
-needs nothing else, so a rebuild repeats it (:func:`carry_out`).
+needs nothing else, so a rebuild repeats it (:func:`carry_out`). It is worked out first and landed at the end, shortly before
+the commit: the time it is landed with is the one at which it becomes known (:mod:`hub.identity_past`), in the order of
+commits, and a rebuild finds the same.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import decisions, home, identity
+from hub import decisions, home, identity, identity_past
 from mappings import scalars
 
 KINDS = ("merge", "split", "review")  # of decisions about identity
@@ -61,8 +63,7 @@ def merge(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     if not ends or not _enough(connection, content):
         content["members"] = [[key, 0] for key in who]
         content["links"] = [key.hex() for key in connection.scalars(sa.text(_WAITING), {"keys": _bytes(who)})]
-    landed = decisions.record_identity(connection, content, actor=actor, note=note)
-    carry_out(connection, landed)
+    landed = _decide(connection, content, actor=actor, note=note)
     return _result(connection, landed, who)
 
 
@@ -106,17 +107,28 @@ def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
         content["members"] = [[one[0].hex(), 0], *([key.hex(), 1] for key in rest)]
         content["links"] = [key.hex() for key in connection.scalars(sa.text(_BETWEEN), {"keys": one, "rest": rest})]
     trial.rollback()
-    landed = decisions.record_identity(connection, content, actor=actor, note=note)
-    carry_out(connection, landed)
+    landed = _decide(connection, content, actor=actor, note=note)
     for group in again:
-        carry_out(connection, decisions.record_identity(connection, group, actor=actor, note=note))
+        _decide(connection, group, actor=actor, note=note)
     return _result(connection, landed, who)
 
 
 def carry_out(connection: sa.Connection, landed: decisions.Landed) -> None:
-    """Put a landed merge or split into force; twice is as once."""
+    """Put a landed merge or split into force, known since it was decided; twice is as once."""
     identity.alone(connection)
     _apply(connection, landed.digest, landed.content)
+    identity_past.close(connection, identity_past.announce(connection, landed.decided_at))
+
+
+def _decide(connection: sa.Connection, content: dict[str, Any], *, actor: str, note: str) -> decisions.Landed:
+    """Put a merge or split into force and land it."""
+    _apply(connection, _UNNAMED, content)
+    decided_at = identity_past.announce(connection)
+    landed = decisions.record_identity(connection, content, actor=actor, note=note, decided_at=decided_at)
+    for statement in _NAMED:
+        connection.execute(sa.text(statement), {"decision": landed.digest, "before": _UNNAMED, "ends": content["ends"]})
+    identity_past.close(connection, decided_at)
+    return landed
 
 
 def _apply(connection: sa.Connection, decision: str, content: dict[str, Any]) -> None:
@@ -173,6 +185,11 @@ def _bytes(who: Named) -> list[bytes]:
     return [bytes.fromhex(key) for key in who]
 
 
+_UNNAMED = "being decided"  # named by its digest, once it is landed
+_NAMED = (
+    "UPDATE identity_decision SET decision = :decision WHERE decision = :before",
+    "UPDATE identity_decision SET ended_by = :decision WHERE decision = ANY(:ends) AND ended_by = :before",
+)
 _FORMLESS = {"scheme": None, "born_on": None, "sex": None}
 # Splits that part what the merge names, or what merges have already made one with it.
 _PARTING = """

@@ -18,19 +18,49 @@ alike AS MATERIALIZED (
   AND m.cluster = ANY(ARRAY(
     SELECT cluster FROM identity_member WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers)))))
 )"""
+# As recorded at a time, out of members that were there by then and memberships that ended later. What those asked about were
+# in is called by its smallest identifier: whoever is still in it is of one component with that.
+ALIKE_THEN = """
+theirs AS MATERIALIZED (
+  SELECT m.cluster FROM identity_member AS m JOIN identity_change AS c ON c.id = m.change AND c.recorded_at <= :at
+  WHERE m.identifier = ANY(ARRAY(SELECT unnest(:identifiers)))
+  UNION ALL
+  SELECT p.cluster FROM identity_past AS p
+  WHERE p.identifier = ANY(ARRAY(SELECT unnest(:identifiers))) AND p.recorded_from <= :at AND p.recorded_to > :at
+), alike AS MATERIALIZED (
+  SELECT m.identifier, m.cluster, m.state
+  FROM identity_member AS m JOIN identity_change AS c ON c.id = m.change AND c.recorded_at <= :at
+  WHERE m.component = ANY(ARRAY(
+    SELECT component FROM identity_member WHERE identifier = ANY(ARRAY(SELECT cluster FROM theirs))))
+  AND m.cluster = ANY(ARRAY(SELECT cluster FROM theirs))
+  UNION ALL
+  SELECT p.identifier, p.cluster, p.state FROM identity_past AS p
+  WHERE p.cluster = ANY(ARRAY(SELECT cluster FROM theirs)) AND p.recorded_from <= :at AND p.recorded_to > :at
+)"""
 EXPANDED = "ARRAY(SELECT unnest(:identifiers) UNION SELECT identifier FROM alike)"
 # Column `people` of the statement: the clusters, and the rows and decisions that make them.
-PEOPLE = """
+_PEOPLE = """
   (SELECT jsonb_build_object(
     'members', (SELECT coalesce(jsonb_agg(jsonb_build_array(encode(identifier, 'hex'), encode(cluster, 'hex'), state)), '[]') FROM alike),
     'rows', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('cluster', encode(a.cluster, 'hex'), 'source', o.source,
         'file', f.name, 'row', o."row")), '[]')
-      FROM alike AS a JOIN identity_link AS l ON l.one = a.identifier AND l.state = 'standing'
-        JOIN observation AS o ON o.holding = l.link JOIN landed_file AS f ON f.id = o.file WHERE a.state = 'joined'),
+      FROM alike AS a JOIN identity_link AS l ON l.one = a.identifier AND {link}
+        JOIN observation AS o ON o.holding = l.link JOIN landed_file AS f ON f.id = o.file WHERE a.state = 'joined'{row}),
     'decisions', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('cluster', encode(a.cluster, 'hex'), 'decision', d.decision)), '[]')
       FROM alike AS a JOIN identity_decision AS d ON d.member = a.identifier
-      WHERE d.kind = 'merge' AND d.side = 0 AND d.ended_by IS NULL)
+      WHERE d.kind = 'merge' AND d.side = 0 AND {decision})
   ) WHERE EXISTS (SELECT FROM alike)) AS people"""
+PEOPLE = _PEOPLE.format(link="l.state = 'standing'", row="", decision="d.ended_by IS NULL")
+# Decisions that were in force then. Rows that link two who were one then (so the link stood), known then as they are now: of
+# those that were withdrawn, or read anew since, the ledger does not say what they said.
+_DECIDED_AT = "(SELECT max(k.decided_at) FROM decision AS k WHERE k.source = 'identity' AND k.landed = {landed})"
+PEOPLE_THEN = _PEOPLE.format(
+    link="EXISTS (SELECT FROM alike AS b WHERE b.identifier = l.other AND b.cluster = a.cluster)",
+    row="""
+        AND (SELECT k.recorded_at FROM batch AS k WHERE k.id = o.batch) <= :at""",
+    decision=f"""{_DECIDED_AT.format(landed="d.decision")} <= :at
+        AND (d.ended_by IS NULL OR {_DECIDED_AT.format(landed="d.ended_by")} > :at)""",
+)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from connectors.errors import RetriableError
-from hub import diff, identity, incoming, index_entries, mapped_rows, repeats, standing
+from hub import diff, identity, identity_past, incoming, index_entries, mapped_rows, repeats, standing
 from hub.direct import Direct
 from hub.home import KeyedHash
 from hub.incoming import Run
@@ -169,6 +169,7 @@ def _announce(
     recorded_at: dt.datetime = connection.execute(known_at, {"replayed": replayed, "at": head.at}).scalar_one()
     if held:
         standing.close(run, recorded_at)
+    identity_past.close(connection, recorded_at)
     run(_SUCCESS, recorded_at=recorded_at)
     run("UPDATE feed_head SET position = position + :announced, recorded_at = :recorded_at",
         announced=announced, recorded_at=recorded_at)  # fmt: skip

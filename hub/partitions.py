@@ -1,6 +1,6 @@
 """Monthly partitions of what is kept by time: made ahead, so that rows find their month, and dropped whole.
 
-``feed`` by ``recorded_at`` and ``holding_past`` by ``recorded_to``; the partition of November 2026 (in UTC) is
+``feed`` by ``recorded_at``, ``holding_past`` and ``identity_past`` by ``recorded_to``; the partition of November 2026 (in UTC) is
 ``feed_202611``. A DEFAULT partition (``feed_default``) takes what has no month yet, so that no merge fails over it; its rows
 move when their month is made.
 """
@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from connectors.errors import RetriableError
 
-TABLES = {"feed": "recorded_at", "holding_past": "recorded_to"}
+TABLES = {"feed": "recorded_at", "holding_past": "recorded_to", "identity_past": "recorded_to"}
+HISTORY = ("holding_past", "identity_past")  # what `--as-of` answers from, kept and dropped together
 PATIENCE = "3s"  # whoever wants a month must not stop those who read and write the others
 LOCK = "yici-partitions"
 
@@ -103,9 +104,11 @@ def drop(connection: sa.Connection, table: str, month: dt.date, keeping: str | N
         note_since(connection, table, following(month))
 
 
-def since(connection: sa.Connection, kept: str) -> dt.date | None:
-    """The first day from which all of ``kept`` (a table, or ``landing``) is there; None when nothing was ever dropped."""
-    value = connection.scalar(sa.text("SELECT value FROM setting WHERE name = :name"), {"name": f"{kept}-since"})
+def since(connection: sa.Connection, *kept: str) -> dt.date | None:
+    """The first day from which all of ``kept`` (tables, or ``landing``) is there; None when nothing was ever dropped."""
+    value = connection.scalar(
+        sa.text("SELECT max(value) FROM setting WHERE name = ANY(:names)"), {"names": [f"{one}-since" for one in kept]}
+    )
     return dt.date.fromisoformat(value) if value else None
 
 

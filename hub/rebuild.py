@@ -27,7 +27,7 @@ from hub import database, home, peers, replay, schema, state
 from hub.replay import Progress, Replayed, quiet
 
 MARK = "rebuild"
-CARRIED = ("agreement", "peer", "index_read", "answer")
+CARRIED = ("agreement", "peer", "index_read", "answer", "answer_sources", "evidence", "subject_view")
 _HELD = ("source", "batch", "decision", *CARRIED)  # where a store in use has rows
 IDLE_WITHIN = 3  # seconds
 _LOCK = "yici-rebuild"

@@ -12,7 +12,7 @@ several      other versions that may follow each other: all are mapped, the merg
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from hub.workspace import Workspace
 
 MEMORY = "512MB"
+BLOCK = 1 << 20  # keys compared at once
 LONG_AGO = dt.datetime(1, 1, 2, tzinfo=dt.UTC)  # of a delivery that says no time
 FATES = pa.schema({"ordinal": pa.int64(), "fate": pa.string(), "ledger_key": pa.binary(16)})
 
@@ -120,10 +121,22 @@ def leading(keys: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return whole[2 * array.offset :: 2].astype(np.uint64)
 
 
+def repeated(keys: Iterable[pa.ChunkedArray | pa.Array]) -> np.ndarray:
+    """The leading halves that stand several times among ``keys``; eight bytes a key have to be in memory, twice for a moment."""
+    parts = [leading(part) for part in keys]
+    halves = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
+    parts.clear()
+    halves.sort()
+    found = [halves[:0]]
+    for start in range(0, len(halves), BLOCK):
+        block = halves[start : start + BLOCK + 1]
+        found.append(block[1:][block[1:] == block[:-1]])
+    return np.unique(np.concatenate(found))
+
+
 def _repeats(workspace: Workspace) -> bool:
-    """Whether any key may stand twice: told by its first half, eight bytes a row, which is all that has to be in memory."""
-    ordered = np.sort(np.concatenate([leading(keys["row_key"]) for keys in workspace.each("keys", ["row_key"])]))
-    return bool((ordered[1:] == ordered[:-1]).any())
+    """Whether any key may stand twice."""
+    return bool(len(repeated(keys["row_key"] for keys in workspace.each("keys", ["row_key"]))))
 
 
 # ``later``: how many later snapshots the batch holds; a row is unlisted when any of them lacks its key.

@@ -23,11 +23,13 @@ from hub import (
     batches,
     database,
     decisions,
+    deposit_review,
     identity_decisions,
     index_entries,
     journal,
     matching_decisions,
     pipeline,
+    publication,
     review,
 )
 from hub.decisions import Landed
@@ -74,6 +76,7 @@ def replay(landing: Landing, progress: Progress = quiet, *, due: Mapping[str, in
     ``replay-failed``, with the batch, when a batch that was merged cannot be merged any more.
     """
     done = Replayed()
+    deposit_review.restore(landing)
     merges = journal.entries(landing)
     decided = list(decisions.every(landing))
     plan = _Plan(merges, decided)
@@ -220,6 +223,10 @@ def _decide(decision: Landed, plan: _Plan, done: Replayed) -> None:
                 identity_decisions.carry_out(connection, landed)
         elif kind in matching_decisions.KINDS:
             matching_decisions.replay(decision)
+        elif kind == publication.KIND:
+            publication.replay(decision)
+        elif kind in deposit_review.KINDS:
+            deposit_review.replay(decision)
         elif not kind.startswith("revoked-"):
             raise FatalError("replay-decision-unknown", kind=kind)
     done.counts["decisions"] += 1

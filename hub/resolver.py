@@ -5,8 +5,8 @@ A requirement is satisfied by any option, an option by all its materials:
 * ``held``: the preferred (first) option is satisfied; ``alternative_held``: another one is.
 * ``held_elsewhere``: an option is satisfied, the preferred one of several, with the help of partner hubs.
 * ``not_required``: it cites no law, or its condition is false.
-* ``undetermined``: a missing fact, a missing role, a source behind its promise or an identity that contradicts itself could
-  still change the result.
+* ``undetermined``: a missing fact, a missing role, a source behind its promise, an identity that contradicts itself or a
+  certificate that does not say what is wanted could still change the result.
 * ``expired``: all that the best option lacks is there, but no longer valid; ``submit``: something is not there.
 * ``deferred``: the same, where the requirement says what stands in for the material for now.
 
@@ -75,6 +75,19 @@ def resolve(
     return Resolution(item, tuple(case.decide(requirement) for requirement in item.requirements))
 
 
+def decide(
+    item: Item,
+    requirement: Requirement,
+    facts: Mapping[str, FactValue],
+    parties: Mapping[str, Party],
+    known: Known,
+    volatile: Collection[str],
+    now: dt.datetime,
+) -> Decision:
+    """Decide one ``requirement`` of ``item``; the rest as :func:`resolve`."""
+    return _Case(item, facts, parties, Evidence(known, volatile, now)).decide(requirement)
+
+
 @dataclass(frozen=True)
 class _Case:
     item: Item
@@ -96,8 +109,9 @@ class _Case:
         }
 
         def decision(disposition: Disposition, reason: str, **more: Any) -> Decision:
-            trace.update(disposition=disposition, reason=reason)
             rest = {"values": {}, "materials": preferred, **more}
+            trace.update(disposition=disposition, reason=reason, materials=list(rest["materials"]))
+            trace.update({name: list(rest[name]) for name in ("must_submit", "deferred") if rest.get(name)})
             return Decision(requirement, disposition, reason, trace=trace, **rest)
 
         if requirement.legal_basis is None:
@@ -202,6 +216,8 @@ def _next(requirement: Requirement, unsure: Finding) -> dict[str, Any]:
         step = "give-role"
     elif unsure.state == "identity":
         step = "decide-identity"
+    elif unsure.state == "untold":
+        step = "ask-hub" if unsure.values["hub"] != "-" else "ask-source"
     elif requirement.deferral is not None:
         step = f"wait-or-{requirement.deferral.kind}"
     else:

@@ -22,7 +22,7 @@ from connectors.landing import Landing
 from hub import catalogue, checkpoint, database, partitions
 from hub.checkpoint import Checkpoint, Progress, quiet
 
-KINDS = {"landing": "landing", "history": "holding_past", "feed": "feed"}
+TABLES = {"history": partitions.HISTORY, "feed": ("feed",)}  # by kind
 MARGIN = dt.timedelta(days=1)  # between clocks, and for what was under way when a month ended
 
 
@@ -89,13 +89,13 @@ def plan(connection: sa.Connection, landing: Landing, keep: Keep, today: dt.date
         old = name < f"{keep.before('landing', today):%Y-%m}"
         held = _held_landing(landing, name, good, why_not) if old else None
         items.append(Item("landing", name, *landing.weight(name), old, held))
-    for kind in ("history", "feed"):
+    for kind, tables in TABLES.items():
         read = _read(connection) if kind == "feed" else {}
-        for month in partitions.months(connection, KINDS[kind]):
+        for month in sorted({month for table in tables for month in partitions.months(connection, table)}):
             old = month < keep.before(kind, today)
             held = _held_feed(connection, month, read) if old and kind == "feed" else None
-            weighed = connection.execute(_WEIGHT, {"name": partitions.name_of(KINDS[kind], month)}).one()
-            items.append(Item(kind, f"{month:%Y-%m}", max(int(weighed.rows), 0), weighed.bytes, old, held))
+            weighed = connection.execute(_WEIGHT, {"names": [partitions.name_of(table, month) for table in tables]})
+            items.append(Item(kind, f"{month:%Y-%m}", *map(int, weighed.one()), old, held))
     known = checkpoint.names(landing)
     for place, name in enumerate(known):
         old = place < len(known) - keep.checkpoints
@@ -131,7 +131,8 @@ def apply(landing: Landing, keep: Keep, *, today: dt.date | None = None, progres
                     partitions.note_since(connection, "landing", partitions.following(month))
                 else:
                     keeping = _STANDING if item.kind == "feed" else None
-                    partitions.drop(connection, KINDS[item.kind], month, keeping)
+                    for table in TABLES[item.kind]:
+                        partitions.drop(connection, table, month, keeping)
         yield item
 
 
@@ -195,6 +196,6 @@ SELECT p.client, max(r."after") AS position FROM peer AS p JOIN index_read AS r 
 WHERE p.valid_to IS NULL OR p.valid_to > now() GROUP BY p.client
 """)
 _WEIGHT = sa.text("""
-SELECT greatest(c.reltuples, 0)::bigint AS rows, pg_total_relation_size(c.oid) AS bytes FROM pg_class AS c
-WHERE c.oid = to_regclass(:name)
+SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS rows, coalesce(sum(pg_total_relation_size(c.oid)), 0) AS bytes
+FROM unnest(cast(:names AS text[])) AS n (name) JOIN pg_class AS c ON c.oid = to_regclass(n.name)
 """)

@@ -295,22 +295,62 @@ agreement = Table(
     Column("valid_from", Timestamp, nullable=False),
     Column("valid_to", Timestamp),
     Column("created_at", Timestamp, nullable=False, server_default=NOW),
+    Column(
+        "fields",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="by material: columns that evidence may show, or *",
+    ),
+    Column(
+        "evidence_minutes",
+        Integer,
+        nullable=False,
+        server_default="30",
+        comment="for how long an answer opens evidence",
+    ),
+    Column(
+        "deposits",
+        ARRAY(Text),
+        nullable=False,
+        server_default="{}",
+        comment="materials that may be handed in through this client",
+    ),
+    Column(
+        "own_view", Boolean, nullable=False, server_default="false", comment="may show people what is held about them"
+    ),
+    Column("rate", Integer, nullable=False, server_default="2000", comment="requests a second"),
     comment="What an intake system may ask; nothing is allowed that is not written here.",
 )
 
 answer = Table(
     "answer",
     metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("asked_at", Timestamp, nullable=False),
+    Column("id", Uuid, primary_key=True, comment="sorts by time (UUID version 7)"),
+    Column("asked_at", Timestamp, primary_key=True),
     Column("client", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("case", Text),
     Column("item", Text, nullable=False),
-    Column("inputs_digest", LargeBinary(32), nullable=False),
-    Column("body", JSONB, nullable=False, comment="the answer as given"),
-    Column("trace", JSONB, nullable=False, comment="rule by rule why; holding keys, no identifiers"),
-    Index(None, "asked_at"),
+    Column("version", Integer, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("applicant", LargeBinary(16), comment="keyed hash; null in answers from before it was kept"),
+    Column("must_submit", ARRAY(Text), nullable=False, comment="materials asked for, less those of items asked together"),
+    Column("inputs_digest", LargeBinary(32), nullable=False, comment="SHA-256 of inputs"),
+    Column("inputs", Text, comment="JSON: all that it was decided from, by keyed hash; null as above"),
+    Column("trace", Text, nullable=False, comment="JSON: rule by rule why; holding keys, no identifiers"),
+    Column("body", JSONB, comment="the answer as given, where its inputs were not kept"),
+    Index(None, "applicant", "asked_at"),
+    postgresql_partition_by="RANGE (asked_at)",
+)
+
+answer_sources = Table(
+    "answer_sources",
+    metadata,
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("sources", Text, nullable=False, comment="JSON: sources and how fresh they were when answers were given"),
+    Column("recorded_at", Timestamp, nullable=False, server_default=NOW),
+    comment="What many answers were decided under, kept once.",
 )
 
 index_entry = Table(
@@ -387,4 +427,4 @@ index_read = Table(
 )
 
 
-from hub import schema_identity, schema_matching  # noqa: E402, F401 - tables of the same metadata
+from hub import schema_catalogue, schema_evidence, schema_identity, schema_matching  # noqa: E402, F401 - tables of the same metadata

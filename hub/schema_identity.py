@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, SmallInteger, Table, Text, text
 
-from hub.schema import metadata
+from hub.schema import Timestamp, metadata
 
 identity_link = Table(
     "identity_link",
@@ -49,9 +49,37 @@ identity_member = Table(
     Column("component", LargeBinary(16), nullable=False, comment="smallest of all that links and merges reach from it"),
     Column("cluster", LargeBinary(16), nullable=False, comment="smallest of those that are one subject with it"),
     Column("state", Text, nullable=False, comment="joined; contradictory: not joined until a person decides"),
+    Column("change", BigInteger, nullable=False, comment="that put it into this cluster, in this state"),
     Index(None, "component"),
     Index("identity_member_contradictory_idx", "component", postgresql_where=text("state = 'contradictory'")),
     postgresql_partition_by="HASH (identifier)",
+)
+
+identity_change = Table(
+    "identity_change",
+    metadata,
+    Column(
+        "id",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="in order; given out under the lock of identity",
+    ),
+    Column("recorded_at", Timestamp, nullable=False, comment="when the merge or decision became known"),
+    comment="Merges and decisions that could change who is one with whom: memberships began with one of them.",
+)
+
+identity_past = Table(
+    "identity_past",
+    metadata,
+    Column("identifier", LargeBinary(16), primary_key=True),
+    Column("cluster", LargeBinary(16), nullable=False, comment="smallest of those that were one subject with it"),
+    Column("state", Text, nullable=False, comment="as in identity_member"),
+    Column("recorded_from", Timestamp, nullable=False),
+    Column("recorded_to", Timestamp, primary_key=True),
+    Index(None, "cluster"),
+    postgresql_partition_by="RANGE (recorded_to)",
+    comment="Memberships that ended, with recorded time; whoever is in none at a time stood alone then.",
 )
 
 identity_decision = Table(

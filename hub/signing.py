@@ -62,6 +62,11 @@ def sign(payload: bytes) -> str:
     return signature.sign(payload, _own(str(home.current().path)))
 
 
+def sign_detached(payload: bytes, kind: str) -> str:
+    """The signature of this hub under ``payload``, to be given beside it (:func:`connectors.signature.detached`)."""
+    return signature.detached(payload, _own(str(home.current().path)), kind)
+
+
 @functools.cache
 def _own(path: str) -> OKPKey:
     return key(path, KEY)

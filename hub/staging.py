@@ -20,13 +20,13 @@ from connectors.landing import LandedFile, Landing
 from connectors.reading import Block, blocks
 from connectors.source import FileOptions, Source
 from hub import digests
+from hub.clock import CHINA
 from hub.workspace import Kind, Workspace
 from mappings import dates, schemes
 
 CHUNK_ROWS = 131_072  # larger ones cost memory, smaller ones a start of the gate each (decision 0008)
 THREADS = 2
 MALFORMED = "malformed"  # prefix of row keys of lines that have no columns
-CHINA = dt.timezone(dt.timedelta(hours=8))
 FAR_FUTURE = dt.timedelta(days=1)
 KEYS = pa.schema(
     {

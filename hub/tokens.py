@@ -60,6 +60,7 @@ class Bearer:
 
     client: str
     issued_at: dt.datetime
+    expires_at: dt.datetime
 
     def since(self, agreed_at: dt.datetime) -> bool:
         """Whether the token was issued under an agreement made at ``agreed_at``, and not under one before it."""
@@ -86,7 +87,8 @@ def bearer(token: str, scope: Scope = "lookup") -> Bearer:
         raise UsageError("token-invalid")
     if found.claims["scope"] != scope:
         raise UsageError("scope-insufficient")
-    return Bearer(subject, dt.datetime.fromtimestamp(found.claims["iat"], dt.UTC))
+    issued, expires = (dt.datetime.fromtimestamp(found.claims[name], dt.UTC) for name in ("iat", "exp"))
+    return Bearer(subject, issued, expires)
 
 
 _CLAIMS = jwt.JWTClaimsRegistry(

@@ -8,6 +8,7 @@ misjudged. Each check is one statement that gives a row for each difference: its
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -98,7 +99,8 @@ def verify(engine: sa.Engine | None = None, *, read_bytes: bool = False, progres
         merged = connection.execute(sa.text(_MERGED), {"since": since})
         batches = [(row.source, row.id) for row in merged]
         taken = set(connection.scalars(sa.text(_DECIDED), {"since": since}))
-        found += _gathered("landing", _landed(landing, batches + _decided(landing), taken, read_bytes))
+        lying = _landed(landing, batches + _decided(landing), taken, read_bytes)
+        found += _gathered("landing", itertools.chain(lying, _deposited(connection, landing, read_bytes)))
         progress("digest", len(names) - 1, len(names))
         digest = state.digest(connection)
     return Report(at, digest, tuple(names), tuple(found))
@@ -124,7 +126,8 @@ def _bind() -> dict[str, object]:
     return {
         "inner": hashing.inner,
         "outer": hashing.outer,
-        "certificates": [entity.code for entity in entities if entity.kind == "certificate"],
+        # What becomes a holding: certificates, and items of a catalogue; links and index entries do not.
+        "certificates": [entity.code for entity in entities if entity.kind in ("certificate", "catalogue")],
     }
 
 
@@ -174,6 +177,15 @@ def _landed(
                     yield code, file.path
                 decided.discard(file.digest)
     yield from (("landing-file-missing", digest) for digest in sorted(decided))
+
+
+def _deposited(connection: sa.Connection, landing: Landing, read_bytes: bool) -> Iterator[tuple[str, str]]:
+    """What applicants handed in: the file, and what was said of it."""
+    for row in connection.execute(sa.text("SELECT file, file_digest, file_size, landed FROM deposit ORDER BY received_at")):
+        if code := _altered(landing, LandedFile(row.file_digest, row.file_digest, row.file_size, row.file), read_bytes):
+            yield code, row.file
+        if landing.zone.size(row.landed) is None:
+            yield "landing-file-missing", row.landed
 
 
 def _altered(landing: Landing, file: LandedFile, read_bytes: bool) -> str | None:

@@ -38,6 +38,7 @@ def anew(connection: sa.Connection) -> None:
     identity.seed(connection, [])
     run(_SEEDED)
     identity.renew(connection)
+    run("DROP TABLE identity_ended")  # everybody is new here
     for table in TABLES:
         run(f"ALTER TABLE pg_temp.{table} RENAME TO due_{table}")
         run(f"ANALYZE due_{table}")

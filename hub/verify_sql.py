@@ -8,6 +8,7 @@ What is compared with what:
 ``holdings``            with the greatest observation by (authority, time at the source, digest), with how many there
                         are and whether they agree, with what the document says
 ``holders``             with the keyed hashes of the identifiers in the documents in force
+``memberships``         of clusters, past and present, with each other: no two of an identifier at one time
 ``versions``            with each other and with what is in force: no two at one time
 ``feed``                replayed: what it says last of a holding with the holding; its positions and times
 ``quarantine``          open rows with the ledger, kept rows of the ledger with the quarantine
@@ -115,6 +116,19 @@ FROM (
   ) AS known
 ) AS placed
 """
+_MEMBERSHIPS = """
+SELECT CASE
+    WHEN recorded_from IS NULL OR recorded_to IS NULL AND recorded_from > greatest(now(), (SELECT recorded_at FROM feed_head))
+      THEN 'membership-untimed'
+    WHEN recorded_to <= recorded_from THEN 'membership-without-time'
+    WHEN following < recorded_to OR recorded_to IS NULL AND following IS NOT NULL THEN 'membership-overlapping'
+  END AS code, encode(identifier, 'hex') AS key
+FROM (
+  SELECT identifier, recorded_from, recorded_to, lead(recorded_from) OVER (
+    PARTITION BY identifier ORDER BY recorded_from, recorded_to NULLS LAST) AS following
+  FROM identity_membership
+) AS placed
+"""
 # Months of the feed may have been dropped: of a holding recorded before the first that is left nothing need be said.
 _FEED = """
 WITH last AS (SELECT DISTINCT ON (holding) holding, material, change, digest FROM feed ORDER BY holding, position DESC),
@@ -204,4 +218,5 @@ CHECKS = {
     "quarantine": _QUARANTINE,
     "entries": _ENTRIES,
     "identity": _IDENTITY,
+    "memberships": _MEMBERSHIPS,
 }

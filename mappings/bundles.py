@@ -7,15 +7,16 @@ its items; a file where they do not is refused with its name and every reason.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from connectors import marks
 from connectors.documents import Strict, Text
-from connectors.documents import load as load_document
 from connectors.errors import FatalError
+from connectors.marks import Defect, Place
 from mappings import items, model
 from mappings.items import Fact, Item, Party
 from mappings.model import Code
@@ -33,18 +34,36 @@ class Bundle(Strict):
     note: Text | None = None
 
 
-def read(path: Path, known: dict[str, Item]) -> Bundle:
-    """The bundle in one file, whose items are among ``known``. FatalError ``bundle-invalid`` names every reason."""
-    bundle = load_document(path, Bundle, "bundle-invalid")
-    if reasons := [*_named(bundle, path, known), *_agreed([known[code] for code in bundle.items if code in known])]:
-        raise FatalError("bundle-invalid", file=str(path), reason="; ".join(reasons))
-    return bundle
+def read(path: Path, known: Mapping[str, Item]) -> Bundle:
+    """The bundle in one file, whose items are among ``known``. FatalError ``bundle-invalid`` names every reason and its line."""
+    found = _read(path, known)
+    if isinstance(found, Bundle):
+        return found
+    raise FatalError("bundle-invalid", file=str(path), reason=marks.lines(found))
 
 
 def all_bundles(folder: Path = FOLDER) -> tuple[Bundle, ...]:
     """Every authored bundle, by code."""
     known = {item.code: item for item in items.all_items()}
     return tuple(read(path, known) for path in sorted(folder.glob("*.yml")))
+
+
+def examine(folder: Path, known: Mapping[str, Item]) -> list[Defect]:
+    """Everything that is wrong with the bundles below ``folder``."""
+    found = [_read(path, known) for path in sorted(folder.glob("*.yml"))]
+    return sorted(defect for each in found if isinstance(each, list) for defect in each)
+
+
+def _read(path: Path, known: Mapping[str, Item]) -> Bundle | list[Defect]:
+    document = marks.read(path)
+    if isinstance(document, Defect):
+        return [document]
+    bundle, said = document.fit(Bundle)
+    if bundle is not None:
+        said = [*_named(bundle, path, known), *_agreed([known[code] for code in bundle.items if code in known])]
+    if bundle is None or said:
+        return sorted({document.defect(place, reason) for place, reason in said})
+    return bundle
 
 
 def roles(parts: list[Item]) -> dict[str, Party]:
@@ -57,25 +76,27 @@ def facts(parts: list[Item]) -> dict[str, Fact]:
     return dict(itertools.chain.from_iterable(item.facts.items() for item in parts))
 
 
-def _named(bundle: Bundle, path: Path, known: dict[str, Item]) -> Iterator[str]:
+def _named(bundle: Bundle, path: Path, known: Mapping[str, Item]) -> Iterator[tuple[Place, str]]:
     if bundle.code != path.stem:
-        yield f"`code` is {bundle.code}, the file is {path.stem}: they must be equal"
+        yield ("code",), f"`code` is {bundle.code}, the file is {path.stem}: they must be equal"
     if bundle.code in known:
-        yield f"`code`: {bundle.code} is already the code of an item"
-    yield from (f"items: there is no item {code}" for code in bundle.items if code not in known)
-    yield from (
-        f"items: {code} is given twice" for code in sorted({c for c in bundle.items if bundle.items.count(c) > 1})
-    )
+        yield ("code",), f"`code`: {bundle.code} is already the code of an item"
+    for place, code in enumerate(bundle.items):
+        if code not in known:
+            yield ("items", place), f"items: there is no item {code}"
+        if code in bundle.items[:place]:
+            yield ("items", place), f"items: {code} is given twice"
 
 
-def _agreed(parts: list[Item]) -> Iterator[str]:
+def _agreed(parts: list[Item]) -> Iterator[tuple[Place, str]]:
     """One answer to a question and one identifier for a role have to fit every item."""
+    place: Place = ("items",)
     if len({item.applicant.kind for item in parts}) > 1:
-        yield "items: the applicant is a person in one and an organisation in another"
+        yield place, "items: the applicant is a person in one and an organisation in another"
     for role, party in roles(parts).items():
         if any(role in item.roles and item.roles[role].kind != party.kind for item in parts):
-            yield f"role {role}: a person in one item, an organisation in another"
+            yield place, f"role {role}: a person in one item, an organisation in another"
     for name, fact in facts(parts).items():
         others = [item.facts[name] for item in parts if name in item.facts]
         if any((other.type, other.values) != (fact.type, fact.values) for other in others):
-            yield f"fact {name}: of another type or with other values in another item"
+            yield place, f"fact {name}: of another type or with other values in another item"

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from connectors.messages import Language
-from mappings import bundles, model, regions, wording
+from mappings import bundles, guide_words, model, wording
 from mappings.bundles import Bundle
 from mappings.items import APPLICANT, Deferral, Fact, Item, Option, Party, Requirement, Use
 from mappings.markdown import code, link, listed, plain, table
 from mappings.material_pages import comma, label, region
 
 
-def page(item: Item, whole: Sequence[Bundle], lang: Language) -> Iterator[str]:
-    """The blocks of one item in one language."""
+def page(item: Item, whole: Sequence[Bundle], lang: Language, earlier: Sequence[Item] = ()) -> Iterator[str]:
+    """The blocks of one item in one language; ``earlier``: its versions before this one."""
     parents = [bundle for bundle in whole if item.code in bundle.items]
-    yield table([label("code", lang), code(item.code)], _head(item, parents, lang))
+    yield table([label("code", lang), code(item.code)], _head(item, parents, earlier, lang))
+    yield from _guide(item, lang)
     yield from _asked(item.roles, item.facts, lang)
     yield f"### {label('requirements', lang)}"
     for place, requirement in enumerate(item.requirements, start=1):
@@ -73,23 +74,17 @@ def index(items: Sequence[Item], whole: Sequence[Bundle], lang: Language) -> Ite
     )
 
 
-def _head(item: Item, parents: Sequence[Bundle], lang: Language) -> Iterator[list[str]]:
+def _head(item: Item, parents: Sequence[Bundle], earlier: Sequence[Item], lang: Language) -> Iterator[list[str]]:
     number = code(item.basic_code)
-    force = item.in_force
     yield [label("basic-code", lang), label("invented", lang, code=number) if item.invented else number]
     yield [label("item-type", lang), plain(item.type)]
     yield [label("region", lang), region(item.region)]
     yield [label("level", lang), label(f"level-{item.level}", lang)]
-    yield [
-        label("version", lang),
-        label(
-            "version-from-to" if force.to else "version-from",
-            lang,
-            version=item.version,
-            start=force.from_,
-            end=force.to,
-        ),
-    ]
+    yield [label("version", lang), _version(item, lang)]
+    if earlier:
+        yield [label("earlier", lang), ("；" if lang == "zh" else "; ").join(_version(each, lang) for each in earlier)]
+    if item.successor is not None:
+        yield [label("successor", lang), code(item.successor)]
     yield [label("basis", lang), plain(getattr(item.legal_basis, lang))]
     yield [label("applicant", lang), _party(item.applicant, lang)]
     if parents:
@@ -99,6 +94,24 @@ def _head(item: Item, parents: Sequence[Bundle], lang: Language) -> Iterator[lis
         ]
     if item.note is not None:
         yield [label("note", lang), plain(getattr(item.note, lang))]
+
+
+def _version(item: Item, lang: Language) -> str:
+    force = item.in_force
+    word = "version-from-to" if force.to else "version-from"
+    return label(word, lang, version=item.version, start=force.from_, end=force.to)
+
+
+def _guide(item: Item, lang: Language) -> Iterator[str]:
+    """What is published about how it is done; nothing is said of what is not."""
+    rows = [[name, plain(text)] for name, text in guide_words.facts(item.guide, lang) if text is not None]
+    if rows:
+        yield f"### {label('guide', lang)}"
+        yield table(["", ""], rows)
+    if item.guide.steps:
+        yield listed((plain(guide_words.step(step, lang)) for step in item.guide.steps), numbered=True)
+    if item.guide.exceptions:
+        yield listed(plain(guide_words.exception(each, lang)) for each in item.guide.exceptions)
 
 
 def _party(party: Party, lang: Language) -> str:
@@ -123,13 +136,23 @@ def _asked(roles: Mapping[str, Party], facts: Mapping[str, Fact], lang: Language
             [
                 [
                     code(name),
-                    plain(getattr(fact.question, lang)),
+                    _question(fact, facts, lang),
                     label("type-choice" if fact.values else f"type-{fact.type}", lang),
                     comma(lang).join(code(value) for value in fact.values) or "–",
                 ]
                 for name, fact in facts.items()
             ],
         )
+
+
+def _question(fact: Fact, facts: Mapping[str, Fact], lang: Language) -> str:
+    question = plain(getattr(fact.question, lang))
+    if fact.when is None:
+        return question
+    brackets = "（{}）" if lang == "zh" else " ({})"
+    return question + brackets.format(
+        plain(label("asked-if", lang, condition=wording.sentence(fact.when, facts, lang)))
+    )
 
 
 def _requirement(item: Item, requirement: Requirement, lang: Language) -> Iterator[str]:
@@ -170,15 +193,6 @@ def _use(item: Item, use: Use, lang: Language) -> str:
         text = label("of", lang, material=name, holder=label("applicant", lang).lower())
     else:
         text = label("of-role", lang, material=name, holder=code(use.holder), role=holder)
-    more = []
-    if use.as_:
-        more.append(
-            label("as", lang, roles=comma(lang).join(plain(getattr(material.holders[r].name, lang)) for r in use.as_))
-        )
-    if use.valid_left:
-        more.append(label("valid-left", lang, days=use.valid_left.days))
-    if use.region is not None:
-        province = plain(regions.entries()[f"{use.region}0000"][-1].name)
-        more.append(label("from-province", lang, province=province, code=use.region))
+    more = [plain(each) for each in wording.wanted(use, lang)]
     brackets = "（{}）" if lang == "zh" else " ({})"
     return text + (brackets.format(comma(lang).join(more)) if more else "")

@@ -20,7 +20,8 @@ MARK = "<!-- yici docs -->"
 
 def pages() -> dict[str, str]:
     """Every page, by its path below the folder of the documentation."""
-    parts, whole, kinds = items.all_items(), bundles.all_bundles(), model.all_materials()
+    versions, whole, kinds = items.all_versions(), bundles.all_bundles(), model.all_materials()
+    parts = [each[-1] for each in versions.values()]
     sources = source.all_sources(source.PACKAGED)
     made = {
         f"{MATERIALS}/{INDEX}": _page(
@@ -38,7 +39,7 @@ def pages() -> dict[str, str]:
         made[f"{ITEMS}/{item.code}.md"] = _page(
             f"{ITEMS}/{item.code}.yml",
             (item.name.zh, item.name.en),
-            lambda lang, item=item: item_pages.page(item, whole, lang),  # type: ignore[misc]
+            lambda lang, item=item: item_pages.page(item, whole, lang, versions[item.code][:-1]),  # type: ignore[misc]
         )
     for bundle in whole:
         made[f"{ITEMS}/{bundle.code}.md"] = _page(

@@ -1,4 +1,4 @@
-"""Conditions in words, for people: ``{not: {any: [a, b]}}`` reads "not a and not b".
+"""Conditions, and what is wanted of a material, in words for people: ``{not: {any: [a, b]}}`` reads "not a and not b".
 
 A negation is carried down to the tests it is about, so that only "and" and "or" remain, and these are never mixed without
 parentheses. What is said is what :mod:`hub.conditions` decides; a property test holds the two together.
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from connectors import messages
 from connectors.messages import Language
-from mappings.items import Condition, Fact
+from mappings import model, regions
+from mappings.items import Condition, Fact, Predicate, Use
 
 _BRACKETS = {"zh": "（{}）", "en": "({})"}
 # The word of an order and of its opposite, by the fact's type.
@@ -60,3 +61,45 @@ def _test(test: Condition, facts: Mapping[str, Fact], lang: Language, *, negated
     else:
         word = (_AT_LEAST if test.at_least is not None else _AT_MOST)[fact.type][negated]
     return messages.text(f"wording-{word}", lang, question=getattr(fact.question, lang), value=value)
+
+
+def wanted(use: Use, lang: Language) -> list[str]:
+    """What is wanted of a material beside being there: role, validity left, age, province, and what it must say."""
+    material = model.load(use.material)
+    comma = "、" if lang == "zh" else ", "
+    said = []
+    if use.as_:
+        said.append(
+            _say("page-as", lang, roles=comma.join(getattr(material.holders[role].name, lang) for role in use.as_))
+        )
+    if use.valid_left:
+        said.append(_say("page-valid-left", lang, days=use.valid_left.days))
+    if use.max_age is not None:
+        said.append(_say("wording-max-age", lang, days=use.max_age.days))
+    if use.region is not None:
+        province = regions.entries()[f"{use.region}0000"][-1].name
+        said.append(_say("page-from-province", lang, province=province, code=use.region))
+    return said + [predicate(each, use.material, lang) for each in use.where]
+
+
+def predicate(wanted_: Predicate, material: str, lang: Language) -> str:
+    """What an attribute of ``material`` has to be, in words."""
+    attribute = model.load(material).attributes[wanted_.attribute]
+    values = (" / " if lang == "en" else "、").join(_value(value, lang) for value in wanted_.values)
+    if wanted_.currency is not None:
+        values = f"{values} {wanted_.currency}"
+    order = "date" if attribute.type == "date" else "number"
+    test = (
+        f"{wanted_.test.replace('_', '-')}-{order}"
+        if wanted_.test.startswith("at_")
+        else wanted_.test.replace("_", "-")
+    )
+    return _say(f"wording-attribute-{test}", lang, attribute=getattr(attribute.name, lang), value=values)
+
+
+def _value(value: bool | int | str, lang: Language) -> str:
+    return _say("page-yes" if value else "page-no", lang) if isinstance(value, bool) else str(value)
+
+
+def _say(code: str, lang: Language, /, **values: object) -> str:
+    return messages.text(code, lang, **values)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from hub import database, embedded, identity
+from hub import database, embedded, identity, identity_past
 from hub.home import Home, keyed_hash
 from tests import stored
 
@@ -88,7 +88,8 @@ def digest(identifier: str) -> bytes:
 
 
 def deliver(connection: sa.Connection, said: Iterable[Said] = (), withdrawn: Iterable[Said] = ()) -> int:
-    """What a merge does up to the clusters: ledger rows, the table ``touched``, then :func:`identity.update`."""
+    """What a merge does for the clusters: ledger rows, the table ``touched``, :func:`identity.update`, and last of all the
+    time at which it becomes known."""
     new, gone = list(said), list(withdrawn)
     if new:
         rows = [_row(one) for one in new]
@@ -113,6 +114,7 @@ def deliver(connection: sa.Connection, said: Iterable[Said] = (), withdrawn: Ite
 
     changed = identity.update(connection, run, None)  # type: ignore[arg-type]
     run("DROP TABLE touched")
+    identity_past.close(connection, identity_past.announce(connection))
     return changed
 
 
@@ -186,6 +188,7 @@ def changed(connection: sa.Connection, holdings: Iterable[bytes], *, present: bo
         connection.execute(sa.text("INSERT INTO changed VALUES (:key, :present, true)"), rows)
     identity.refresh(connection)
     connection.execute(sa.text("DROP TABLE changed"))
+    identity_past.close(connection, identity_past.announce(connection))
 
 
 def landed_file(connection: sa.Connection, source: str = "links") -> None:

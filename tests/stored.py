@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import uuid
 from typing import Any
 
 import sqlalchemy as sa
 
-from hub.home import keyed_hash
+from hub import schema
+from hub.home import current, keyed_hash
 
 NOW = dt.datetime.now(dt.UTC)
 LICENCE_CODE = "91310117MA1J3AJ43G"  # of a company in a public register
@@ -127,3 +129,14 @@ SELECT v.holding, v.recorded_from, now(), v.material, v.digest, v.source, v.row_
 FROM holding_version AS v
 WHERE v.recorded_to IS NULL AND (CAST(:key AS text) IS NULL OR v.holding = decode(CAST(:key AS text), 'hex'))
 """
+
+
+def emptied(engine: sa.Engine) -> sa.Engine:
+    """A store that tests of a module share, with nothing in it, nor in its home but the keys."""
+    tables = ", ".join(name for name in schema.metadata.tables if name not in ("setting", "feed_head"))
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        connection.execute(sa.text("UPDATE feed_head SET position = 0, recorded_at = '-infinity'"))
+    for folder in ("landing", "sources", "work"):
+        shutil.rmtree(current().path / folder, ignore_errors=True)
+    return engine

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from hub import agreements
+from mappings import model
 
 NOW = dt.datetime.now(dt.UTC)
 ITEMS = ["demo-food-permit", "demo-elder-card"]
@@ -79,6 +80,38 @@ IMPOSSIBLE: list[tuple[tuple[Any, ...], str]] = [
     (("hall-1", None, "", ITEMS, []), "client-empty"),
     (("hall-1", None, "", ["demo-none"], ["a"]), "item-unknown"),
 ]
+UNKNOWN: list[tuple[dict[str, Any], str]] = [
+    ({"fields": {"deed": ["*"]}}, "material-unknown"),
+    ({"fields": {"business-licence": ["colour"]}}, "field-unknown"),
+    ({"fields": {"business-licence": ["registered_on"]}}, "field-unknown"),
+    ({"deposits": ["deed"]}, "material-unknown"),
+    ({"evidence_minutes": 0}, "agreement-number"),
+    ({"evidence_minutes": 1441}, "agreement-number"),
+    ({"rate": 0}, "agreement-number"),
+]
+
+
+def test_what_the_answer_may_be_used_for(store: sa.Engine, subtests: pytest.Subtests) -> None:
+    for more, code in UNKNOWN:
+        with subtests.test(msg=str(more)):
+            with pytest.raises(UsageError) as caught:
+                agreements.add("hall-1", None, "", ITEMS, ["a"], **more)
+            assert caught.value.code == code
+    agreements.add("hall-0", None, "", ITEMS, ["a"])
+    agreements.add(
+        "hall-1", None, "", ITEMS, ["a"], fields={"business-licence": ["holder.holder", "name"], "premises-proof": ["*"]},
+        evidence_minutes=5, deposits=["premises-proof"], own_view=True, rate=7,
+    )  # fmt: skip
+    nothing, found = agreements.every()
+    licence, premises, degree = (
+        model.load(code) for code in ("business-licence", "premises-proof", "degree-certificate")
+    )
+    assert found.shows(licence) == ("name", "valid_from", "valid_to", "status", "holder.holder")
+    assert found.shows(premises) == agreements.columns(premises)
+    assert found.shows(degree) == nothing.shows(licence) == ("valid_from", "valid_to", "status")
+    assert (found.evidence_minutes, found.deposits, found.own_view, found.rate) == (5, ("premises-proof",), True, 7)
+    assert (nothing.evidence_minutes, nothing.deposits, nothing.own_view, nothing.rate) == (30, (), False, 2000)
+    assert nothing == agreements.Agreement(nothing.client, "", tuple(ITEMS), ("a",), nothing.valid_from, None)
 
 
 def test_agreements_that_cannot_be(store: sa.Engine, subtests: pytest.Subtests) -> None:

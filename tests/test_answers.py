@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import answers
+from hub import answers, records
 from hub.answers import Question
 from hub.api.lookups import Answers
 from tests import stored
@@ -134,11 +134,11 @@ def test_the_answer_is_stored_with_digest_and_trace_but_no_identifier(store: sa.
     [first] = ask(store, "demo-food-permit", case="31-2026-0001")
     [again] = ask(store, "demo-food-permit")
     [other] = ask(store, "demo-food-permit", applicant="cn.uscc:91440300708461136T")
-    kept = answers.explain(store, first["answer"])
+    kept = records.explain(store, first["answer"])
     assert kept["body"] == first
     assert kept["case"] == "31-2026-0001"
-    assert kept["inputs_digest"] == answers.explain(store, again["answer"])["inputs_digest"]
-    assert kept["inputs_digest"] != answers.explain(store, other["answer"])["inputs_digest"]
+    assert kept["inputs_digest"] == records.explain(store, again["answer"])["inputs_digest"]
+    assert kept["inputs_digest"] != records.explain(store, other["answer"])["inputs_digest"]
     rules = {entry["requirement"]: entry for entry in kept["trace"]["requirements"]}
     assert rules["business-licence"]["options"][0][0]["holdings"][0]["holding"] == licence
     assert rules["authorisation"]["condition"] == {"value": None, "deciding": ["legal_representative_in_person"]}
@@ -211,4 +211,4 @@ def test_an_item_loaded_by_name_only_has_no_answer(store: sa.Engine) -> None:
 def test_an_unknown_answer(store: sa.Engine) -> None:
     for text in ("nothing", "00000000-0000-4000-8000-000000000000"):
         with pytest.raises(UsageError, match="no stored answer"):
-            answers.explain(store, text)
+            records.explain(store, text)

@@ -14,7 +14,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from hub import agreements, database, tokens
+from hub import agreements, database, records, tokens
 from tests import stored
 from tests.serving import FORM, ITEMS, LICENCE, LOADED, Hub, filled_hub, problem
 
@@ -35,8 +35,10 @@ def test_a_lookup(hub: Hub) -> None:
     ]
     assert "authorisation" in found["must_submit"]
     with database.engine().connect() as connection:
-        row = connection.execute(sa.text('SELECT client, purpose, "case", body FROM answer')).one()
-    assert (row.client, row.purpose, row.case, row.body) == ("hall-1", "handle", "31-1", found)
+        row = connection.execute(sa.text('SELECT id::text, client, purpose, "case" FROM answer')).one()
+    assert (row.client, row.purpose, row.case) == ("hall-1", "handle", "31-1")
+    kept = records.explain(database.engine(), row.id)
+    assert (kept["body"], kept["replay"]) == (found, "same")
 
 
 def test_the_language_is_the_callers(hub: Hub) -> None:

@@ -32,6 +32,12 @@ def test_both_kinds_are_found(store: sa.Engine) -> None:
         with pytest.raises(UsageError) as caught:
             catalogue.find(connection, "demo-food-permit", dt.date(2023, 11, 30))
         assert caught.value.code == "item-not-in-force"
+        assert catalogue.find(connection, "demo-elder-paper-card", dt.date(2019, 12, 31)).version == 1
+        with pytest.raises(UsageError) as caught:
+            catalogue.find(connection, "demo-elder-paper-card", dt.date(2020, 1, 1))
+        assert (caught.value.code, caught.value.values["successor"]) == ("item-retired", "demo-elder-card")
+        for day, version in ((DAY, 1), (dt.date(2027, 6, 30), 1), (dt.date(2027, 7, 1), 2)):
+            assert catalogue.find(connection, "demo-home-transfer", day).version == version
 
 
 def test_a_certificate_with_that_number_is_no_item(store: sa.Engine) -> None:
@@ -44,7 +50,7 @@ def test_a_certificate_with_that_number_is_no_item(store: sa.Engine) -> None:
 
 
 def test_an_item_is_described_in_one_language() -> None:
-    item = catalogue.published()["demo-food-permit"]
+    item = catalogue.published()["demo-food-permit"][-1]
     zh, en = catalogue.described(item, "zh"), catalogue.described(item, "en")
     assert (zh["item_name"], en["item_name"]) == ("食品经营许可（设立）", "Food business permit (new)")
     assert [entry["requirement"] for entry in zh["requirements"]] == [
@@ -55,7 +61,7 @@ def test_an_item_is_described_in_one_language() -> None:
 
 
 def test_a_description_says_when_what_is_needed_and_what_may_wait() -> None:
-    item = catalogue.described(catalogue.published()["demo-pension-transfer"], "en")
+    item = catalogue.described(catalogue.published()["demo-pension-transfer"][-1], "en")
     found = {entry["requirement"]: entry for entry in item["requirements"]}
     assert found["identity"]["condition"] is None and found["identity"]["deferral"] is None
     assert found["insurance-zhejiang"]["condition"].endswith(": zhejiang")
@@ -64,7 +70,7 @@ def test_a_description_says_when_what_is_needed_and_what_may_wait() -> None:
     ]
     deferral = found["insurance-elsewhere"]["deferral"]
     assert (deferral["kind"], deferral["within_days"]) == ("later", 45) and "Art. 16" in deferral["basis"]
-    promised = catalogue.described(catalogue.published()["demo-company-establishment"], "zh")["requirements"][2]
+    promised = catalogue.described(catalogue.published()["demo-company-establishment"][-1], "zh")["requirements"][2]
     assert (promised["deferral"]["kind"], promised["deferral"]["within_days"]) == ("promise", None)
 
 

@@ -45,6 +45,9 @@ INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest,
   SELECT key, '2025-01-01Z', '2026-01-02Z', material, digest, source, row_key, 'b', 1, 2, ARRAY[key, key], '{"a": null}' FROM holding LIMIT 5;
 INSERT INTO feed SELECT row_number() OVER (), key, material, 'added', digest, 'b', '2026-01-02Z' FROM holding;
 UPDATE feed_head SET position = 30;
+INSERT INTO identity_change VALUES (1, '2025-01-01Z'), (2, '2026-01-02Z');
+INSERT INTO identity_member SELECT key, 'passport', NULL, NULL, key, key, 'joined', 2 FROM holding LIMIT 3;
+INSERT INTO identity_past SELECT identifier, cluster, 'contradictory', '2025-01-01Z', '2026-01-02Z' FROM identity_member;
 INSERT INTO quarantine (source, batch, row_key, original_key, digest, verdict, state, reasons, raw, file, "row")
   SELECT source, batch, row_key, row_key, digest, verdict, 'open', ARRAY['a', 'b,"c"'], '\\x00ff0a', 1, "row" FROM row_ledger WHERE holding IS NULL;
 INSERT INTO decision (kind, source, actor, note, landed, row_key)
@@ -105,8 +108,11 @@ def test_a_checkpoint_holds_every_table(filled: sa.Engine, tmp_path: Path, monke
         for table in (*schema.metadata.tables, "observation", "holding_version"):
             if table != "setting":
                 assert rows_of(other, table) == rows_of(filled, table), table
-        assert {len(rows_of(other, table)) for table in ("decision", "feed", "holding_past")} == {5, 6, 30}
-        assert {"feed_202601", "holding_past_202601"} <= set(sa.inspect(other).get_table_names())
+        counted = ("holding_past", "decision", "feed", "identity_member", "identity_past")
+        assert [len(rows_of(other, table)) for table in counted] == [5, 6, 30, 3, 3]
+        assert {"feed_202601", "holding_past_202601", "identity_past_202601"} <= set(
+            sa.inspect(other).get_table_names()
+        )
         with other.begin() as connection:  # numbers go on where they stopped
             highest = connection.scalar(sa.text("SELECT max(id) FROM decision"))
             new = sa.insert(schema.decision).values(kind="approve", source="sh-x", actor="a", landed="00")
@@ -146,7 +152,8 @@ def test_it_is_of_one_moment_and_history_may_be_left_out(filled: sa.Engine, tmp_
     with another(filled) as other:
         with other.begin() as connection:
             assert checkpoint.load(connection, landing, name).digest == before
-        assert (len(rows_of(other, "holding_past")), len(rows_of(other, "holding"))) == (0, 30)
+        assert [len(rows_of(other, table)) for table in ("holding_past", "identity_past", "holding")] == [0, 0, 30]
+        assert len(rows_of(other, "identity_membership")) == 3, "since when they are as they are is no history"
 
 
 def test_without_its_manifest_there_is_none(filled: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

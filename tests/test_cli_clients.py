@@ -25,7 +25,7 @@ def test_add_list_remove(store: sa.Engine) -> None:
     added = yici("add", "hall-1", *ALLOWED, "--name", "一号大厅", "--valid-to", "2999-12-31", "--json")
     assert added.returncode == 0, added.stderr
     given = json.loads(added.stdout)
-    assert given["client_id"] == "hall-1"
+    assert given["client_id"] == "hall-1" and len(given["public_key"]) == 43
     assert agreements.authenticate(store, "hall-1", given["client_secret"])
 
     [listed] = json.loads(yici("list", "--json").stdout)
@@ -42,6 +42,21 @@ def test_add_list_remove(store: sa.Engine) -> None:
     assert yici("remove", "hall-1").returncode == 0
     assert json.loads(yici("list", "--json").stdout) == []
     assert yici("remove", "hall-1").returncode == 2
+
+
+def test_what_the_answer_may_be_used_for(store: sa.Engine) -> None:
+    more = ("--field", "business-licence=name,holder.holder", "--field", "business-licence=valid_to", "--rate", "9")
+    agreed = yici(
+        "add", "hall-1", *ALLOWED, *more, "--evidence-minutes", "5", "--deposit", "premises-proof", "--own-view"
+    )
+    assert agreed.returncode == 0, agreed.stderr
+    [listed] = json.loads(yici("list", "--json").stdout)
+    assert listed["fields"] == {"business-licence": ["name", "holder.holder", "valid_to"]}
+    assert (listed["evidence_minutes"], listed["deposits"], listed["own_view"], listed["rate"]) == (
+        5, ["premises-proof"], True, 9,
+    )  # fmt: skip
+    refused = yici("add", "hall-2", *ALLOWED, "--field", "business-licence")
+    assert refused.returncode == 2 and "--field" in refused.stderr
 
 
 def test_items_must_exist(store: sa.Engine) -> None:

@@ -132,8 +132,10 @@ def test_runs_are_of_about_their_size_and_each_in_order(monkeypatch: pytest.Monk
     runs = [run["key"].to_pylist() for run in direct._sorted(tables, "key")]
     assert [len(run) for run in runs] == [12, 26, 3]
     assert runs == [sorted([*keys[0], *keys[1], *keys[2]]), sorted(keys[3] + keys[4]), sorted(keys[5])]
-    groups = direct._groups({number: np.arange(len(part)) for number, part in enumerate(keys)})
-    assert [[chunk for chunk, _ in group] for group in groups] == [[0, 1, 2], [3, 4], [5]]
+    counts = {number: len(part) for number, part in enumerate(keys)}
+    chosen = {number: np.packbits(np.ones(count, dtype=bool)) for number, count in counts.items()}
+    short = Direct(None, "x", 1, None, [], pa.array([]), None, counts=counts, chosen=chosen)  # type: ignore[arg-type]
+    assert list(short._groups()) == [[0, 1, 2], [3, 4], [5]]
 
 
 def test_a_load_split_in_two_ends_as_one(world: World, ways: dict[str, int]) -> None:

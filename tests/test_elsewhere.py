@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from connectors.errors import FatalError
-from hub import answers, cli, holdings, home, index_keys
+from hub import answers, cli, holdings, home, index_keys, knowledge, records
 from hub.answers import Question
 from hub.api.lookups import Answers
-from hub.findings import CHINA
+from hub.clock import CHINA
 from tests import licences, partner, stored
 
 # Invented, registered in Zhejiang; the last one elsewhere, in no index.
@@ -93,15 +93,17 @@ def test_a_new_epoch_about_nothing_ends_what_the_partner_answered_for(store: sa.
 def _sources(store: sa.Engine, at: dt.datetime | None) -> tuple[holdings.Freshness, ...]:
     materials = ["business-licence"]
     with store.connect() as connection:
-        known = holdings.recorded(connection, {}, materials, at) if at else holdings.current(connection, {}, materials)
-    return known.sources
+        known = (
+            holdings.recorded(connection, {}, materials, at) if at else knowledge.current(connection, {}, materials)[1]
+        )
+    return tuple(source for source in known.sources if source.material in materials)
 
 
 def test_nobody_else_is_found_and_the_trace_names_nobody(store: sa.Engine) -> None:
     row = partner.announcement(1, ("holder", "cn.uscc", FIRM))
     read(store, row)
     assert licence(store, f"cn.uscc:{OUTSIDER}") == ("submit", "no-source")
-    kept = answers.explain(store, ask(store, f"cn.uscc:{FIRM}")[""]["answer"])
+    kept = records.explain(store, ask(store, f"cn.uscc:{FIRM}")[""]["answer"])
     rules = {entry["requirement"]: entry for entry in kept["trace"]["requirements"]}
     assert rules["business-licence"]["options"][0][0]["entries"] == [
         {"entry": row["handle"], "source": partner.SOURCE, "epoch": "2026", "status": "in_force"}
@@ -173,18 +175,20 @@ def test_what_was_known_then(store: sa.Engine) -> None:
 def test_one_query_answers_until_the_keys_change(store: sa.Engine) -> None:
     asked: list[str] = []
     sa.event.listen(
-        store, "before_cursor_execute", lambda *call: asked.append(call[2]) if "index_entry" in call[2] else None
+        store, "before_cursor_execute", lambda *call: asked.append(call[2]) if "holding_holder" in call[2] else None
     )
     holders = {b"0" * 16: ("cn.uscc", FIRM)}
     with store.connect() as connection:
+        knowledge.current(connection, holders, ["business-licence"])
+        asked.clear()
         for _ in range(3):
-            holdings.current(connection, holders, ["business-licence"])
+            knowledge.current(connection, holders, ["business-licence"])
         assert len(asked) == 3
         read(store, partner.announcement(1, ("holder", "cn.uscc", FIRM)))
         asked.clear()
         for _ in range(3):
-            [found] = holdings.current(connection, holders, ["business-licence"]).holdings
-        assert len(asked) == 4 and found.holders == {b"0" * 16: ("holder",)}
+            [found] = knowledge.current(connection, holders, ["business-licence"])[0].subject(b"0" * 16).found
+        assert len(asked) == 4 and found.shape.roles == ("holder",)
 
 
 def test_without_the_sealing_key_no_answer_is_given(store: sa.Engine) -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from hub.findings import CHINA, Evidence, Finding, Party, province
+from hub.clock import CHINA
+from hub.findings import Evidence, Finding, Party, province
 from hub.holdings import Freshness, Holding, Known
 from mappings.items import Use
 

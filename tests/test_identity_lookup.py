@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from hub import answers, cli, identity_decisions, identity_lookup
+from hub import answers, cli, identity_decisions, identity_lookup, records
 from tests import linked, stored
 from tests.linked import Said
 
@@ -48,7 +48,7 @@ def test_the_old_number_finds_what_the_new_one_holds(store: sa.Engine, licence: 
         answer = ask(store, number)
         found = of(answer, "business-licence")
         assert found["disposition"] == "held" and [one["holding"] for one in found["holdings"]] == [licence]
-        trace = answers.explain(store, answer["answer"])["trace"]
+        trace = records.explain(store, answer["answer"])["trace"]
         assert trace["identity"] == {"applicant": [{"source": "links", "file": "links.csv", "row": 2}]}
     assert "310106000000000" not in json.dumps(trace)
 
@@ -56,7 +56,7 @@ def test_the_old_number_finds_what_the_new_one_holds(store: sa.Engine, licence: 
 def test_nobody_linked_leaves_no_trace(store: sa.Engine, licence: str) -> None:
     answer = ask(store, f"cn.uscc:{stored.LICENCE_CODE}")
     assert of(answer, "business-licence")["disposition"] != "held"
-    assert "identity" not in answers.explain(store, answer["answer"])["trace"]
+    assert "identity" not in records.explain(store, answer["answer"])["trace"]
 
 
 def test_a_merge_is_named_in_the_trace(store: sa.Engine, licence: str) -> None:
@@ -65,7 +65,7 @@ def test_a_merge_is_named_in_the_trace(store: sa.Engine, licence: str) -> None:
         done = identity_decisions.merge(connection, [OLD, other], actor="tester")
     answer = ask(store, other)
     assert of(answer, "business-licence")["disposition"] == "held"
-    trace = answers.explain(store, answer["answer"])["trace"]
+    trace = records.explain(store, answer["answer"])["trace"]
     assert {"decision": done["decision"]} in trace["identity"]["applicant"]
     with store.begin() as connection:
         identity_decisions.split(connection, [OLD, other], actor="tester")

@@ -154,3 +154,89 @@ def test_facts_know_their_type() -> None:
     choice = items.Fact(type="string", question=ask, values=("work", "study"))
     assert choice.accepts("work")
     assert not choice.accepts("11010519491231002X")
+
+
+ELDER = (items.FOLDER / "demo-elder-card.yml").read_text(encoding="utf-8")
+FIRST, SECOND = "version: 1\nin_force: {from: 2020-01-01}", "version: 2\nin_force: {from: 2024-01-01}"
+ENDED = "version: 1\nin_force: {from: 2020-01-01, to: 2023-12-31}"
+
+
+def examined(folder: Path, **files: str) -> list[str]:
+    """What is wrong with files of elders' cards; ``card`` is ``demo-elder-card.yml``, ``card_1`` its version 1."""
+    names = {"card": "demo-elder-card.yml", "card_1": "demo-elder-card@1.yml", "card_3": "demo-elder-card@3.yml"}
+    for name, change in files.items():
+        code = names.get(name, f"demo-{name}.yml")
+        text = ELDER.replace(FIRST, change)
+        (folder / code).write_text(
+            text if name in names else text.replace("code: demo-elder-card", f"code: demo-{name}"), "utf-8"
+        )
+    return [str(defect).removeprefix(f"{folder}/") for defect in items.examine(folder)[1]]
+
+
+def test_versions_follow_one_another(tmp_path: Path) -> None:
+    assert examined(tmp_path, card=SECOND, card_1=ENDED) == []
+    [(code, versions)] = items.all_versions(tmp_path).items()
+    assert (code, [item.version for item in versions]) == ("demo-elder-card", [1, 2])
+    assert [item.version for item in items.all_items(tmp_path)] == [2]
+    assert items.path(versions[0], tmp_path).name == "demo-elder-card@1.yml"
+    assert items.path(versions[1], tmp_path).name == "demo-elder-card.yml"
+    defect = items.defect(versions[0], ("version",), "wrong", tmp_path)
+    assert (defect.file, defect.line) == (str(tmp_path / "demo-elder-card@1.yml"), 10)
+
+
+@pytest.mark.parametrize(
+    ("card", "other", "reason"),
+    [
+        (SECOND, {"card_1": FIRST}, "demo-elder-card.yml:11: version 2 is in force on days of version 1, demo-elder-card@1.yml:11"),
+        (SECOND, {"card_1": ENDED.replace("2023-12-31", "2024-01-01")}, "in force on days of version 1, demo-elder-card@1.yml:11"),
+        (SECOND.replace("2024", "2018"), {"card_1": FIRST}, "in force on days of version 1"),
+        ("version: 2\nin_force: {from: 2018-01-01, to: 2018-12-31}", {"card_1": ENDED}, "comes before version 1"),
+        (ENDED, {"card_1": ENDED}, "version 1 of demo-elder-card stands in demo-elder-card@1.yml too"),
+        (ENDED, {"card_3": "version: 3\nin_force: {from: 2024-01-01}"}, "the newest version of demo-elder-card stands in"),
+        (SECOND, {"card_3": ENDED}, "must be equal, or `code@version`"),
+        (f"{FIRST}\nsuccessor: demo-new", {"new": FIRST}, "`successor` belongs to an item that ends"),
+        (f"{ENDED}\nsuccessor: demo-moon", {}, "demo-elder-card.yml:12: there is no item demo-moon"),
+        (SECOND, {"card_1": f"{ENDED}\nsuccessor: demo-new", "new": FIRST}, "belongs to the newest version"),
+        (f"{ENDED}\nsuccessor: demo-elder-card", {}, "a circle: demo-elder-card → demo-elder-card"),
+        (f"{ENDED}\nsuccessor: demo-b", {"b": f"{ENDED}\nsuccessor: demo-elder-card"}, "a circle: demo-b → demo-elder-card → demo-b"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_between_files(tmp_path: Path, card: str, other: dict[str, str], reason: str) -> None:
+    said = examined(tmp_path, card=card, **other)
+    assert any(reason in each for each in said), said
+    with pytest.raises(FatalError) as caught:
+        items.all_versions(tmp_path)
+    assert caught.value.code == "items-invalid"
+    assert all(each in str(caught.value.values["defects"]) for each in said)
+
+
+def test_a_successor_of_a_successor_is_no_circle(tmp_path: Path) -> None:
+    circle = f"{ENDED}\nsuccessor: demo-c"
+    said = examined(tmp_path, card=f"{ENDED}\nsuccessor: demo-b", b=circle, c=f"{ENDED}\nsuccessor: demo-b")
+    assert [each.partition(":")[0] for each in said] == ["demo-b.yml", "demo-c.yml"]
+
+
+def test_the_digest_is_of_what_is_said_and_not_of_its_end() -> None:
+    item = items.all_items()[0]
+    ended = item.model_copy(
+        update={"in_force": items.InForce.model_validate({"from": item.in_force.from_, "to": "2099-01-01"})}
+    )
+    assert ended.digest() == item.digest() == item.model_copy(update={"successor": "demo-x"}).digest()
+    later = items.InForce.model_validate({"from": "2098-01-01"})
+    for change in ({"type": "其他"}, {"in_force": later}, {"version": 99}, {"requirements": item.requirements[:1]}):
+        assert item.model_copy(update=change).digest() != item.digest()
+
+
+def test_the_authored_items_show_what_a_version_can_say() -> None:
+    versions = items.all_versions()
+    every = [item for each in versions.values() for item in each]
+    uses = [use for item in every for _, use in item.uses()]
+    assert any(use.max_age for use in uses)
+    assert {predicate.test for use in uses for predicate in use.where} >= {"is", "at_least", "one_of"}
+    assert any(fact.when for item in every for fact in item.facts.values())
+    assert any(len(each) > 1 for each in versions.values())
+    assert any(each[-1].in_force.to and each[-1].successor in versions for each in versions.values())
+    guides = [item.guide for item in every]
+    assert any(guide.steps for guide in guides) and any(guide.exceptions for guide in guides)
+    assert any(step.parallel and step.body for guide in guides for step in guide.steps)
+    assert {guide.visits for guide in guides} >= {None, 0, 1, 2}

@@ -24,6 +24,8 @@ CREATE TABLE holding_past (
   holding bytea NOT NULL, recorded_from timestamptz NOT NULL, recorded_to timestamptz NOT NULL, document jsonb
 ) PARTITION BY RANGE (recorded_to);
 CREATE TABLE holding_past_default PARTITION OF holding_past DEFAULT;
+CREATE TABLE identity_past (identifier bytea NOT NULL, recorded_to timestamptz NOT NULL) PARTITION BY RANGE (recorded_to);
+CREATE TABLE identity_past_default PARTITION OF identity_past DEFAULT;
 CREATE TABLE setting (name text PRIMARY KEY, value text NOT NULL);
 """
 
@@ -53,9 +55,11 @@ def where(connection: sa.Connection) -> dict[int, str]:
 def test_this_month_and_the_next_are_made_once(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         made = partitions.ensure(connection, NOVEMBER)
-        assert sorted(made) == ["feed_202611", "feed_202612", "holding_past_202611", "holding_past_202612"]
+        tables = ("feed", "holding_past", "identity_past")
+        assert sorted(made) == [f"{table}_{month}" for table in tables for month in ("202611", "202612")]
         assert partitions.ensure(connection, NOVEMBER) == []
-        assert sorted(partitions.ensure(connection, dt.date(2026, 12, 31))) == ["feed_202701", "holding_past_202701"]
+        made = partitions.ensure(connection, dt.date(2026, 12, 31))
+        assert sorted(made) == [f"{table}_202701" for table in tables]
         assert partitions.months(connection, "feed") == [
             dt.date(2026, 11, 1), dt.date(2026, 12, 1), dt.date(2027, 1, 1)
         ]  # fmt: skip
@@ -112,7 +116,7 @@ def test_many_at_once_make_each_month_once(engine: sa.Engine) -> None:
     for thread in threads:
         thread.join()
     assert not failed
-    assert len(made) == len(set(made)) == 4
+    assert len(made) == len(set(made)) == 2 * len(partitions.TABLES)
 
 
 def test_who_reads_other_months_does_not_wait_and_a_busy_table_is_left_for_later(
@@ -123,7 +127,7 @@ def test_who_reads_other_months_does_not_wait_and_a_busy_table_is_left_for_later
         partitions.ensure(connection, NOVEMBER)
     with engine.connect() as reader, engine.begin() as connection:
         reader.execute(sa.text("SELECT * FROM feed WHERE recorded_at >= '2026-11-01Z' AND recorded_at < '2026-12-01Z'"))
-        assert len(partitions.ensure(connection, dt.date(2027, 1, 1))) == 4
+        assert len(partitions.ensure(connection, dt.date(2027, 1, 1))) == 2 * len(partitions.TABLES)
         connection.commit()
     with engine.connect() as reader, engine.begin() as connection:
         reader.execute(sa.text("SELECT * FROM feed"))
@@ -134,7 +138,7 @@ def test_who_reads_other_months_does_not_wait_and_a_busy_table_is_left_for_later
         entry(connection, 5, "2027-03-02T00:00Z")  # the caller's transaction goes on, and the row has a place
         assert connection.scalar(sa.text("SELECT current_setting('lock_timeout')")) == "0"
     with engine.begin() as connection:
-        assert len(partitions.ensure(connection, dt.date(2027, 3, 1))) == 4
+        assert len(partitions.ensure(connection, dt.date(2027, 3, 1))) == 2 * len(partitions.TABLES)
         assert where(connection) == {5: "feed_202703"}
 
 

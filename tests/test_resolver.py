@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from hub.findings import CHINA, Party, province
+from hub.clock import CHINA
+from hub.findings import Party, province
 from hub.holdings import Freshness, Holding, Known, Provenance
 from hub.resolver import Decision, Disposition, Resolution, resolve
 from mappings.items import Item, all_items

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from connectors.errors import FatalError, UsageError
 from connectors.landing import LandedFile, Landing
-from hub import checkpoint, home, partitions, retention, state, verify
+from hub import checkpoint, holdings, home, partitions, retention, state, verify
 from hub.cli import app
 from hub.retention import Item, Keep
 
@@ -27,6 +27,9 @@ INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at,
     'sh-x-20210305T000000-aaaaaa' FROM unnest(ARRAY['kept', 'changed']) AS name;
 INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row", identifiers, document)
   SELECT cast('changed' AS bytea), at - interval '1 day', at, 'business-licence', md5('x')::uuid, 'sh-x', md5('x')::uuid, 'b', 1, 2, '{}', '{}'
+  FROM unnest(ARRAY['2021-03-07Z', '2021-04-07Z']::timestamptz[]) AS at;
+INSERT INTO identity_past (identifier, cluster, state, recorded_from, recorded_to)
+  SELECT cast('x' AS bytea), cast('x' AS bytea), 'joined', at - interval '1 day', at
   FROM unnest(ARRAY['2021-03-07Z', '2021-04-07Z']::timestamptz[]) AS at;
 INSERT INTO feed (position, holding, material, change, batch, recorded_at)
   SELECT position, cast(name AS bytea), 'business-licence', change, 'b', cast(at AS timestamptz) FROM (VALUES
@@ -197,11 +200,22 @@ def test_the_feed_waits_for_peers_and_keeps_the_last_word_on_what_is_held(store:
 
 def test_history_goes_by_age_and_says_from_when_on_it_is_whole(store: sa.Engine, landing: Landing) -> None:
     keep = Keep(history=(dt.date.today().year - 2021) * 12 + dt.date.today().month - 4)  # until March 2021
-    assert {item for item in applied(landing, keep) if item.startswith("history")} == {"history 2021-03"}
+    with store.begin() as connection:
+        connection.execute(sa.text("INSERT INTO identity_past SELECT 'y', 'y', 'joined', '2021-02-01Z', '2021-02-07Z'"))
+    dropped = {item for item in applied(landing, keep) if item.startswith("history")}
+    assert dropped == {"history 2021-02", "history 2021-03"}, "of the first there is only who was one with whom"
     with store.connect() as connection:
-        assert connection.scalar(sa.text("SELECT count(*) FROM holding_past")) == 1
-        assert partitions.since(connection, "holding_past") == LATER
-        assert partitions.months(connection, "holding_past")[0] == LATER
+        for table in partitions.HISTORY:
+            assert connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 1
+            assert partitions.since(connection, table) == LATER
+            assert partitions.months(connection, table)[0] == LATER
+        for kept in partitions.HISTORY:  # whichever of the two was dropped, the answer would not be whole
+            others = sa.text("DELETE FROM setting WHERE name LIKE '%-since' AND name <> :name")
+            connection.execute(others, {"name": f"{kept}-since"})
+            with pytest.raises(UsageError) as refused:
+                holdings.recorded(connection, {}, [], dt.datetime(2021, 3, 31, tzinfo=dt.UTC))
+            assert refused.value.code == "as-of-dropped"
+            connection.rollback()
 
 
 def test_old_checkpoints_go_but_not_the_one_in_use(store: sa.Engine, landing: Landing) -> None:

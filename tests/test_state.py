@@ -78,10 +78,10 @@ ASSERTED = {
     """UPDATE quarantine SET state = 'rejected' WHERE state = 'open'""": "quarantine",
     """INSERT INTO index_scope VALUES ('s', 'e', 'm', '33', now())""": "scope",
     """INSERT INTO identity_link VALUES ('\\x01', '\\x02', '\\x03', 'standing')""": "links",
-    """INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x02', '\\x02', 'joined'),
-      ('\\x03', NULL, NULL, NULL, '\\x02', '\\x02', 'joined')""": "members",
+    """INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x02', '\\x02', 'joined', 1),
+      ('\\x03', NULL, NULL, NULL, '\\x02', '\\x02', 'joined', 1)""": "members",
 }
-ALONE = "INSERT INTO identity_member VALUES ('\\x02', 'passport', NULL, NULL, '\\x02', '\\x02', 'joined')"
+ALONE = "INSERT INTO identity_member VALUES ('\\x02', 'passport', NULL, NULL, '\\x02', '\\x02', 'joined', 1)"
 
 
 def test_what_is_asserted_matters(loaded: sa.Engine) -> None:

@@ -244,3 +244,38 @@ def test_one_version_ends_when_the_next_becomes_known(upgraded: tuple[sa.Connect
     connection, _ = upgraded
     moment = MARCH + A_WHILE / 4
     assert [names(connection, number, moment) for number in ("ONE", "TWO")] == [["a"], ["b"]]
+
+
+MEMBERS = """
+INSERT INTO identity_member (identifier, component, cluster, state) VALUES ('\\x01', '\\x01', '\\x01', 'joined'), ('\\x02', '\\x01', '\\x01', 'joined');
+UPDATE feed_head SET recorded_at = '2026-02-01Z';
+INSERT INTO decision (kind, source, actor, landed, decided_at) VALUES
+  ('merge', 'identity', 'a', '00', '{decided}'), ('release', 'a', 'a', '01', '2026-09-01Z');
+"""
+
+
+@pytest.mark.parametrize(("decided", "known"), [("2026-01-01Z", "2026-02-01"), ("2026-03-01Z", "2026-03-01")])
+def test_members_of_before_are_known_since_the_last_change(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decided: str, known: str
+) -> None:
+    """Since when they were one nobody kept: after the last merge and decision they were, and what comes next is later."""
+    monkeypatch.setenv("YICI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("YICI_DATABASE_URL", postgres_url)
+    home.current().secret("pseudonym.key", make=True)
+    engine = sa.create_engine(postgres_url)
+    config = Config()
+    config.set_main_option("script_location", "hub:migrations")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        connection.commit()
+        connection.exec_driver_sql(MEMBERS.format(decided=decided))
+        connection.commit()
+    database.upgrade()
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT recorded_from, recorded_to FROM identity_membership")).all()
+        assert {(row.recorded_from.astimezone(dt.UTC).isoformat()[:10], row.recorded_to) for row in rows} == {
+            (known, None)
+        }
+        assert connection.scalar(sa.text("SELECT recorded_at FROM feed_head")) == rows[0].recorded_from
+    engine.dispose()

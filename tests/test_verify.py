@@ -99,6 +99,9 @@ WRONG = {
     "identity-claim-unfounded": "UPDATE identity_claim SET born_on = '1980-05-24' WHERE born_on = '1980-05-23'",
     "identity-decision-unknown": "DELETE FROM decision WHERE kind = 'split'",
     "identity-differs": "UPDATE identity_member SET state = 'joined', cluster = component WHERE state = 'contradictory'",
+    "membership-untimed": "DELETE FROM identity_change",
+    "membership-without-time": "UPDATE identity_past SET recorded_to = recorded_from",
+    "membership-overlapping": "UPDATE identity_past SET recorded_to = now() + interval '1 day'",
 }
 
 
@@ -116,7 +119,9 @@ CLUSTERS = {
     "UPDATE identity_member SET cluster = identifier": {"identity-differs"},
     "UPDATE identity_member SET component = identifier": {"identity-differs"},
     "UPDATE identity_member SET state = 'contradictory'": {"identity-differs"},
-    "INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x02', '\\x02', 'joined')": {"identity-differs"},
+    "INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x02', '\\x02', 'joined', 1)": {
+        "identity-differs"
+    },
     "UPDATE identity_decision SET ended_by = decision": {"identity-differs", "identity-link-state"},
     "DELETE FROM identity_decision WHERE side = 1": {"identity-differs", "identity-link-state"},
     "DELETE FROM identity_decision WHERE side = 2": {"identity-link-state"},

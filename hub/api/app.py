@@ -17,9 +17,25 @@ from starlette.responses import Response
 
 from connectors.errors import YiciError
 from hub import catalogue, problems
-from hub.api import guard, index, items, language, lookups, oauth, service
+from hub.api import (
+    answers,
+    burden,
+    deposits,
+    evidence,
+    guard,
+    index,
+    items,
+    language,
+    lookup_batches,
+    lookups,
+    oauth,
+    service,
+    subjects,
+)
 from hub.api.envelope import Envelope
+from hub.api.hot import Hot
 from hub.api.metrics import Metrics
+from hub.api.rates import Rates
 from hub.api.responses import from_error, problem
 
 log = logging.getLogger("yici.api")
@@ -49,9 +65,12 @@ def create() -> FastAPI:
     )
     app.state.metrics = Metrics()
     app.state.attempts = guard.Attempts()
+    app.state.rates = Rates()
     # Checking a secret is slow on purpose: few at once, so that guessing takes no thread or memory from lookups.
     app.state.authenticating = CapacityLimiter(AUTHENTICATING)
-    for router in (service.router, oauth.router, lookups.router, items.router, index.router):
+    for router in (service.router, oauth.router, lookups.router, lookup_batches.router, items.router, index.router,
+                   answers.router, burden.router, evidence.router, deposits.router,
+                   subjects.router):
         app.include_router(router)
     app.add_exception_handler(YiciError, _on_error)  # type: ignore[arg-type]
     app.add_exception_handler(sa.exc.SQLAlchemyError, _on_store)
@@ -59,6 +78,7 @@ def create() -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _on_invalid)  # type: ignore[arg-type]
     app.add_middleware(Envelope, metrics=app.state.metrics)
+    app.add_middleware(Hot, metrics=app.state.metrics, here=app.state)  # the last added is asked first
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -105,7 +125,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = problems.SCHEMA
-        schemas["Lookup"] = lookups.Lookup.model_json_schema(ref_template="#/components/schemas/{model}")
+        for body in (lookups.Lookup, deposits.Deposit, subjects.SubjectView, lookup_batches.LookupBatch, lookup_batches.SubjectAnswered):
+            described = body.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(described.pop("$defs", {}))
+            schemas[body.__name__] = described
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         app.openapi_schema = document

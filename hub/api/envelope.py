@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import traceback
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connectors.errors import UsageError
+from hub import deposits
 from hub.api import language
 from hub.api.metrics import Metrics
 from hub.api.responses import problem
 
 BODY_LIMIT = 64 * 1024
+LARGER = {("POST", "/v1/lookups/batch"): 2 * 1024 * 1024}  # a thousand subjects
 BODY_SECONDS = 10
+# Files are read by the route itself, part by part and onto the disk, once it knows who sends them.
+STREAMED = {("POST", "/v1/deposits"): (deposits.LARGEST + BODY_LIMIT, 120)}  # bytes, seconds
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 log = logging.getLogger("yici.api")
@@ -52,23 +58,44 @@ class Envelope:
             self.metrics.requests.labels(method, route, str(status or 499)).inc()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if limits := STREAMED.get((scope["method"], scope["path"])):
+            await self.app(scope, _bounded(receive, *limits), send)
+            return
         refused = None
+        limit = LARGER.get((scope["method"], scope["path"]), BODY_LIMIT)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _body(receive)
+                body = await _body(receive, limit)
         except TimeoutError:
             refused = problem("body-slow", language.of_scope(scope), {"seconds": BODY_SECONDS}, {"Connection": "close"})
         except OverflowError:
-            refused = problem(
-                "body-too-large", language.of_scope(scope), {"limit": BODY_LIMIT}, {"Connection": "close"}
-            )
+            refused = problem("body-too-large", language.of_scope(scope), {"limit": limit}, {"Connection": "close"})
         if refused is not None:
             await refused(scope, receive, send)
         elif body is not None:
             await self.app(scope, _replay(body, receive), send)
 
 
-async def _body(receive: Receive) -> bytes | None:
+def _bounded(receive: Receive, limit: int, seconds: float) -> Receive:
+    """The body as it comes, but no more of it and no longer. UsageError ``deposit-too-large`` or ``body-slow`` for who reads it."""
+    size, deadline = 0, time.monotonic() + seconds
+
+    async def bounded() -> Message:
+        nonlocal size
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                message = await receive()
+        except TimeoutError:
+            raise UsageError("body-slow", seconds=seconds) from None
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise UsageError("deposit-too-large", megabytes=deposits.LARGEST >> 20)
+        return message
+
+    return bounded
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
     """The whole body; None when the client has gone. OverflowError beyond the limit."""
     parts: list[bytes] = []
     size = 0
@@ -78,7 +105,7 @@ async def _body(receive: Receive) -> bytes | None:
             return None
         part = message.get("body", b"")
         size += len(part)
-        if size > BODY_LIMIT:
+        if size > limit:
             raise OverflowError
         parts.append(part)
         if not message.get("more_body"):

@@ -39,18 +39,20 @@ _scheme = OAuth2(
 def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Agreement:
     """The caller's agreement, read anew each time so that its end takes effect at once.
 
-    UsageError ``token-missing``, ``token-invalid`` (also of a client removed, or agreed with anew, since), ``scope-insufficient`` or
-    ``agreement-ended``.
+    UsageError ``token-missing``, ``token-invalid`` (also of a client removed, or agreed with anew, since), ``scope-insufficient``,
+    ``agreement-ended`` or ``rate-exceeded``.
     """
-    bearer = tokens.bearer(_bearer(header))
+    bearer = tokens.bearer(bearer_of(header))
     with database.engine().connect() as connection:
         found = agreements.of(connection, bearer.client)
-    return _admitted(found, bearer, found.valid_from if found else None)
+    admitted = _admitted(found, bearer, found.valid_from if found else None)
+    request.app.state.rates.take(admitted.client, admitted.rate)
+    return admitted
 
 
 def peer(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Peer:
     """The calling peer, read anew each time; errors as :func:`agreement`."""
-    bearer = tokens.bearer(_bearer(header), "index")
+    bearer = tokens.bearer(bearer_of(header), "index")
     with database.engine().connect() as connection:
         found = peers.of(connection, bearer.client)
     return _admitted(found, bearer, found.created_at if found else None)
@@ -67,7 +69,8 @@ def _admitted(found: Agreed | None, bearer: Bearer, agreed_at: dt.datetime | Non
     return found
 
 
-def _bearer(header: str | None) -> str:
+def bearer_of(header: str | None) -> str:
+    """The token in an Authorization header. UsageError ``token-missing``."""
     kind, _, token = (header or "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         raise UsageError("token-missing")

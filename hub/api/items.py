@@ -1,26 +1,49 @@
-"""``GET /v1/items``: the catalogue, as far as the caller's agreement goes."""
+"""``/v1/items``: the catalogue as far as the caller's agreement goes, its guides, and the feed of its changes.
+
+Every read has an ETag and is as of a day: today in China, or ``?on=``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import datetime as dt
+import re
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
+from pydantic import BeforeValidator
 from starlette.requests import Request
 
 from connectors.errors import UsageError
-from hub import catalogue, database
-from hub.api import language
+from hub import catalogue, catalogue_changes, database, guides
+from hub.agreements import Agreement
+from hub.api import conditional, language
+from hub.api.conditional import NOT_MODIFIED, Known
 from hub.api.guard import Caller
-from hub.api.responses import Json, documented
+from hub.api.responses import documented
+from mappings.items import Item
 
 router = APIRouter()
+LARGEST = 500
+LATEST = 2**63 - 1
+
+
+def _iso(given: object) -> object:
+    if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", given, re.ASCII):
+        raise ValueError("not a date as ISO 8601 writes it")
+    return given
+
+
+On = Annotated[dt.date | None, BeforeValidator(_iso), Query(description="The day, yyyy-mm-dd; today without it.")]
 
 _SUMMARY: dict[str, Any] = {
     "item": {"type": "string"},
     "item_name": {"type": "string"},
     "region": {"type": ["string", "null"]},
     "requirements_published": {"type": "boolean"},
+    "version": {"type": ["integer", "null"]},
+    "state": {"enum": ["in_force", "not_in_force", "retired", "listed"]},
+    "successor": {"type": ["string", "null"]},
 }
 _ITEM = {"type": "object", "properties": _SUMMARY, "required": list(_SUMMARY)}
 _BUNDLED: dict[str, Any] = {
@@ -31,9 +54,33 @@ _BUNDLED: dict[str, Any] = {
 _BUNDLE = {"type": "object", "properties": _BUNDLED, "required": list(_BUNDLED)}
 _ITEMS = {
     "type": "object",
-    "properties": {"items": {"type": "array", "items": _ITEM}, "bundles": {"type": "array", "items": _BUNDLE}},
-    "required": ["items", "bundles"],
+    "properties": {
+        "items": {"type": "array", "items": _ITEM},
+        "bundles": {"type": "array", "items": _BUNDLE},
+        "next": {"type": ["string", "null"], "description": "`after` of the next page; null: there is none."},
+    },
+    "required": ["items", "bundles", "next"],
 }
+_CHANGE: dict[str, Any] = {
+    "position": {"type": "integer"},
+    "item": {"type": "string"},
+    "version": {"type": "integer"},
+    "kind": {"enum": ["added", "changed", "ended", "retired"]},
+    "effective_on": {"type": "string", "format": "date"},
+    "successor": {"type": ["string", "null"]},
+    "digest": {"type": "string"},
+    "published_at": {"type": "string", "format": "date-time"},
+}
+_CHANGES = {
+    "type": "object",
+    "properties": {
+        "changes": {"type": "array", "items": {"type": "object", "properties": _CHANGE, "required": list(_CHANGE)}},
+        "next": {"type": "integer", "description": "`after` of the next page, also behind the last one."},
+        "more": {"type": "boolean"},
+    },
+    "required": ["changes", "next", "more"],
+}
+_GUIDE = {"type": "object", "properties": {"item": {"type": "string"}}, "required": ["item", "requirements"]}
 
 
 @router.get(
@@ -42,23 +89,55 @@ _ITEMS = {
     tags=["items"],
     responses={
         200: {"description": "Items", "content": {"application/json": {"schema": _ITEMS}}},
-        **documented(401, 403, 408, 413, 500, 503),
+        **NOT_MODIFIED,
+        **documented(401, 403, 408, 413, 422, 500, 503),
     },
-    response_class=Json,
+    response_class=Response,
 )
-def list_items(request: Request, caller: Caller) -> Response:
-    """Every item the caller may ask about, and every bundle of such items."""
+def list_items(
+    request: Request,
+    caller: Caller,
+    on: On = None,
+    after: Annotated[str, Query(max_length=80, description="`next` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=LARGEST)] = 100,
+    known: Known = None,
+) -> Response:
+    """Every item the caller may ask about, page by page, and on the first page every bundle of such items."""
     lang = language.of(request.headers)
-    found = []
+    codes = [code for code in sorted(caller.items) if code > after]
     with database.engine().connect() as connection:
-        for code in sorted(caller.items):
-            if item := catalogue.published().get(code):
-                found.append(catalogue.summary(item, lang))
-            elif listed := catalogue.listed(connection, code):
-                found.append(catalogue.listed_summary(listed))
-    whole = [bundle for bundle in catalogue.bundled().values() if set(bundle.items) <= set(caller.items)]
-    bundles = [catalogue.bundle_summary(bundle, lang) for bundle in whole]
-    return Json({"items": found, "bundles": bundles}, headers={"Content-Language": lang, "Vary": "Accept-Language"})
+        found = catalogue.summaries(connection, codes[:limit], on or catalogue.today(), lang)
+    whole = [] if after else [each for each in catalogue.bundled().values() if set(each.items) <= set(caller.items)]
+    body = {
+        "items": found,
+        "bundles": [catalogue.bundle_summary(bundle, lang) for bundle in whole],
+        "next": codes[limit - 1] if len(codes) > limit else None,
+    }
+    return conditional.json(body, known, lang)
+
+
+@router.get(
+    "/v1/items/changes",
+    summary="Read the changes of the catalogue",
+    tags=["items"],
+    responses={
+        200: {"description": "Changes", "content": {"application/json": {"schema": _CHANGES}}},
+        **NOT_MODIFIED,
+        **documented(401, 403, 408, 413, 422, 500, 503),
+    },
+    response_class=Response,
+)
+def changes(
+    request: Request,
+    caller: Caller,
+    after: Annotated[int, Query(ge=0, le=LATEST)] = 0,
+    limit: Annotated[int, Query(ge=1, le=catalogue_changes.LARGEST)] = catalogue_changes.LIMIT,
+    known: Known = None,
+) -> Response:
+    """What was published after a position, each change once, also of items outside the agreement: the catalogue is public."""
+    with database.engine().connect() as connection:
+        page = catalogue_changes.page(connection, after, limit)
+    return conditional.json(page, known, language.of(request.headers))
 
 
 @router.get(
@@ -67,21 +146,76 @@ def list_items(request: Request, caller: Caller) -> Response:
     tags=["items"],
     responses={
         200: {"description": "An item with its requirements", "content": {"application/json": {"schema": _ITEM}}},
+        **NOT_MODIFIED,
         **documented(401, 403, 404, 408, 413, 422, 500, 503),
     },
-    response_class=Json,
+    response_class=Response,
 )
-def show_item(request: Request, code: str, caller: Caller) -> Response:
-    """Requirements, options, facts and roles of one item."""
+def show_item(request: Request, code: str, caller: Caller, on: On = None, known: Known = None) -> Response:
+    """Requirements, options, facts and roles of one item, in the version of the day."""
     lang = language.of(request.headers)
-    item = catalogue.published().get(code)
-    listed = None
-    if item is None:
-        with database.engine().connect() as connection:
-            listed = catalogue.listed(connection, code)
-        if listed is None:
-            raise UsageError("item-unknown", item=catalogue.shown(code))
+    with database.engine().connect() as connection:
+        if code not in catalogue.published() and (listed := catalogue.listed(connection, code)):
+            _agreed(caller, code)
+            return conditional.json(catalogue.listed_summary(listed), known, lang)
+    return conditional.json(catalogue.described(_version(caller, code, on), lang), known, lang)
+
+
+@router.get(
+    "/v1/items/{code}/guide",
+    summary="Read the guide of an item",
+    tags=["items"],
+    responses={
+        200: {
+            "description": "The guide: a page that prints well, or the same as JSON",
+            "content": {"application/json": {"schema": _GUIDE}, guides.HTML: {"schema": {"type": "string"}}},
+        },
+        **NOT_MODIFIED,
+        **documented(401, 403, 404, 408, 413, 422, 500, 503),
+    },
+    response_class=Response,
+)
+def guide(
+    request: Request,
+    code: str,
+    caller: Caller,
+    on: On = None,
+    format: Annotated[Literal["html", "json"] | None, Query(description="Without it, by Accept.")] = None,
+    known: Known = None,
+) -> Response:
+    """What an applicant has to know, in the version of the day: the same bytes as `yici items guide` writes."""
+    lang = language.of(request.headers)
+    item = _version(caller, code, on)
+    kind = format or ("html" if prefers_html(request.headers.get("accept", "")) else "json")
+    vary = "Accept, Accept-Language"
+    if kind == "json":
+        return conditional.answer(guides.json(item, lang), "application/json", known, lang, vary=vary)
+    return conditional.answer(
+        guides.html(item, lang), guides.HTML, known, lang, vary=vary, headers={"Content-Security-Policy": guides.POLICY}
+    )
+
+
+def _version(caller: Agreement, code: str, on: dt.date | None) -> Item:
+    """The version of the day, once it is agreed; that there is no such item is said to everybody."""
+    with database.engine().connect() as connection:
+        if code in catalogue.published() or catalogue.listed(connection, code):
+            _agreed(caller, code)
+        return catalogue.find(connection, code, on or catalogue.today())
+
+
+def _agreed(caller: Agreement, code: str) -> None:
     if code not in caller.items:
         raise UsageError("item-not-agreed", item=catalogue.shown(code))
-    body = catalogue.described(item, lang) if item else catalogue.listed_summary(listed)  # type: ignore[arg-type]
-    return Json(body, headers={"Content-Language": lang, "Vary": "Accept-Language"})
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether ``Accept`` weighs HTML above JSON."""
+    weights: dict[str, float] = {}
+    for part in accept[:500].split(","):
+        kind, _, parameter = part.strip().partition(";")
+        weights[kind.strip().lower()] = language.weight(parameter)
+    html, json = (
+        max(weights.get(kind, 0), weights.get(kind.split("/")[0] + "/*", 0), weights.get("*/*", 0))
+        for kind in ("text/html", "application/json")
+    )
+    return html > json

@@ -15,13 +15,14 @@ def of(headers: Headers) -> Language:
     for part in headers.get("accept-language", "")[:200].split(","):
         tag, _, parameter = part.strip().partition(";")
         name = tag.strip().lower().partition("-")[0]
-        weight = _weight(parameter)
-        if name in ("zh", "en") and weight > 0 and (best is None or weight > best[0]):
-            best = weight, "zh" if name == "zh" else "en"
+        share = weight(parameter)
+        if name in ("zh", "en") and share > 0 and (best is None or share > best[0]):
+            best = share, "zh" if name == "zh" else "en"
     return best[1] if best else messages.language()
 
 
-def _weight(parameter: str) -> float:
+def weight(parameter: str) -> float:
+    """What follows a choice in an ``Accept…`` header: 1 without a ``q``, 0 when it cannot be read."""
     name, _, value = parameter.strip().partition("=")
     if name.strip() != "q":
         return 1.0

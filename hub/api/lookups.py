@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -16,7 +16,7 @@ from connectors.errors import UsageError
 from connectors.messages import Language
 from hub import answers, catalogue, database
 from hub.agreements import Agreement
-from hub.answers import Question
+from hub.answers import Answered, Question
 from hub.api import language
 from hub.api.guard import Caller
 from hub.api.responses import Json, documented, problem
@@ -34,7 +34,13 @@ class Lookup(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     items: Annotated[
-        list[Plain], Field(min_length=1, max_length=answers.MAX_ITEMS, description="Codes of service items or bundles")
+        list[Plain],
+        Field(
+            min_length=1,
+            max_length=answers.MAX_ITEMS,
+            description="Codes of service items or bundles",
+            examples=[["demo-food-permit"]],
+        ),
     ]
     id: Annotated[Plain, Field(description="The applicant, scheme:value", examples=["cn.uscc:91310117MA1J3AJ43G"])]
     facts: Annotated[dict[Plain, FactValue], Field(max_length=50, description="Facts of the case")] = {}
@@ -143,7 +149,7 @@ class Answers(BaseModel):
     },
     responses={
         200: {"description": "Stored answers", "model": Answers},
-        **documented(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+        **documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503),
     },
     response_class=Json,
 )
@@ -158,18 +164,20 @@ async def lookup(request: Request, caller: Caller) -> Response:
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
             return problem("body-malformed", lang)
-        return problem("body-invalid", lang, errors=_errors(error))
+        return problem("body-invalid", lang, errors=body_errors(error, Lookup))
     given = await run_in_threadpool(_ask, asked, caller, lang)
-    request.app.state.metrics.answered(given, time.perf_counter() - began)
-    return Json({"answers": given}, headers={"Content-Language": lang, "Cache-Control": "no-store"})
+    request.app.state.metrics.lookup(given, time.perf_counter() - began)
+    whole = b'{"answers":[%s]}' % b",".join(one.body for one in given)
+    headers = {"Content-Language": lang, "Cache-Control": "no-store"}
+    return Response(whole, media_type="application/json", headers=headers)
 
 
-def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[dict[str, Any]]:
+def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[Answered]:
     if asked.case is not None and answers.names_somebody(asked.case):
         raise UsageError("case-names-somebody")
     engine = database.engine()
     items = catalogue.expand(asked.items)
-    _existing(items, caller)
+    existing(items, caller)
     purpose = caller.admit(items, asked.purpose, dt.datetime.now(dt.UTC))
     question = Question(
         items=items,
@@ -182,10 +190,10 @@ def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[dict[str, Any
         as_of=asked.as_of,
         language=lang,
     )
-    return answers.ask(engine, question)
+    return answers.answered_now(engine, question)
 
 
-def _existing(codes: tuple[str, ...], caller: Agreement) -> None:
+def existing(codes: tuple[str, ...], caller: Agreement) -> None:
     """An item outside the agreement that does not exist is unknown rather than forbidden."""
     strangers = [code for code in codes if code not in caller.items and code not in catalogue.published()]
     if strangers:
@@ -195,12 +203,11 @@ def _existing(codes: tuple[str, ...], caller: Agreement) -> None:
                     raise UsageError("item-unknown", item=catalogue.shown(code))
 
 
-def _errors(error: ValidationError) -> list[dict[str, str]]:
-    """Where and why, without what was sent: names that are not ours become an ellipsis."""
+def body_errors(error: ValidationError, *models: type[BaseModel]) -> list[dict[str, str]]:
+    """Where and why, without what was sent: names that are not those of ``models`` become an ellipsis."""
+    names = {name for model in models for name in model.model_fields}
     found = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
-        place = ".".join(
-            str(step) if isinstance(step, int) or step in Lookup.model_fields else "…" for step in item["loc"]
-        )
+        place = ".".join(str(step) if isinstance(step, int) or step in names else "…" for step in item["loc"])
         found.append({"place": place, "reason": item["type"]})
     return list({tuple(entry.items()): entry for entry in found}.values())[:20]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from hub import database, watching
+from hub.answers import Answered
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -37,12 +37,22 @@ class Metrics:
         )
         self.refused = Counter("yici_token_refusals", "Token requests refused.", registry=self.registry)
 
-    def answered(self, answers: Iterable[dict[str, Any]], seconds: float) -> None:
-        self.lookups.inc()
+        self._decided: dict[str, Counter] = {}
+
+    def lookup(self, answered: Iterable[Answered], seconds: float) -> None:
+        """Count one lookup, and what its requirements came to."""
         self.seconds.observe(seconds)
-        for answer in answers:
-            for requirement in answer["requirements"]:
-                self.dispositions.labels(requirement["disposition"]).inc()
+        self.decided(answered)
+
+    def decided(self, answered: Iterable[Answered]) -> None:
+        """Count what one subject's requirements came to."""
+        self.lookups.inc()
+        for one in answered:
+            for disposition in one.dispositions:
+                counter = self._decided.get(disposition)
+                if counter is None:
+                    counter = self._decided[disposition] = self.dispositions.labels(disposition)
+                counter.inc()
 
     def text(self) -> bytes:
         """The Prometheus exposition format."""

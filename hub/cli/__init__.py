@@ -15,8 +15,8 @@ import typer
 
 from connectors.errors import YiciError
 
-TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "clients", "peers", "services",
-          "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention")  # fmt: skip
+TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "notices", "burden", "deposits", "subjects", "items", "clients",
+          "peers", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention")  # fmt: skip
 
 INTERRUPTED = 130  # typer's exit code on Ctrl-C
 

@@ -37,6 +37,29 @@ def register(app: typer.Typer) -> None:
         """
         _run("identifiers", "--rows", str(rows), json=json)
 
+    @commands.command("answers")
+    def answers(
+        people: Annotated[int, typer.Option(min=400, help="How many people.")] = 20_000,
+        seed: Annotated[int, typer.Option(min=0, help="Of the people and of the scenarios.")] = 1,
+        defect: Annotated[
+            str | None, typer.Option(help="A deliberate one, which must be caught: bench/README.md.")
+        ] = None,
+        json: Json = False,
+    ) -> None:
+        """Every answer beside an independent oracle over the generator's truth. 答复的正确性。
+
+        Example: [bold]yici bench answers --people 2000 --seed 7 --json[/]
+        """
+        _run(
+            "answers",
+            "--people",
+            str(people),
+            "--seed",
+            str(seed),
+            *(["--defect", defect] if defect else []),
+            json=json,
+        )
+
     @commands.command("ingest")
     def ingest(
         rows: Rows = 1_000_000,
@@ -69,15 +92,19 @@ def register(app: typer.Typer) -> None:
         holdings: Annotated[int, typer.Option(min=1000, help="How many holdings.")] = 1_000_000,
         seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 10,
         rounds: Rounds = 3,
+        lookups: Annotated[
+            int, typer.Option(min=0, help="Lookups after which memory is looked at; 0: not at all.")
+        ] = 1_000_000,
+        scale: Annotated[bool, typer.Option("--scale", help="Ten times the holdings too.")] = False,
         json: Json = False,
     ) -> None:
         """Full lookups a second, beside a bare FastAPI + asyncpg endpoint. 查询速度对比。
 
         Example: [bold]yici bench lookup --holdings 100000 --seconds 5 --json[/]
         """
-        _run(
-            "lookup", "--holdings", str(holdings), "--seconds", str(seconds), "--rounds", str(rounds), json=json
-        )  # fmt: skip
+        given = {"holdings": holdings, "seconds": seconds, "rounds": rounds, "lookups": lookups}
+        options = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        _run("lookup", *options, *(["--scale"] if scale else []), json=json)
 
 
 def _run(name: str, *arguments: str, json: bool = False) -> None:

@@ -24,22 +24,40 @@ def register(app: typer.Typer) -> None:
         valid_to: Annotated[
             dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day, Beijing time.")
         ] = None,
+        field: Annotated[
+            list[str] | None,
+            typer.Option("--field", metavar="MATERIAL=A,B", help="Columns that evidence may show; `*` is all of them."),
+        ] = None,
+        evidence_minutes: Annotated[int, typer.Option(help="For how long an answer opens evidence.")] = 30,
+        deposit: Annotated[
+            list[str] | None,
+            typer.Option("--deposit", metavar="MATERIAL", help="May be handed in through this client."),
+        ] = None,
+        own_view: Annotated[bool, typer.Option("--own-view", help="May show people what is held about them.")] = False,
+        rate: Annotated[int, typer.Option(help="Requests a second.")] = 2000,
         replace: Annotated[bool, typer.Option(help="Give a client that exists a new secret and agreement.")] = False,
         json: Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")] = False,
     ) -> None:
-        """Add a client and print its secret, this once.
+        """Add a client and print its secret, this once, and the key under which evidence is signed.
 
         Example: [bold]yici client add hall-1 --item demo-food-permit --purpose handle-application[/]
+
+        With evidence and deposits: [bold]… --field business-licence=certificate_number,attributes.registered_on
+        --evidence-minutes 15 --deposit premises-proof[/]
         """
-        from hub import agreements
-        from hub.findings import CHINA
+        from hub import agreements, signing
+        from hub.clock import CHINA
 
         end = (valid_to + dt.timedelta(days=1)).replace(tzinfo=CHINA) if valid_to else None
-        secret = agreements.add(client, None, name or client, item, purpose, end, replace=replace)
+        secret = agreements.add(
+            client, None, name or client, item, purpose, end, fields=_fields(field), evidence_minutes=evidence_minutes,
+            deposits=deposit or (), own_view=own_view, rate=rate, replace=replace,
+        )  # fmt: skip
         if json:
-            typer.echo(json_.dumps({"client_id": client, "client_secret": secret}))
+            known = {"client_id": client, "client_secret": secret, "public_key": signing.public_key()}
+            typer.echo(json_.dumps(known))
         else:
-            typer.echo(f"client_id      {client}\nclient_secret  {secret}")
+            typer.echo(f"client_id      {client}\nclient_secret  {secret}\npublic_key     {signing.public_key()}")
         typer.echo("The secret is not shown again. 密钥仅显示这一次。", err=True)
 
     @commands.command(name="list")
@@ -60,17 +78,24 @@ def register(app: typer.Typer) -> None:
                     "purposes": agreement.purposes,
                     "valid_from": agreement.valid_from.isoformat(),
                     "valid_to": agreement.valid_to.isoformat() if agreement.valid_to else None,
+                    "fields": agreement.fields,
+                    "evidence_minutes": agreement.evidence_minutes,
+                    "deposits": agreement.deposits,
+                    "own_view": agreement.own_view,
+                    "rate": agreement.rate,
                 }
                 for agreement in found
             ]
             typer.echo(json_.dumps(rows, ensure_ascii=False))
             return
-        table = Table("client", "name", "items", "purposes", "ends")
+        table = Table("client", "name", "items", "purposes", "evidence", "deposits", "ends")
         for agreement in found:
             end = agreement.valid_to.isoformat(timespec="minutes") if agreement.valid_to else "-"
+            evidence = "\n".join(f"{material}: {', '.join(named)}" for material, named in agreement.fields.items())
             table.add_row(
-                agreement.client, agreement.name, "\n".join(agreement.items), "\n".join(agreement.purposes), end
-            )
+                agreement.client, agreement.name, "\n".join(agreement.items), "\n".join(agreement.purposes), evidence,
+                "\n".join(agreement.deposits), end,
+            )  # fmt: skip
         Console().print(table)
 
     @commands.command()
@@ -80,3 +105,17 @@ def register(app: typer.Typer) -> None:
 
         agreements.remove(client)
         typer.echo(f"{client} removed", err=True)
+
+
+def _fields(given: list[str] | None) -> dict[str, list[str]]:
+    """``MATERIAL=a,b`` as typed, several times for one material if need be. UsageError ``pair-invalid``."""
+    from connectors.errors import UsageError
+
+    found: dict[str, list[str]] = {}
+    for text in given or []:
+        material, equals, names = text.partition("=")
+        columns = [name.strip() for name in names.split(",")]
+        if not material or not equals or not all(columns):
+            raise UsageError("pair-invalid", option="--field")
+        found.setdefault(material, []).extend(columns)
+    return found

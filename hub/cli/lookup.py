@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
         language = _language(lang)
         codes = catalogue.expand((*item, *(more or [])))
-        known = [catalogue.published()[code] for code in codes if code in catalogue.published()]
+        known = [item for code in codes for item in reversed(catalogue.published().get(code, ()))]
         # Without a known item there is nothing to read facts by: the question itself says what is wrong.
         facts = {
             name: answers.fact_from_text(known, name, text) if known else text for name, text in _pairs(fact, "--fact")
@@ -76,11 +76,11 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]yici explain 6f1c2a4e-…[/]
         """
-        from hub import answers, database
+        from hub import database, records
         from hub.cli import output
 
         language = _language(lang)
-        found = answers.explain(database.engine(), answer)
+        found = records.explain(database.engine(), answer)
         if json:
             output.json(found)
         else:
@@ -122,7 +122,7 @@ def _identifier(text: str) -> str:
 
 def _time(text: str) -> dt.datetime:
     from connectors.errors import UsageError
-    from hub.findings import CHINA
+    from hub.clock import CHINA
 
     try:
         time = dt.datetime.fromisoformat(text)
@@ -204,10 +204,10 @@ def _print_trace(found: dict[str, Any], language: Language) -> None:
     from rich.markup import escape
     from rich.tree import Tree
 
-    body = {entry["requirement"]: entry for entry in found["body"]["requirements"]}
+    body = {entry["requirement"]: entry for entry in (found["body"] or {}).get("requirements", [])}
     trace = found["trace"]
     tree = Tree(escape(f"{found['item']} v{trace['version']} · {found['asked_at']} · {found['client']}"))
-    tree.add(escape(f"inputs sha256 {found['inputs_digest']}"))
+    tree.add(escape(f"inputs sha256 {found['inputs_digest']} · replay {found['replay']}"))
     tree.add(escape("facts: " + (", ".join(f"{name}={value}" for name, value in trace["facts"].items()) or "-")))
     sources = tree.add("sources")
     for source in trace["sources"]:
@@ -216,7 +216,7 @@ def _print_trace(found: dict[str, Any], language: Language) -> None:
         sources.add(escape(f"{source['source']} ({what}): {source['last_success_at'] or '-'}{late}"))
     for entry in trace["requirements"]:
         branch = tree.add(f"[bold]{escape(entry['requirement'])}[/] → {escape(entry['disposition'])}")
-        branch.add(escape(body[entry["requirement"]]["reason"]))
+        branch.add(escape(body.get(entry["requirement"], entry)["reason"]))
         condition = entry["condition"]
         word = {True: "true", False: "false", None: "open: " + ", ".join(condition["deciding"])}[condition["value"]]
         branch.add(escape(f"condition {word}"))

@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         from connectors.signature import base64url
         from hub import peers, signing
         from hub.cli import output
-        from hub.findings import CHINA
+        from hub.clock import CHINA
 
         end = (until + dt.timedelta(days=1)).replace(tzinfo=CHINA) if until else None
         made = peers.grant(name, title or name, material, region or (), end, replace=replace)

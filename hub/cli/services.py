@@ -26,6 +26,18 @@ def _started(here: Home, say: Callable[[str], None], airflow: bool) -> dict[str,
     return {"api": api.address}
 
 
+def _publish() -> None:
+    """What is deployed is what is published; a catalogue that cannot be is said, and keeps no service from running."""
+    from connectors.errors import FatalError
+    from hub import publication
+    from hub.cli import output
+
+    try:
+        publication.publish(output.actor(), "yici up")
+    except FatalError as error:
+        output.messages().print(f"✗ {error.message()}\n  → {error.advice()}", markup=False, soft_wrap=True)
+
+
 def register(app: typer.Typer) -> None:
     @app.command()
     def up(
@@ -36,7 +48,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Start the database, the API and Airflow in the background. 启动数据库、接口与 Airflow。
 
-        What runs already is left alone; a port in use is replaced by the next free one. `yici down` stops everything.
+        What runs already is left alone; a port in use is replaced by the next free one. Changes of the catalogue's files are
+        published, as by `yici items publish`. `yici down` stops everything.
 
         Example: [bold]yici up[/]
 
@@ -51,6 +64,7 @@ def register(app: typer.Typer) -> None:
             try:
                 with output.messages().status("starting 启动中") as status:
                     addresses = _started(here, status.update, airflow)
+                    _publish()
             except BaseException as error:
                 if fresh or isinstance(error, KeyboardInterrupt):
                     with services.undisturbed():

@@ -1,0 +1,51 @@
+"""Deliberate defects of answers, switched on with ``--defect``: what the oracle must catch, so that its silence means something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def ignores_validity_left() -> None:
+    """A certificate that ends tomorrow serves where a month must be left."""
+    from hub import findings
+
+    judge = findings.Evidence._judge
+    findings.Evidence._judge = lambda self, use, holding: judge(  # type: ignore[method-assign]
+        self, use.model_copy(update={"valid_left": use.valid_left * 0}), holding
+    )
+
+
+def ignores_roles() -> None:
+    """Whatever the spouse has to show, the applicant's own will do."""
+    from hub import sketches
+    from mappings.items import APPLICANT
+
+    sketch = sketches.Moment.sketch
+    sketches.Moment.sketch = lambda self, case, place, wants, people: sketch(  # type: ignore[method-assign]
+        self, case, place, wants, dict.fromkeys(people, people[APPLICANT])
+    )
+
+
+def ignores_lateness() -> None:
+    """Nothing is ever behind its promise."""
+    from hub.holdings import Freshness
+
+    Freshness.late = lambda self, now: False  # type: ignore[method-assign]
+
+
+def ignores_regions() -> None:
+    """A certificate of any province will do."""
+    from hub import findings
+
+    concerns = findings.Evidence._concerns
+    findings.Evidence._concerns = lambda self, holding, use, party: concerns(  # type: ignore[method-assign]
+        self, holding, use.model_copy(update={"region": None}), party
+    )
+
+
+DEFECTS: dict[str, Callable[[], None]] = {
+    "lateness": ignores_lateness,
+    "regions": ignores_regions,
+    "roles": ignores_roles,
+    "validity-left": ignores_validity_left,
+}

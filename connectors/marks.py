@@ -1,0 +1,98 @@
+"""YAML documents with the lines on which things stand, so that what is wrong with a file is said with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from connectors.documents import Loader, reason
+
+Model = TypeVar("Model", bound=BaseModel)
+Place = Sequence[str | int]
+
+
+@dataclass(frozen=True, order=True)
+class Defect:
+    """One thing wrong with a file; lines are counted from 1, 0: the file as a whole."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}" if self.line else f"{self.file}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file as it was read: its data, and the nodes that know their lines."""
+
+    path: Path
+    data: dict[Any, Any]
+    root: yaml.Node
+
+    def line(self, place: Place) -> int:
+        """The line on which ``place`` stands: a key's own, else that of the nearest thing around it."""
+        node, line = self.root, self.root.start_mark.line
+        for step in place:
+            found = _below(node, step)
+            if found is None:
+                break
+            node, line = found
+        return int(line) + 1
+
+    def defect(self, place: Place, said: str) -> Defect:
+        return Defect(str(self.path), self.line(place), said)
+
+    def fit(self, model: type[Model]) -> tuple[Model | None, list[tuple[Place, str]]]:
+        """The document as ``model``, or None and why not, each reason with its place."""
+        try:
+            return model.model_validate(self.data), []
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False)
+            return None, [(item["loc"], reason(item)) for item in found]
+
+
+def lines(defects: Sequence[Defect]) -> str:
+    """What is wrong with one file, each reason with its line, in one line."""
+    return "; ".join(f"line {each.line}: {each.reason}" if each.line else each.reason for each in defects)
+
+
+def read(path: Path) -> Document | Defect:
+    """The document at ``path``, or what keeps it from being read."""
+    try:
+        loader = Loader(path.read_text(encoding="utf-8"))
+        try:
+            root = loader.get_single_node()
+            data = loader.construct_document(root) if root is not None else None
+        finally:
+            loader.dispose()
+    except (OSError, UnicodeDecodeError) as error:
+        return Defect(str(path), 0, " ".join(str(error).split()))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        said = ": ".join(part for part in (error.context, error.problem) if part)
+        return Defect(str(path), mark.line + 1 if mark else 0, said)
+    except yaml.YAMLError as error:
+        return Defect(str(path), 0, " ".join(str(error).split()))
+    if root is None or not isinstance(data, dict):
+        return Defect(str(path), 1, "the file must be a mapping of keys to values")
+    return Document(path, data, root)
+
+
+def _below(node: yaml.Node, step: str | int) -> tuple[yaml.Node, int] | None:
+    """What stands under ``step``, and the line of its key; of an anchor used again, the line of its use."""
+    if isinstance(node, yaml.MappingNode):
+        return next(((value, key.start_mark.line) for key, value in _pairs(node) if key.value == str(step)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step], node.value[step].start_mark.line
+    return None
+
+
+def _pairs(node: yaml.MappingNode) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+    yield from ((key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))

@@ -1,0 +1,188 @@
+"""The way that nearly every lookup takes: ``POST /v1/lookups`` in front of the framework.
+
+What is in order is answered here, over :mod:`hub.api.lanes`. Everything else (no token, a wrong question, an ``as_of``, a store
+that is away) goes on to the route of the same address, which does the same one question at a time and says what is wrong.
+So this only ever makes a right answer come sooner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import time
+import weakref
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, State
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from connectors import messages
+from connectors.errors import UsageError, YiciError
+from connectors.messages import Language
+from hub import answers, catalogue, database, tokens
+from hub.answers import Asked, Question
+from hub.api import language
+from hub.api.lanes import Lanes
+from hub.api.lookups import Lookup
+from hub.api.metrics import Metrics
+from hub.api.rates import Rates
+from hub.api.responses import from_error
+from hub.home import KeyedHash, keyed_hash
+from hub.tokens import Bearer
+from mappings.items import Item
+
+ADDRESS = "/v1/lookups"
+LONGEST = 16 * 1024  # bytes of a body that is tried here
+TOKENS_KEPT = 10_000
+
+
+class Hot:
+    """ASGI middleware before all others."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, here: State) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.rates: Rates = here.rates
+        here.hot = self  # for whoever has many questions to ask
+        self.lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes] = weakref.WeakKeyDictionary()
+        self.bearers: dict[bytes, Bearer] = {}
+        self.hashing: KeyedHash | None = None
+        self.on = os.environ.get("YICI_LANES", "1") != "0"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != ADDRESS or scope["method"] != "POST" or not self.on:
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        first = await receive()
+        body = first.get("body", b"")
+        if first["type"] != "http.request" or first.get("more_body") or len(body) > LONGEST:
+            await self.app(scope, _again(first, receive), send)
+            return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        try:
+            given = await self._answered(headers, body)
+        except Refused as refused:
+            await from_error(refused.error, language.of_scope(scope))(scope, receive, send)
+            return
+        if given is None:
+            await self.app(scope, _again(first, receive), send)
+            return
+        found, lang = given
+        whole = b'{"answers":[%s]}' % b",".join([one.body for one in found])
+        await send({"type": "http.response.start", "status": 200, "headers": [
+            (b"content-length", b"%d" % len(whole)), *_HEADERS, (b"content-language", lang.encode()),
+        ]})  # fmt: skip
+        await send({"type": "http.response.body", "body": whole})
+        self.metrics.lookup(found, time.perf_counter() - began)
+
+    async def _answered(
+        self, headers: dict[bytes, bytes], body: bytes
+    ) -> tuple[list[answers.Answered], Language] | None:
+        lang = _language(headers.get(b"accept-language"))
+        try:
+            bearer = self._bearer(headers.get(b"authorization", b""))
+            if bearer is None or headers.get(b"content-type", b"").partition(b";")[0] != b"application/json":
+                return None
+            asked = self._asked(Lookup.model_validate_json(body), bearer, lang)
+            if asked is None:
+                return None
+        except (ValidationError, YiciError):
+            return None
+        try:
+            lanes = await self.lanes_here()
+        except (YiciError, SQLAlchemyError):
+            return None
+        if agreed := lanes.agreements.get(bearer.client):
+            try:
+                self.rates.take(bearer.client, agreed[1].rate)
+            except UsageError as error:
+                raise Refused(error) from error
+        found = await lanes.answer(bearer, asked)
+        return None if found is None else (found, lang)
+
+    def _bearer(self, header: bytes) -> Bearer | None:
+        """Whom the token was issued to; a signature is checked once."""
+        known = self.bearers.get(header)
+        if known is None:
+            kind, _, token = header.partition(b" ")
+            if kind.lower() != b"bearer":
+                return None
+            known = tokens.bearer(token.decode("latin-1").strip())
+            if len(self.bearers) >= TOKENS_KEPT:
+                self.bearers.clear()
+            self.bearers[header] = known
+        return known if dt.datetime.now(dt.UTC) < known.expires_at else None
+
+    def _asked(self, given: Lookup, bearer: Bearer, lang: Language) -> Asked | None:
+        if given.as_of is not None or (given.case is not None and answers.names_somebody(given.case)):
+            return None
+        question = Question(
+            catalogue.expand(given.items), given.id, bearer.client, given.purpose, given.facts, given.roles, given.case, None,
+            lang,
+        )  # fmt: skip
+        if self.hashing is None:
+            self.hashing = keyed_hash()
+        return answers.prepare(question, dt.datetime.now(dt.UTC), in_force, self.hashing)
+
+    async def lanes_here(self) -> Lanes:
+        """Those of the running loop. Errors as :func:`hub.database.engine`."""
+        loop = asyncio.get_running_loop()
+        found = self.lanes.get(loop)
+        if found is None:
+            engine = await run_in_threadpool(database.engine)
+            found = self.lanes.setdefault(loop, Lanes(engine))
+        return found
+
+
+class Refused(Exception):
+    """What has to be said at once: to ask the store only to refuse would be what a limit is against."""
+
+    def __init__(self, error: UsageError) -> None:
+        self.error = error
+
+
+class NotHere(YiciError):
+    """An item that only the store can tell about."""
+
+
+_HEADERS = (
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+)
+
+
+def in_force(code: str, on: dt.date) -> Item:
+    """The version of an item in force, where the catalogue alone can tell."""
+    item = catalogue.in_force(code, on)
+    if item is None:
+        raise NotHere("item-unknown", item="…")
+    return item
+
+
+_languages: dict[bytes, Language] = {}
+
+
+def _language(header: bytes | None) -> Language:
+    if header is None:
+        return messages.language()
+    known = _languages.get(header)
+    if known is None:
+        known = language.of(Headers(raw=[(b"accept-language", header)]))
+        if len(_languages) < 1000:
+            _languages[header] = known
+    return known
+
+
+def _again(first: Message, receive: Receive) -> Receive:
+    """Hand on the message that was read already."""
+    kept: list[Any] = [first]
+
+    async def again() -> Message:
+        return kept.pop() if kept else await receive()
+
+    return again

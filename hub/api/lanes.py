@@ -1,0 +1,199 @@
+"""Lanes: questions of many callers that wait at the same moment are answered together.
+
+One statement reads what is known of all their subjects, one stores all their answers, and nobody hears an answer before it
+is committed. A question that comes alone goes alone, at once. What is not in order in a question (its agreement, the
+snapshot) is left to the slow way (:mod:`hub.api.lookups`), which says what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+from sqlalchemy.engine import Engine
+
+from connectors.errors import UsageError
+from hub import answers, knowledge, records
+from hub.agreements import Agreement
+from hub.answers import Answered, Asked
+from hub.knowledge import Gathered, Snapshot
+from hub.tokens import Bearer
+
+log = logging.getLogger("yici.api")
+
+LANES = 3  # while one waits for the store another decides
+TOGETHER = 48  # questions in one statement: more only make each wait longer
+KEPT = 10_000  # agreements
+
+_PLACES = {
+    "identifiers": "($1::bytea[])",
+    "materials": "($2::text[])",
+    "documented": "($3::text[])",
+    "foreign": "($5::bytea[])",
+}
+# Which agreements are still the ones known, in the same statement: an end takes effect at once.
+_READ = (
+    knowledge.NOW.format(**_PLACES)
+    + """
+UNION ALL
+SELECT 'a', NULL, xmin::text, NULL, NULL, client, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM agreement WHERE client = ANY($4::text[])
+"""
+)
+_READ_MORE = _READ + knowledge.ENTRIES.format(**_PLACES)
+_THROUGH = knowledge.THROUGH.format(members="($1::bytea[])")
+_AGREEMENTS = (
+    "SELECT xmin::text, client, name, items, purposes, valid_from, valid_to, rate FROM agreement WHERE client = ANY($1)"
+)
+_ARRAYS = {
+    "id": "uuid", "asked_at": "timestamptz", "version": "int", "applicant": "bytea", "inputs_digest": "bytea",
+}  # fmt: skip
+_KEEP = records.KEEP.format(
+    arrays=", ".join(f"${n}::{_ARRAYS.get(name, 'text')}[]" for n, name in enumerate(records.Record._fields, start=1))
+)
+_KEEP_SOURCES = records.KEEP_SOURCES.format(digest="$1", sources="$2")
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A question under way. ``answered``: its answers, or None when the slow way has to say what is wrong."""
+
+    bearer: Bearer
+    asked: Asked
+    answered: asyncio.Future[list[Answered] | None]
+
+
+@dataclass
+class Lanes:
+    """Connections of one event loop, and the questions that wait for one."""
+
+    engine: Engine
+    count: int = LANES
+    waiting: list[Waiting] = field(default_factory=list)
+    running: int = 0
+    known: Snapshot = field(default_factory=lambda: Snapshot("", ()))
+    agreements: dict[str, tuple[str, Agreement]] = field(default_factory=dict)
+    idle: list[asyncpg.Connection] = field(default_factory=list)
+
+    async def answer(self, bearer: Bearer, asked: Asked) -> list[Answered] | None:
+        """The answers to ``asked``, stored; None where there are none this way."""
+        one = Waiting(bearer, asked, asyncio.get_running_loop().create_future())
+        self.waiting.append(one)
+        if self.running < self.count:
+            self.running += 1
+            asyncio.get_running_loop().create_task(self._run())
+        return await one.answered
+
+    async def together(self, bearer: Bearer, asked: Sequence[Asked]) -> list[list[Answered] | None]:
+        """The answers to several questions of one caller, in one go. Errors of the store come through."""
+        loop = asyncio.get_running_loop()
+        return await self._answered([Waiting(bearer, one, loop.create_future()) for one in asked])
+
+    async def _run(self) -> None:
+        """One lane, as long as anybody waits."""
+        try:
+            while self.waiting:
+                together, self.waiting = self.waiting[:TOGETHER], self.waiting[TOGETHER:]
+                try:
+                    given = await self._answered(together)
+                except Exception as error:  # the slow way finds it again, and says what it is
+                    log.warning("a lane failed: %s", type(error).__name__)
+                    given = [None] * len(together)
+                for one, answered in zip(together, given, strict=True):
+                    if not one.answered.done():
+                        one.answered.set_result(answered)
+        finally:
+            self.running -= 1
+
+    async def _answered(self, together: Sequence[Waiting]) -> list[list[Answered] | None]:
+        connection = self.idle.pop() if self.idle else await self._connect()
+        try:
+            given = await self._asked(connection, together)
+        except BaseException:
+            connection.terminate()
+            raise
+        self.idle.append(connection)
+        return given
+
+    async def _connect(self) -> asyncpg.Connection:
+        dsn = self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        # One plan for any question: making one takes longer than the answer.
+        settings = {"plan_cache_mode": "force_generic_plan", "jit": "off", "application_name": "yici-lanes"}
+        return await asyncpg.connect(dsn, timeout=10, server_settings=settings, command_timeout=30)
+
+    async def _asked(self, connection: asyncpg.Connection, together: Sequence[Waiting]) -> list[list[Answered] | None]:
+        found, versions = await self._read(connection, together)
+        asked_at = dt.datetime.now(dt.UTC)
+        moment = answers.at(self.known, asked_at)
+        given: list[list[Answered] | None] = []
+        rows: list[records.Record] = []
+        for one in together:
+            purpose = self._purpose(one, versions, asked_at)
+            if purpose is None:
+                given.append(None)
+                continue
+            subjects = {role: found.subject(digest) for role, digest in one.asked.digests.items()}
+            answered = answers.complete(one.asked, subjects, moment, asked_at, purpose)
+            rows += [answer.record for answer in answered]
+            given.append(answered)
+        if rows:
+            await connection.execute(_KEEP, *records.columns(rows).values())
+        return given
+
+    async def _read(
+        self, connection: asyncpg.Connection, together: Sequence[Waiting]
+    ) -> tuple[Gathered, Mapping[str, str]]:
+        """What is known of everybody asked about, and the versions of the callers' agreements."""
+        holders: dict[bytes, tuple[str, str]] = {}
+        materials: set[str] = set()
+        for one in together:
+            holders |= one.asked.holders
+            materials.update(one.asked.materials())
+        clients = list({one.bearer.client for one in together})
+        documented = knowledge.documented()
+        while True:
+            foreign = knowledge.foreign(self.known, holders)
+            bind = [list(holders), list(materials), documented, clients]
+            if foreign:
+                rows = await connection.fetch(_READ_MORE, *bind, list(foreign))
+            else:
+                rows = await connection.fetch(_READ, *bind)
+            versions = {row[5]: row[2] for row in rows if row[0] == "a"}
+            found = Gathered((row for row in rows if row[0] != "a"), self.known, foreign)
+            if found.version != self.known.version:
+                known = knowledge.snapshot(*(await connection.fetchrow(knowledge.SNAPSHOT)))
+                await connection.execute(_KEEP_SOURCES, known.digest, known.text)
+                self.known = known
+                continue
+            if any(self.agreements.get(client, ("",))[0] != version for client, version in versions.items()):
+                await self._agree(connection, list(versions))
+                continue
+            if members := found.joined():
+                found.tell(await connection.fetch(_THROUGH, members))
+            return found, versions
+
+    async def _agree(self, connection: asyncpg.Connection, clients: list[str]) -> None:
+        if len(self.agreements) > KEPT:
+            self.agreements.clear()
+        for version, client, name, items, purposes, valid_from, valid_to, rate in await connection.fetch(
+            _AGREEMENTS, clients
+        ):
+            agreement = Agreement(client, name, tuple(items), tuple(purposes), valid_from, valid_to, rate=rate)
+            self.agreements[client] = version, agreement
+
+    def _purpose(self, one: Waiting, versions: Mapping[str, str], now: dt.datetime) -> str | None:
+        """The purpose under which the agreement allows the question; None where it does not."""
+        client, question = one.bearer.client, one.asked.question
+        if client not in versions:
+            return None
+        agreement = self.agreements[client][1]
+        if not one.bearer.since(agreement.valid_from):
+            return None
+        try:
+            return agreement.admit(question.items, question.purpose, now)
+        except UsageError:
+            return None

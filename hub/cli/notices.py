@@ -1,0 +1,65 @@
+"""``yici notice``: the one-time notice of a stored answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def notice(
+        answer: Annotated[str, typer.Argument(metavar="ANSWER", help="The `answer` field of a lookup.")],
+        lang: Annotated[str | None, typer.Option(help="zh or en.")] = None,
+        json: Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")] = False,
+        out: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="Write the page there, or with .json the data.")
+        ] = None,
+    ) -> None:
+        """The one-time notice: all that is missing, and what would satisfy it. 一次性告知书。
+
+        It covers every item that was asked about together.
+
+        Example: [bold]yici notice 01999f3a-… --lang zh --out notice.html[/]
+        """
+        from connectors import messages
+        from hub import database, notices
+        from hub.cli import output
+
+        if lang not in (None, "zh", "en"):
+            raise typer.BadParameter("zh or en", param_hint="--lang")
+        language: Any = lang or messages.language()
+        made = notices.notice(database.engine(), answer, language)
+        if out is not None:
+            half = out.with_name(f".{out.name}.half")
+            half.write_bytes(notices.json(made) if out.suffix == ".json" else notices.html(made, language))
+            half.replace(out)
+        if json:
+            output.json(made)
+        elif out is None:
+            _print(made, language)
+
+
+def _print(made: dict[str, Any], language: Any) -> None:
+    from connectors import messages
+    from hub.cli import output
+
+    def say(name: str) -> str:
+        return messages.text(f"notice-{name}", language)
+
+    names = " · ".join(item["item_name"] for item in made["items"])
+    rows = [
+        (
+            say(part),
+            each["name"],
+            " / ".join(" + ".join(use["text"] for use in option) for option in each["options"]),
+            " ".join(filter(None, (each["question"] or each["reason"], each["next_step"]))),
+        )
+        for part in ("missing", "deferred", "open")
+        for each in made[part]
+    ]
+    output.table(("", "", "", ""), rows, title=f"{say('title')} · {names}")
+    submit = ", ".join(each["name"] for each in made["must_submit"])
+    output.console().print(f"{say('must-submit')}: {submit}" if submit else say("nothing"), markup=False)

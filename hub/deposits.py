@@ -1,0 +1,331 @@
+"""Deposits: what applicants hand in because an answer asked for it. Landed first, then recorded; held once verified.
+
+The bytes lie in the landing zone, addressed by what they are; beside them, as JSON, what was said of them. The table
+``deposit`` is made of those documents and can be made of them again (:func:`restore`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from connectors.errors import UsageError
+from hub import catalogue, home, media, pdf_signatures, records
+from hub.agreements import Agreement
+from hub.home import identifier_text
+from hub.pdf_signatures import Checked
+from hub.schema_evidence import deposit
+from mappings import model, scalars
+from mappings.model import Material
+
+if TYPE_CHECKING:
+    from connectors.landing import Landing
+
+FOLDER = "deposits"  # of the landing zone
+LARGEST = 10 * 1024 * 1024  # bytes of a file
+CHUNK = 1 << 20
+GIVEN = ("certificate_identifier", "certificate_number", "name", "issuer_code", "issuer_name", "region", "issued_on",
+         "valid_from", "valid_to")  # fmt: skip
+_checking = threading.BoundedSemaphore(2)  # processes that read a PDF, at once
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What was said of a document. ``holders``: by role in it the identifier (scheme:value) and the name that stands there;
+    ``envelope``: columns of :data:`GIVEN`; ``attributes``: of the material."""
+
+    answer: str
+    material: str
+    holders: Mapping[str, tuple[str, str | None]] = field(repr=False)
+    envelope: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def receive(
+    engine: sa.Engine, agreement: Agreement, key: str, handed: Handed, file: IO[bytes], media_type: str
+) -> tuple[dict[str, Any], bool]:
+    """The deposit as :func:`shown`, and whether it is new. ``file``: on disk, of a size that was bounded.
+
+    ``key``: the same one brings the same deposit again, UsageError ``idempotency-conflict`` with anything else.
+    UsageError ``deposit-not-agreed``, ``answer-unknown``, ``deposit-not-asked``, ``deposit-not-party``,
+    ``deposit-incomplete``, ``deposit-attribute``, ``file-mislabelled``, and of identifiers as a lookup.
+    """
+    now = dt.datetime.now(dt.UTC)
+    if handed.material not in agreement.deposits:
+        raise UsageError("deposit-not-agreed", material=catalogue.shown(handed.material),
+                         known=", ".join(agreement.deposits) or "-")  # fmt: skip
+    with engine.connect() as connection:
+        answer = records.found(connection, handed.answer)
+        if answer.client != agreement.client or answer.inputs is None:
+            raise UsageError("answer-unknown")
+        agreement.admit([answer.item], answer.purpose, now)
+        said = _said(model.load(handed.material), handed, answer)
+        kind = media.sniffed(file)
+        if kind is None or kind != media_type:
+            raise UsageError("file-mislabelled", known=", ".join(media.KINDS))
+        digest = _digest(file)
+        content = hashlib.sha256(orjson.dumps([said, digest], option=orjson.OPT_SORT_KEYS)).digest()
+        if known := _known(connection, agreement.client, key, content):
+            return known, False
+    checked = _signatures(file) if kind == media.PDF else Checked("unchecked", [])
+    with engine.begin() as connection:
+        # One at a time for a key: what is landed for it is what is recorded.
+        connection.execute(_LOCK, {"name": f"yici-deposit {agreement.client} {key}"})
+        if known := _known(connection, agreement.client, key, content):
+            return known, False
+        from connectors.landing import Landing
+
+        landing = Landing(home.current().landing_url)
+        landed = landing.put(file, digest, FOLDER)
+        id_ = _id(agreement.client, key)
+        document = {
+            "deposit": str(id_),
+            "received_at": now.isoformat(),
+            "client": agreement.client,
+            "key": key,
+            "content": content.hex(),
+            "answer": str(answer.id),
+            "purpose": answer.purpose,
+            "case": answer.case,
+            "item": answer.item,
+            **said,
+            "file": {"path": landed.path, "digest": landed.digest, "size": landed.size, "media_type": kind},
+            "signature": checked.verdict,
+            "signatures": checked.signatures,
+        }
+        path = f"{FOLDER}/{now:%Y-%m}/{id_}.json"
+        landing.zone.write(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        connection.execute(sa.insert(deposit).values(_row(document, path)))
+        return shown(_one(connection, id_)), True
+
+
+def of_client(connection: sa.Connection, client: str, named: str) -> dict[str, Any]:
+    """A deposit as :func:`shown` to the client it came through. UsageError ``deposit-unknown``."""
+    row = get(connection, named)
+    if row.client != client:
+        raise UsageError("deposit-unknown")
+    return shown(row)
+
+
+def get(connection: sa.Connection, named: str) -> sa.Row[Any]:
+    """The row of a deposit with what became of it. UsageError ``deposit-unknown``."""
+    try:
+        row = _one(connection, uuid.UUID(named))
+    except ValueError:
+        row = None
+    if row is None:
+        raise UsageError("deposit-unknown")
+    return row
+
+
+def shown(row: Any) -> dict[str, Any]:
+    """A deposit without what it says. ``state``: ``waiting``; ``verified`` and not yet held, or kept back by the gate
+    (``reasons``); ``held``, with its ``holding``; ``rejected``."""
+    return {
+        "deposit": str(row.id),
+        "state": row.standing,
+        "material": row.material,
+        "answer": str(row.answer),
+        "case": row.case,
+        "received_at": row.received_at.astimezone(dt.UTC).isoformat(),
+        "decided_at": row.decided_at.astimezone(dt.UTC).isoformat() if row.decided_at else None,
+        "file": {"sha256": row.file_digest, "size": row.file_size, "media_type": row.media_type},
+        "signature": row.signature,
+        "holding": row.holding.hex() if row.standing == "held" else None,
+        "reasons": list(row.reasons or ()),
+    }
+
+
+def listed(connection: sa.Connection, state: str | None = None, limit: int = 50) -> list[sa.Row[Any]]:
+    """Deposits, the oldest first; ``state`` as :func:`shown` tells it."""
+    query = f"SELECT * FROM ({SHOWN}) AS s WHERE CAST(:state AS text) IS NULL OR standing = :state ORDER BY received_at LIMIT :limit"
+    return list(connection.execute(sa.text(query), {"state": state, "limit": limit}))
+
+
+def told(row: Any) -> dict[str, Any]:
+    """What a deposit says, who decided of it and what its signatures are worth: for those who verify it."""
+    document = orjson.loads(row.document)
+    return {
+        **{name: document[name] for name in ("holders", "envelope", "attributes")},
+        "client": row.client,
+        "purpose": row.purpose,
+        "item": row.item,
+        "signatures": row.signatures,
+        "decided_by": row.decided_by,
+        "note": row.note,
+    }
+
+
+def write_file(row: Any, path: Path) -> None:
+    """The scan, its bytes compared with what was landed, as a new file for this user alone. UsageError
+    ``deposit-file-exists``."""
+    from connectors.landing import LandedFile, Landing
+
+    landed = LandedFile(row.file_digest, str(row.id), row.file_size, row.file)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UsageError("deposit-file-exists", path=str(path)) from None
+    with os.fdopen(descriptor, "wb") as copy, Landing(home.current().landing_url).open(landed) as stream:
+        shutil.copyfileobj(stream, copy, CHUNK)
+
+
+def restore(connection: sa.Connection, landing: Landing) -> int:
+    """Write the rows of the documents that lie in ``landing`` and have none; returns how many. What was decided of them is
+    in the decisions."""
+    known = {str(one) for one in connection.scalars(sa.select(deposit.c.id))}
+    found: dict[str, dict[str, Any]] = {}
+    for month in landing.zone.names(FOLDER):
+        for name in landing.zone.names(f"{FOLDER}/{month}"):
+            if name.endswith(".json") and name.removesuffix(".json") not in known:
+                path = f"{FOLDER}/{month}/{name}"
+                # Cut off in one month and repeated in the next: the later one is what was recorded.
+                found[name] = _row(orjson.loads(landing.zone.read(path)), path)
+    if found:
+        connection.execute(insert(deposit).on_conflict_do_nothing(), list(found.values()))
+    return len(found)
+
+
+def _id(client: str, key: str) -> uuid.UUID:
+    """The same for the same key, so that an attempt that was cut off leaves nothing that its repetition does not replace
+    (RFC 9562, version 8)."""
+    number = int.from_bytes(hashlib.sha256(f"{client}\0{key}".encode()).digest()[:16], "big")
+    return uuid.UUID(int=number & ~(0xF000 << 64 | 0xC000 << 48) | 0x8000 << 64 | 0x8000 << 48)
+
+
+def _row(document: Mapping[str, Any], path: str) -> dict[str, Any]:
+    hashing, file = home.keyed_hash(), document["file"]
+    return {
+        "id": uuid.UUID(document["deposit"]),
+        "received_at": dt.datetime.fromisoformat(document["received_at"]),
+        **{name: document[name] for name in ("client", "key", "purpose", "case", "item", "material", "signature", "signatures")},
+        "content": bytes.fromhex(document["content"]),
+        "answer": uuid.UUID(document["answer"]),
+        "holders": [hashing.of(identifier_text(one["scheme"], one["value"])) for one in document["holders"].values()],
+        "document": orjson.dumps(document).decode(),
+        "landed": path,
+        "file": file["path"],
+        "file_digest": file["digest"],
+        "file_size": file["size"],
+        "media_type": file["media_type"],
+        "state": "waiting",
+    }  # fmt: skip
+
+
+def _said(material: Material, handed: Handed, answer: sa.Row[Any]) -> dict[str, Any]:
+    """What was said, checked: holders with scheme and value, columns by name."""
+    parties = _asked_of(answer, material.code)
+    if not parties:
+        raise UsageError("deposit-not-asked", material=material.code)
+    holders, hashing = {}, home.keyed_hash()
+    for role, (text, name) in handed.holders.items():
+        wanted = material.holders.get(role)
+        if wanted is None:
+            raise UsageError("role-unknown", role=catalogue.shown(role), known=", ".join(material.holders))
+        found = scalars.parse(text)
+        if found.verdict == "invalid" or found.scheme is None or not found.normalised:
+            raise UsageError("identifier-invalid", who=role, reasons=found.reason or "-")
+        if found.scheme not in wanted.schemes:
+            raise UsageError("identifier-unfit", who=role, scheme=found.scheme, kind=wanted.kind)
+        holders[role] = {"scheme": found.scheme, "value": found.normalised, "name": name}
+    named = {hashing.of(identifier_text(one["scheme"], one["value"])).hex() for one in holders.values()}
+    if not named & parties:
+        raise UsageError("deposit-not-party", material=material.code)
+    envelope = {name: value for name, value in handed.envelope.items() if value is not None}
+    attributes = {name: value for name, value in handed.attributes.items() if value is not None}
+    for name, value in attributes.items():
+        kind = material.attributes[name].type if name in material.attributes else None
+        if kind is None or not _fits(kind, value):
+            known = ", ".join(f"{one} ({attribute.type})" for one, attribute in material.attributes.items())
+            raise UsageError("deposit-attribute", material=material.code, known=known)
+    columns = {**envelope, **{f"attributes.{name}": value for name, value in attributes.items()}}
+    columns |= {f"holder.{role}.value": one["value"] for role, one in holders.items()}
+    required = [f"holder.{role}.value" for role, one in material.holders.items() if not one.optional]
+    if missing := [name for name in dict.fromkeys([*required, *material.natural_key]) if not columns.get(name)]:
+        raise UsageError("deposit-incomplete", material=material.code, missing=", ".join(missing))
+    return {
+        "material": material.code,
+        "holders": holders,
+        "envelope": envelope,
+        "attributes": attributes,
+    }
+
+
+def _fits(kind: str, value: Any) -> bool:
+    """Whether ``value`` is one of the model's type ``kind``, written as the JSON Schema of the material has it."""
+    if kind == "money":
+        return (
+            isinstance(value, Mapping)
+            and set(value) <= {"amount", "currency"}
+            and _fits("decimal", value.get("amount"))
+        )
+    if kind in ("boolean", "integer"):
+        return type(value) is (bool if kind == "boolean" else int)
+    if not isinstance(value, str):
+        return False
+    if kind == "date":
+        try:
+            return dt.date.fromisoformat(value).isoformat() == value
+        except ValueError:
+            return False
+    return kind == "string" or re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,4})?", value) is not None
+
+
+def _asked_of(answer: sa.Row[Any], material: str) -> set[str]:
+    """Whose ``material`` the answer looked at: keyed hashes in hex. Also where it was found: a better one may be handed in."""
+    parties = orjson.loads(answer.inputs)["parties"]
+    rules = orjson.loads(answer.trace)["requirements"]
+    uses = (use for rule in rules for option in rule["options"] for use in option)
+    return {parties[use["holder"]][0] for use in uses if use["material"] == material and use["holder"] in parties}
+
+
+def _known(connection: sa.Connection, client: str, key: str, content: bytes) -> dict[str, Any] | None:
+    row = _one(connection, _id(client, key))
+    if row is None:
+        return None
+    if row.content != content:
+        raise UsageError("idempotency-conflict")
+    return shown(row)
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while part := file.read(CHUNK):
+        digest.update(part)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def _signatures(file: IO[bytes]) -> Checked:
+    with _checking:
+        return pdf_signatures.check(file, home.current().path / pdf_signatures.TRUST)
+
+
+def _one(connection: sa.Connection, id_: uuid.UUID) -> Any:
+    return connection.execute(sa.text(f"{SHOWN} WHERE d.id = :id"), {"id": id_}).first()
+
+
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 9))")
+# A deposit's row in the ledger of its source (hub/deposit_sources.py): keyed by its id as every row is (hub/digests.py).
+LEDGER = """LEFT JOIN row_ledger AS l ON l.source = 'hub-deposits-' || d.material
+  AND l.row_key = md5(chr(31) || '36:' || upper(d.id::text))::uuid"""
+SHOWN = f"""
+SELECT d.*, l.holding, CASE WHEN d.state <> 'verified' OR l.holding IS NULL THEN d.state ELSE 'held' END AS standing,
+  (SELECT q.reasons FROM quarantine AS q WHERE q.source = l.source AND q.original_key = l.row_key AND q.state = 'open'
+   ORDER BY q.id DESC LIMIT 1) AS reasons
+FROM deposit AS d {LEDGER}
+"""

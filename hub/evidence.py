@@ -1,0 +1,201 @@
+"""Evidence: one certificate for one case, opened by the answer that found it (docs/evidence.md).
+
+The answer is the grant: its id, given by the client that asked, opens what it found held, once each, for the minutes of the
+agreement. All is checked and recorded in one transaction before a byte leaves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from connectors import signature
+from connectors.errors import UsageError
+from hub import agreements, home, schema, signing
+from hub.agreements import Agreement
+from hub.clock import CHINA
+from hub.knowledge import Shape
+from hub.schema_evidence import evidence
+from mappings import model
+
+HELD = ("held", "alternative_held")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The bytes that were recorded, and this hub's signature of them (:func:`connectors.signature.detached`)."""
+
+    body: bytes
+    signature: str
+
+    @property
+    def digest(self) -> bytes:
+        return hashlib.sha256(self.body).digest()
+
+
+def fetch(engine: sa.Engine, client: str, holding: str, grant: str, wanted: Sequence[str] | None = None) -> Evidence:
+    """What ``client`` may see of ``holding`` (32 hex digits) under ``grant``, the id of its answer.
+
+    ``wanted``: columns (:func:`hub.agreements.columns`) to narrow it to. UsageError ``agreement-ended``, ``item-not-agreed``,
+    ``purpose-not-agreed``, ``field-not-agreed``; ``grant-unknown``, ``grant-expired``, ``grant-not-for-holding``,
+    ``grant-used``; ``holding-changed`` when it is no longer as the answer found it.
+    """
+    now = dt.datetime.now(dt.UTC)
+    with engine.begin() as connection:
+        agreement = agreements.of(connection, client, held=True)
+        if agreement is None or not agreement.in_force(now):
+            raise UsageError("agreement-ended")
+        answer = _answer(connection, client, grant)
+        if answer.asked_at + dt.timedelta(minutes=agreement.evidence_minutes) < now:
+            raise UsageError("grant-expired", minutes=agreement.evidence_minutes)
+        agreement.admit([answer.item], answer.purpose, now)
+        key, shape = _granted(answer, holding)
+        row = _unchanged(connection, key, shape, now)
+        shown = _shown(agreement, row.material, wanted)
+        body = orjson.dumps(_body(answer, row, shown, now))
+        given = Evidence(body, signing.sign_detached(body, signature.EVIDENCE))
+        _record(connection, answer, key, row.material, shown, given.digest, now)
+    return given
+
+
+def opened(trace: Mapping[str, Any]) -> Iterable[str]:
+    """Keys of the holdings that make a requirement of an answer held: those of the first option that is held whole."""
+    for rule in trace["requirements"]:
+        if rule["disposition"] in HELD:
+            whole = next(option for option in rule["options"] if all(use["state"] == "held" for use in option))
+            for use in whole:
+                yield from (found["holding"] for found in use.get("holdings", ()))
+
+
+def _answer(connection: sa.Connection, client: str, grant: str) -> sa.Row[Any]:
+    """The answer ``grant``, given to ``client``; one of before inputs were kept opens nothing."""
+    try:
+        named = uuid.UUID(grant)
+    except ValueError:
+        raise UsageError("grant-unknown") from None
+    table = schema.answer.c
+    row = connection.execute(
+        sa.select(schema.answer).where(table.id == named, table.client == client, table.inputs.is_not(None))
+    ).first()
+    if row is None:
+        raise UsageError("grant-unknown")
+    return row
+
+
+def _granted(answer: sa.Row[Any], holding: str) -> tuple[bytes, Shape]:
+    """The holding's key, and what it was when the answer was given."""
+    inputs = orjson.loads(answer.inputs)
+    if inputs["as_of"] is None and holding in opened(orjson.loads(answer.trace)):
+        for found in inputs["known"].values():
+            for key, shape, _ in found:
+                if key == holding:
+                    return bytes.fromhex(key), Shape(*shape)
+    raise UsageError("grant-not-for-holding")
+
+
+def _unchanged(connection: sa.Connection, key: bytes, shape: Shape, now: dt.datetime) -> sa.Row[Any]:
+    row = connection.execute(sa.text(_HOLDING), {"key": key}).first()
+    if row is None or (row.material, row.status, _day(row.valid_from), _day(row.valid_to)) != (
+        shape.material, shape.status, shape.valid_from, shape.valid_to,
+    ):  # fmt: skip
+        raise UsageError("holding-changed")
+    if row.valid_to is not None and row.valid_to < now.astimezone(CHINA).date():
+        raise UsageError("holding-changed")
+    return row
+
+
+def _day(day: dt.date | None) -> str | None:
+    return day.isoformat() if day else None
+
+
+def _shown(agreement: Agreement, code: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    allowed = agreement.shows(model.load(code))
+    if wanted is None:
+        return allowed
+    if not set(wanted) <= set(allowed):
+        raise UsageError("field-not-agreed", material=code, known=", ".join(allowed))
+    return tuple(column for column in allowed if column in wanted)
+
+
+def _body(answer: sa.Row[Any], row: sa.Row[Any], shown: Sequence[str], now: dt.datetime) -> dict[str, Any]:
+    document = orjson.loads(row.document)
+    attributes = document.get("attributes") or {}
+    named = [column.partition(".") for column in shown]
+    roles = {role for kind, _, role in named if kind == "holder"}
+    certificate = {kind: document.get(kind) for kind, point, _ in named if not point}
+    if roles:
+        certificate["holders"] = [holder for holder in document["holders"] if holder["role"] in roles]
+    if told := {name: attributes[name] for kind, _, name in named if kind == "attributes" and name in attributes}:
+        certificate["attributes"] = told
+    heard = row.last_success_at
+    late = heard is None or heard + dt.timedelta(seconds=row.promise_seconds) < now
+    return {
+        "holding": row.key.hex(),
+        "material": row.material,
+        "certificate": certificate,
+        "fields": list(shown),
+        # Tells versions apart without telling what was not shown: nobody else can compute it.
+        "version": home.keyed_hash().of(f"version\x1f{row.document}").hex(),
+        "source": {
+            "source": row.source,
+            "file": row.file,
+            "row": row.row,
+            "updated_at": _at(row.updated_at),
+            "as_of": _at(heard) if heard else None,
+            "late": late,
+            "conflicting": row.conflicting,
+        },
+        "given": {
+            "hub": home.current().identity("hub") or "hub",
+            "client": answer.client,
+            "purpose": answer.purpose,
+            "case": answer.case,
+            "item": answer.item,
+            "answer": str(answer.id),
+            "at": _at(now),
+        },
+    }
+
+
+def _at(time: dt.datetime) -> str:
+    return time.astimezone(dt.UTC).isoformat()
+
+
+def _record(
+    connection: sa.Connection,
+    answer: sa.Row[Any],
+    key: bytes,
+    material: str,
+    shown: Sequence[str],
+    digest: bytes,
+    now: dt.datetime,
+) -> None:
+    """UsageError ``grant-used`` when it stands there already: of two callers at once one is told so."""
+    written = connection.execute(
+        insert(evidence)
+        .values(
+            answer=answer.id, holding=key, asked_at=answer.asked_at, given_at=now, client=answer.client,
+            purpose=answer.purpose, case=answer.case, item=answer.item, applicant=answer.applicant, material=material,
+            fields=list(shown), digest=digest,
+        )
+        .on_conflict_do_nothing()
+        .returning(evidence.c.answer)
+    )  # fmt: skip
+    if written.first() is None:
+        raise UsageError("grant-used")
+
+
+_HOLDING = """
+SELECT h.key, h.material, h.status, h.valid_from, h.valid_to, h.conflicting, h.source, h.updated_at, m.document,
+  (SELECT name FROM landed_file WHERE id = m.file) AS file, m."row", s.last_success_at, s.promise_seconds
+FROM holding AS h JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped JOIN source AS s ON s.name = h.source
+WHERE h.key = :key
+"""

@@ -1,0 +1,198 @@
+"""The one-time notice 一次性告知书: everything that is missing, in one go, and what would satisfy each part of it.
+
+Made from stored answers that were given together, in the words of the published guide (:mod:`hub.guides`), so that notice
+and guide cannot disagree. It names nobody: beside the number of the case it holds nothing of who asked or about whom.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import orjson
+import sqlalchemy as sa
+
+from connectors import messages
+from connectors.errors import UsageError
+from connectors.messages import Language
+from hub import catalogue, findings, guides, records
+from mappings import model
+from mappings.items import Item
+
+HTML, POLICY = guides.HTML, guides.POLICY
+HELD = ("held", "alternative_held", "held_elsewhere")
+MISSING = ("submit", "expired")
+
+# Answers to one question have the same moment; answers to others at that moment differ in client, case or applicant.
+_TOGETHER = sa.text("""
+SELECT o.id::text AS answer, o.item FROM answer AS a JOIN answer AS o
+  ON o.asked_at = a.asked_at AND o.client = a.client AND o.purpose = a.purpose
+  AND o."case" IS NOT DISTINCT FROM a."case" AND (o.id = a.id OR o.applicant = a.applicant)
+WHERE a.id = :answer AND a.asked_at = :asked_at
+ORDER BY length(substring(coalesce(o.inputs, '') FROM '"asked_for":\\[[^]]*\\]')), o.item, o.id <> a.id
+""")
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_OPEN = {"type": ["string", "null"]}
+_WANTED = {
+    "type": "object",
+    "properties": {"material": _TEXT, "name": _TEXT, "holder": _TEXT, "text": _TEXT, "wanted": {"type": "array", "items": _TEXT}},
+    "required": ["material", "name", "holder", "text", "wanted"],
+}  # fmt: skip
+_NAMED = {
+    "type": "object", "properties": {"material": _TEXT, "name": _TEXT}, "required": ["material", "name"],
+}  # fmt: skip
+_REQUIREMENT: dict[str, Any] = {
+    "item": _TEXT,
+    "requirement": _TEXT,
+    "name": _TEXT,
+    "disposition": _TEXT,
+    "reason": _TEXT,
+    "legal_basis": _OPEN,
+    "materials": {"type": "array", "items": _NAMED, "description": "What is lacking of the option that lacks least."},
+    "options": {"type": "array", "items": {"type": "array", "items": _WANTED}, "description": "Any one of them will do."},
+    "next_step": _OPEN,
+    "question": _OPEN,
+    "terms": _OPEN,
+}  # fmt: skip
+_PART = {"type": "array", "items": {"type": "object", "properties": _REQUIREMENT, "required": list(_REQUIREMENT)}}
+_ITEM: dict[str, Any] = {
+    "item": _TEXT,
+    "item_name": _TEXT,
+    "version": {"type": "integer"},
+    "body": _OPEN,
+    "answer": _TEXT,
+}
+_NOTICE: dict[str, Any] = {
+    "case": _OPEN,
+    "asked_at": _TEXT,
+    "as_of": _TEXT,
+    "items": {"type": "array", "items": {"type": "object", "properties": _ITEM, "required": list(_ITEM)}},
+    "must_submit": {"type": "array", "items": _NAMED, "description": "Each material once over all items."},
+    "missing": _PART,
+    "deferred": _PART,
+    "open": _PART,
+    "held": {"type": "array", "items": _NAMED},
+}
+SCHEMA = {"type": "object", "properties": _NOTICE, "required": list(_NOTICE), "additionalProperties": False}
+
+
+def notice(engine: sa.Engine, answer: str, lang: Language) -> dict[str, Any]:
+    """What is missing by ``answer`` and those given together with it, as :data:`SCHEMA` says.
+
+    UsageError ``answer-unknown``; ``notice-impossible`` where the rules an answer was made under are no longer there.
+    """
+    with engine.connect() as connection:
+        row = records.found(connection, answer)
+        named = connection.execute(_TOGETHER, {"answer": row.id, "asked_at": row.asked_at}).all()
+    together = list({item: found for found, item in reversed(named)}.items())[::-1]
+    explained = [records.explain(engine, found, lang) for _, found in together]
+    made: dict[str, Any] = {
+        "case": row.case,
+        "asked_at": explained[0]["asked_at"],
+        "as_of": explained[0]["asked_at"],
+        "items": [],
+        "must_submit": [],
+        "missing": [],
+        "deferred": [],
+        "open": [],
+        "held": [],
+    }
+    asked, held = [], []
+    for one in explained:
+        if one["body"] is None or (item := _version(one)) is None:
+            raise UsageError("notice-impossible")
+        made["as_of"] = one["body"]["as_of"]
+        made["items"].append({
+            "item": item.code,
+            "item_name": getattr(item.name, lang),
+            "version": item.version,
+            "body": getattr(item.guide.body, lang) if item.guide.body else None,
+            "answer": one["answer"],
+        })  # fmt: skip
+        asked += one["body"]["must_submit"]
+        held += _sort(made, item, one, lang)
+    made["must_submit"] = _names(dict.fromkeys(asked), lang)
+    made["held"] = _names(dict.fromkeys(code for code in held if code not in asked), lang)
+    return made
+
+
+def json(made: Mapping[str, Any]) -> bytes:
+    """The notice as JSON."""
+    return orjson.dumps(made, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def html(made: Mapping[str, Any], lang: Language) -> bytes:
+    """The notice as one page that needs nothing else; made to fit one sheet of A4."""
+    page = _templates().get_template("notice.html")
+    at = dt.datetime.fromisoformat(made["as_of"])
+    say = functools.partial(_say, lang)
+    names = {item["item"]: item["item_name"] for item in made["items"]}
+    shown = findings.minute(at)[:16].replace("T", " ")
+    return page.render(lang=lang, notice=made, say=say, names=names, as_of=shown).encode()
+
+
+def _sort(made: dict[str, Any], item: Item, one: Mapping[str, Any], lang: Language) -> list[str]:
+    """Put each requirement of one answer where it belongs; returns the materials that are held."""
+    published = {entry["requirement"]: entry for entry in guides.guide(item, lang)["requirements"]}
+    held: list[str] = []
+    for rule, said in zip(one["trace"]["requirements"], one["body"]["requirements"], strict=True):
+        disposition = said["disposition"]
+        if disposition in HELD:
+            held += said["materials"]
+        place = (
+            "missing" if disposition in MISSING else {"deferred": "deferred", "undetermined": "open"}.get(disposition)
+        )
+        if place is None:
+            continue
+        lacking = rule.get("must_submit") or rule.get("deferred") or said["materials"]
+        wanted = published[said["requirement"]]
+        made[place].append({
+            "item": item.code,
+            "requirement": said["requirement"],
+            "name": said["name"],
+            "disposition": disposition,
+            "reason": said["reason"],
+            "legal_basis": said["legal_basis"],
+            "materials": _names(lacking, lang),
+            "options": wanted["options"],
+            "next_step": said.get("next_step"),
+            "question": said["question"]["text"] if "question" in said else None,
+            "terms": _terms(wanted["deferral"], lang),
+        })  # fmt: skip
+    return held
+
+
+def _terms(deferral: Mapping[str, Any] | None, lang: Language) -> str | None:
+    """On what terms a requirement may be met later, in the guide's words."""
+    if deferral is None:
+        return None
+    text = messages.text(f"page-deferral-{deferral['kind']}", lang, days=deferral["within_days"])
+    return text + ("；" if lang == "zh" else "; ") + deferral["basis"]
+
+
+def _names(codes: Sequence[str] | Mapping[str, Any], lang: Language) -> list[dict[str, str]]:
+    return [{"material": code, "name": getattr(model.load(code).name, lang)} for code in codes]
+
+
+def _version(one: Mapping[str, Any]) -> Item | None:
+    versions = catalogue.published().get(one["item"], ())
+    return next((item for item in versions if item.version == one["trace"].get("version")), None)
+
+
+def _say(lang: Language, name: str, **values: object) -> str:
+    return messages.text(f"notice-{name}", lang, **values)
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("hub", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,263 @@
+"""What is kept of every answer: who asked and why, all that it was decided from, and rule by rule how.
+
+An answer is a pure function of what is kept, so it is made again from there whenever somebody wants to see it
+(:func:`explain`), and has to come out the same. No identifier is kept, only keyed hashes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from connectors.errors import UsageError
+from connectors.messages import Language
+from hub import catalogue, knowledge, rendering, resolver, schema
+from hub.clock import CHINA
+from hub.findings import Party
+from hub.holdings import Holding, Known, Provenance
+from hub.identity_lookup import People
+from hub.knowledge import Found, Snapshot
+from mappings.items import APPLICANT, Item
+
+if TYPE_CHECKING:
+    from hub.answers import Asked
+    from hub.sketches import Case, Moment, Person, Want
+
+
+class Record(NamedTuple):
+    """A row of ``answer``, in the order of its columns."""
+
+    id: uuid.UUID
+    asked_at: dt.datetime
+    client: str
+    purpose: str
+    case: str | None
+    item: str
+    version: int
+    language: str
+    applicant: bytes
+    must_submit: str
+    inputs_digest: bytes
+    inputs: str
+    trace: str
+
+
+TYPES: dict[str, Any] = {
+    "id": sa.Uuid(), "asked_at": sa.DateTime(timezone=True), "client": sa.Text(), "purpose": sa.Text(), "case": sa.Text(),
+    "item": sa.Text(), "version": sa.Integer(), "language": sa.Text(), "applicant": sa.LargeBinary(), "must_submit": sa.Text(),
+    "inputs_digest": sa.LargeBinary(), "inputs": sa.Text(), "trace": sa.Text(),
+}  # fmt: skip
+_NAMES = ", ".join(f'"{name}"' for name in Record._fields)
+# One statement for any number of answers; codes of materials hold no spaces.
+KEEP = f"""
+INSERT INTO answer ({_NAMES})
+SELECT {_NAMES.replace('"must_submit"', "string_to_array(must_submit, ' ')")}
+FROM unnest({{arrays}}) AS a ({_NAMES})
+"""
+KEEP_SOURCES = (
+    "INSERT INTO answer_sources (digest, sources) VALUES ({digest}, {sources}) ON CONFLICT (digest) DO NOTHING"
+)
+
+
+def key(at: dt.datetime) -> uuid.UUID:
+    """A new key that sorts by time, so that answers are written one after the other (RFC 9562, version 7)."""
+    number = int(at.timestamp() * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return uuid.UUID(int=number & ~(0xF000 << 64 | 0xC000 << 48) | 0x7000 << 64 | 0x8000 << 48)
+
+
+def record(
+    answer: uuid.UUID,
+    asked: Asked,
+    case: Case,
+    people: Mapping[str, Person],
+    looked_at: Iterable[Want],
+    moment: Moment,
+    asked_at: dt.datetime,
+    purpose: str,
+    asked_for: Sequence[str],
+    once: Sequence[str],
+    rules: Sequence[bytes],
+) -> Record:
+    """What is kept of one answer. ``rules``: the trace of each requirement as JSON; ``once``: what it asks to submit."""
+    question = asked.question
+    known: dict[str, list[Any]] = {role: [] for role in people}
+    for holder, material in looked_at:
+        if holder in people:
+            known[holder] += [(key, tuple(shape), rows) for key, shape, rows in people[holder].of(material)[1]]
+    inputs = {
+        "item": case.item.code,
+        "version": case.item.version,
+        "facts": dict(case.facts),
+        "parties": {role: [asked.digests[role].hex(), one.province] for role, one in people.items()},
+        "as_of": question.as_of,
+        "asked_for": asked_for,
+        "known": known,
+        "undecided": sorted(role for role, one in people.items() if one.subject.undecided),
+        "sources": moment.known.digest.hex(),
+    }
+    text = orjson.dumps(inputs, option=orjson.OPT_SORT_KEYS)
+    through = {role: one.subject.through for role, one in people.items() if one.subject.through}
+    more = b',"identity":%s' % orjson.dumps(through, default=dict) if through else b""
+    return Record(
+        answer, asked_at, question.client, purpose, question.case, case.item.code, case.item.version,
+        question.language, asked.digests[APPLICANT], " ".join(once), hashlib.sha256(text).digest(), text.decode(),
+        (b'{"requirements":[%s]%s}' % (b",".join(rules), more)).decode(),
+    )  # fmt: skip
+
+
+def keep(connection: sa.Connection, rows: Sequence[Record], known: Snapshot) -> None:
+    """Store ``rows`` and the sources they were decided under."""
+    connection.execute(
+        sa.text(KEEP_SOURCES.format(digest=":digest", sources=":sources")),
+        {"digest": known.digest, "sources": known.text},
+    )
+    connection.execute(_keeping(), columns(rows))
+
+
+def columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
+    """``rows`` as one array a column."""
+    return dict(zip(Record._fields, map(list, zip(*rows, strict=True)), strict=True))
+
+
+@functools.cache
+def _keeping() -> sa.TextClause:
+    arrays = ", ".join(f":{name}" for name in Record._fields)
+    return sa.text(KEEP.format(arrays=arrays)).bindparams(
+        *(sa.bindparam(name, type_=ARRAY(kind)) for name, kind in TYPES.items())
+    )
+
+
+def explain(engine: sa.Engine, answer: str, lang: Language | None = None) -> dict[str, Any]:
+    """The stored answer ``answer`` with its trace, and what comes out when it is made again; its body in ``lang``, else in
+    the language in which it was given. UsageError ``answer-unknown``."""
+    with engine.connect() as connection:
+        row = found(connection, answer)
+        sources = connection.scalar(
+            sa.text("SELECT sources FROM answer_sources WHERE digest = decode(:digest, 'hex')"),
+            {"digest": orjson.loads(row.inputs)["sources"] if row.inputs else ""},
+        )
+    return shown(row, sources, lang)
+
+
+def found(connection: sa.Connection, answer: str) -> sa.Row[Any]:
+    """The row of ``answer``. UsageError ``answer-unknown``."""
+    try:
+        named = uuid.UUID(answer)
+    except ValueError:
+        raise UsageError("answer-unknown") from None
+    row = connection.execute(sa.select(schema.answer).where(schema.answer.c.id == named)).first()
+    if row is None:
+        raise UsageError("answer-unknown")
+    return row
+
+
+def shown(row: sa.Row[Any], sources: str | None, lang: Language | None = None) -> dict[str, Any]:
+    """A stored answer as people see it. ``replay``: same; differs, when the rules or words behind it have changed since;
+    impossible, when its item's version is no longer in the catalogue, or it is older than such records."""
+    trace = orjson.loads(row.trace)
+    entry = {
+        "answer": str(row.id),
+        "item": row.item,
+        "asked_at": row.asked_at.astimezone(dt.UTC).isoformat(),
+        "client": row.client,
+        "purpose": row.purpose,
+        "case": row.case,
+        "inputs_digest": row.inputs_digest.hex(),
+    }
+    if row.inputs is None:
+        return {**entry, "trace": trace, "body": row.body, "replay": "impossible"}
+    inputs = orjson.loads(row.inputs)
+    told = [knowledge.restored(one) for one in orjson.loads(sources or "[]")]
+    moment = dt.datetime.fromisoformat(inputs["as_of"]) if inputs["as_of"] else row.asked_at
+    item = next((one for one in catalogue.published().get(row.item, ()) if one.version == row.version), None)
+    whole = {
+        "item": row.item,
+        "version": row.version,
+        "day": moment.astimezone(CHINA).date().isoformat(),
+        "facts": inputs["facts"],
+        "sources": [
+            {
+                "source": one.source,
+                "material": one.material,
+                "last_success_at": one.last_success_at.isoformat() if one.last_success_at else None,
+                "late": one.late(moment),
+                **({"hub": one.hub, "region": one.region} if one.hub else {}),
+            }
+            for one in told
+            if item is None or one.material in item.materials()
+        ],
+        **trace,
+    }
+    if item is None:
+        return {**entry, "trace": whole, "body": None, "replay": "impossible"}
+    resolution = _again(item, inputs, told, moment)
+    same = orjson.loads(orjson.dumps([rule.trace for rule in resolution.decisions])) == trace["requirements"]
+    body = _body(row, resolution, inputs, moment, lang)
+    intact = hashlib.sha256(row.inputs.encode()).digest() == row.inputs_digest
+    return {**entry, "trace": whole, "body": body, "replay": "same" if same and intact else "differs"}
+
+
+def _again(item: Item, inputs: Mapping[str, Any], sources: Sequence[Any], moment: dt.datetime) -> resolver.Resolution:
+    """The decision made anew from what was kept, without any sketch."""
+    parties = {role: Party(bytes.fromhex(digest), province) for role, (digest, province) in inputs["parties"].items()}
+    holdings = [
+        _holding(Found(key, knowledge.Shape(*shape), tuple(map(tuple, rows))), parties[role].digest)
+        for role, found in inputs["known"].items()
+        for key, shape, rows in found
+    ]
+    undecided = frozenset(parties[role].digest for role in inputs["undecided"])
+    known = Known(tuple(holdings), tuple(sources), People(undecided=undecided))
+    return resolver.resolve(item, inputs["facts"], parties, known, catalogue.volatile(), moment)
+
+
+def _holding(found: Found, digest: bytes) -> Holding:
+    shape = found.shape
+    return Holding(
+        key=found.key,
+        material=shape.material,
+        source=shape.source,
+        status=shape.status,
+        valid_from=_date(shape.valid_from),
+        valid_to=_date(shape.valid_to),
+        region=shape.region,
+        conflicting=shape.conflicting,
+        holders={digest: tuple(shape.roles)},
+        provenance=tuple(Provenance(*row) for row in found.rows),
+        hub=shape.hub,
+        epoch=shape.epoch,
+        as_of=dt.datetime.fromisoformat(shape.as_of) if isinstance(shape.as_of, str) else None,
+        issued_on=_date(shape.issued_on),
+        tests=tuple((name, value) for name, value in shape.tests),
+    )
+
+
+def _date(value: object) -> dt.date | None:
+    return dt.date.fromisoformat(value) if isinstance(value, str) else None
+
+
+def _body(
+    row: sa.Row[Any],
+    resolution: resolver.Resolution,
+    inputs: Mapping[str, Any],
+    moment: dt.datetime,
+    lang: Language | None,
+) -> dict[str, Any]:
+    lang = lang or ("zh" if row.language == "zh" else "en")
+    return {
+        "answer": str(row.id),
+        "item": row.item,
+        "item_name": getattr(resolution.item.name, lang),
+        "asked_at": row.asked_at.astimezone(dt.UTC).isoformat(),
+        "as_of": moment.astimezone(dt.UTC).isoformat(),
+        "requirements": [rendering.requirement(resolution.item, one, lang) for one in resolution.decisions],
+        "must_submit": [code for code in resolution.must_submit if code not in inputs["asked_for"]],
+    }

@@ -1,0 +1,73 @@
+"""Stored answers and notices over HTTP: to whom they were given, and to nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jsonschema
+import pytest
+import requests
+import sqlalchemy as sa
+
+from hub import agreements, notices, records
+from tests import stored
+from tests.serving import FORM, Hub, filled_hub, problem
+
+
+@pytest.fixture
+def hub(store: sa.Engine) -> Iterator[Hub]:
+    with filled_hub(store) as found:
+        yield found.sign_in()
+
+
+def check(hub: Hub, answer: requests.Response, path: str) -> None:
+    """``answer`` is as the OpenAPI document says."""
+    document = hub.get("/openapi.json").json()
+    media = answer.headers["Content-Type"].partition(";")[0]
+    schema = document["paths"][path]["get"]["responses"][str(answer.status_code)]["content"][media]["schema"]
+    if media != "text/html":
+        jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())
+
+
+def test_an_answer_with_its_trace(hub: Hub, store: sa.Engine) -> None:
+    given = hub.lookup(case="31-1").json()["answers"][0]
+    shown = hub.get(f"/v1/answers/{given['answer']}")
+    assert (shown.status_code, shown.headers["Cache-Control"]) == (200, "no-store")
+    check(hub, shown, "/v1/answers/{answer}")
+    body = shown.json()
+    assert body == records.explain(store, given["answer"])
+    assert (body["body"], body["replay"], body["case"], body["client"]) == (given, "same", "31-1", "hall-1")
+    assert body["trace"]["requirements"][0]["options"][0][0]["state"] == "held"
+    assert stored.LICENCE_CODE not in shown.text
+
+
+def test_only_to_the_client_it_was_given_to(hub: Hub) -> None:
+    answer = hub.lookup().json()["answers"][0]["answer"]
+    other = Hub.__new__(Hub)
+    other.base, other.session = hub.base, requests.Session()
+    other.session.trust_env = False
+    secret = agreements.add("hall-2", None, "Another hall", ["demo-food-permit"], ["handle"])
+    token = other.post("/oauth2/token", data=FORM, auth=("hall-2", secret)).json()["access_token"]
+    other.session.headers["Authorization"] = f"Bearer {token}"
+    strangers = [
+        (other, answer), (hub, "00000000-0000-4000-8000-000000000000"), (hub, "nothing"), (hub, "%00"), (hub, "1" * 60),
+    ]  # fmt: skip
+    for client, number in strangers:
+        for path in ("", "/notice"):
+            problem(client.get(f"/v1/answers/{number}{path}"), 404, "answer-unknown")
+    problem(hub.get(f"/v1/answers/{'1' * 65}"), 422, "body-invalid")
+
+
+def test_a_notice_as_page_and_as_data(hub: Hub, store: sa.Engine) -> None:
+    answer = hub.lookup(case="31-1").json()["answers"][0]["answer"]
+    path = f"/v1/answers/{answer}/notice"
+    data = hub.get(path, headers={"Accept-Language": "zh"})
+    check(hub, data, "/v1/answers/{answer}/notice")
+    assert data.json() == notices.notice(store, answer, "zh")
+    page = hub.get(path, headers={"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "Accept-Language": "en"})
+    assert page.headers["Content-Type"].startswith("text/html") and page.headers["Content-Language"] == "en"
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "One-time notice" in page.text and stored.LICENCE_CODE not in page.text
+    assert hub.get(f"{path}?format=html").text.startswith("<!doctype html>")
+    assert hub.get(f"{path}?format=json", headers={"Accept": "text/html"}).json()["case"] == "31-1"
+    problem(hub.get(f"{path}?format=pdf"), 422, "query-invalid")

@@ -1,0 +1,91 @@
+"""``yici bench answers``: no answer is wrong, and a deliberate defect does not go unseen."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import answers, defective_answers, measuring
+from bench.answers import Loaded
+from hub.cli import app
+from tests.conftest import ROOT
+
+KEYS = ["answers", "wrong_held", "wrong_submit", "undetermined_share", "by_disposition"]
+PEOPLE = 400
+
+
+def test_the_oracle_shares_no_code_with_what_it_judges() -> None:
+    tree = ast.parse((ROOT / "bench/oracle.py").read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert "yaml" in imported and "pyarrow.parquet" in imported
+    assert not [
+        name for name in imported if name.split(".")[0] in ("hub", "mappings", "connectors", "quality", "demo", "bench")
+    ]
+
+
+def test_a_defect_that_is_none_is_refused() -> None:
+    done = CliRunner().invoke(app, ["bench", "answers", "--people", "400", "--defect", "none"])
+    assert done.exit_code == 2
+    assert set(defective_answers.DEFECTS) == {"lateness", "regions", "roles", "validity-left"}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Loaded]:
+    kept = dict(os.environ)
+    try:
+        with measuring.home() as here:
+            yield answers.load(here.path, PEOPLE, 5)
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+@pytest.mark.slow
+def test_no_answer_is_wrong(loaded: Loaded) -> None:
+    count = answers.judge(loaded, 5)
+    result = count.result()
+    assert count.examples == [] and count.right
+    assert (result["wrong_held"], result["wrong_submit"]) == (0, 0)
+    assert list(result) == KEYS
+    # It saw something: of every kind that one hub alone can give, about the past too, and made again.
+    assert result["answers"] > 5000 and count.replays > 10 and count.whole > 2000
+    assert set(result["by_disposition"]) == {
+        "held", "alternative_held", "expired", "deferred", "not_required", "submit", "undetermined",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("defect", sorted(defective_answers.DEFECTS))
+def test_a_deliberate_defect_is_caught(loaded: Loaded, defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hub import findings, sketches
+    from hub.holdings import Freshness
+
+    for kind, name in (
+        (findings.Evidence, "_judge"),
+        (findings.Evidence, "_concerns"),
+        (sketches.Moment, "sketch"),
+        (Freshness, "late"),
+    ):
+        monkeypatch.setattr(kind, name, getattr(kind, name))  # put back afterwards
+    defective_answers.DEFECTS[defect]()
+    count = answers.judge(loaded, 5)
+    assert not count.right
+    assert count.wrong_held > 0
+    if defect in ("roles", "lateness"):
+        assert count.wrong_submit > 0
+
+
+@pytest.mark.slow
+def test_the_command_prints_one_value() -> None:
+    command = [sys.executable, "-m", "hub", "bench", "answers", "--people", str(PEOPLE), "--seed", "2", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(json.loads(done.stdout)) == KEYS

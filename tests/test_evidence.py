@@ -1,0 +1,252 @@
+"""Evidence: what an answer opens, to whom, for how long, how much of it, once; and that it is recorded before it leaves."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import sqlalchemy as sa
+
+from connectors import signature
+from connectors.errors import FatalError
+from hub import agreements, records, signing
+from hub.api.app import create
+from hub.home import Home
+from hub.schema_evidence import evidence
+from tests import linked, stored
+from tests.serving import FORM, LICENCE, problem, served
+
+ITEMS = ["demo-food-permit"]
+SHOWN = {"business-licence": ["certificate_number", "holder.holder", "attributes.registered_on"]}
+SAID = {"registered_on": "2019-08-01", "enterprise_type": "有限责任公司"}
+
+
+class Hall:
+    """A client with a token; ``ask`` gives the id of an answer."""
+
+    def __init__(self, base: str, client: str, **agreed: Any) -> None:
+        secret = agreements.add(client, None, client, ITEMS, ["handle"], **{"fields": SHOWN, **agreed})
+        self.base, self.session = base, requests.Session()
+        self.session.trust_env = False
+        token = self.session.post(f"{base}/oauth2/token", data=FORM, auth=(client, secret), timeout=30).json()
+        self.session.headers["Authorization"] = f"Bearer {token['access_token']}"
+
+    def ask(self, **more: Any) -> str:
+        body = {"items": ITEMS, "id": LICENCE, "case": "31-2026-0001", **more}
+        answer = self.session.post(f"{self.base}/v1/lookups", json=body, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["answers"][0]["answer"])
+
+    def fetch(self, holding: str, grant: str, **query: str) -> requests.Response:
+        headers = {"Yici-Grant": grant}
+        return self.session.get(f"{self.base}/v1/evidence/{holding}", headers=headers, params=query, timeout=30)
+
+
+@pytest.fixture
+def licence(store: sa.Engine) -> str:
+    stored.source(store, "sh-amr-enterprises", "business-licence")
+    key = stored.holding(
+        store, "sh-amr-enterprises", "business-licence", ("holder", "cn.uscc", stored.LICENCE_CODE),
+        number="310000000000001", name="营业执照", valid_to="2999-01-01", file="2019-上海.csv",
+    )  # fmt: skip
+    said(store, key, attributes=SAID)
+    return key
+
+
+@pytest.fixture(scope="module")
+def engine(server_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    yield from linked.store(server_home, tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+def store(engine: sa.Engine) -> sa.Engine:
+    return stored.emptied(engine)
+
+
+@pytest.fixture(scope="module")
+def base(engine: sa.Engine) -> Iterator[str]:
+    with served(create()) as address:
+        yield address
+
+
+def said(engine: sa.Engine, key: str, **members: Any) -> None:
+    """What the document of a holding says, changed."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE mapped_row SET document = cast(cast(document AS jsonb) || cast(:said AS jsonb) AS text)"
+                    " WHERE holding = decode(:key, 'hex')"),
+            {"key": key, "said": json.dumps(members)},
+        )  # fmt: skip
+
+
+def written(engine: sa.Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(sa.select(evidence)))
+
+
+def age(engine: sa.Engine, answer: str, minutes: int) -> None:
+    """The answer was given that long ago."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE answer SET asked_at = asked_at - make_interval(mins => :minutes) WHERE id = cast(:id AS uuid)"),
+            {"id": answer, "minutes": minutes},
+        )  # fmt: skip
+
+
+def test_the_fields_agreed_are_given_signed_and_recorded(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1")
+    grant = hall.ask()
+    answer = hall.fetch(licence, grant)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["certificate"] == {
+        "certificate_number": "310000000000001", "valid_from": None, "valid_to": "2999-01-01", "status": "in_force",
+        "holders": [{"role": "holder", "scheme": "cn.uscc", "value": stored.LICENCE_CODE, "name": None}],
+        "attributes": {"registered_on": "2019-08-01"},
+    }  # fmt: skip
+    assert (body["holding"], body["material"]) == (licence, "business-licence")
+    assert (body["source"]["source"], body["source"]["file"], body["source"]["row"]) == (
+        "sh-amr-enterprises", "2019-上海.csv", 2,
+    )  # fmt: skip
+    assert not body["source"]["late"]
+    assert body["given"]["case"] == "31-2026-0001"
+    assert (answer.headers["Cache-Control"], answer.headers["Content-Type"]) == ("no-store", "application/json")
+
+    [row] = written(store)
+    assert (str(row.answer), row.holding.hex(), row.client, row.purpose, row.case) == (
+        grant, licence, "hall-1", "handle", "31-2026-0001",
+    )  # fmt: skip
+    assert row.fields == body["fields"] and "attributes.registered_on" in row.fields
+    assert row.digest == hashlib.sha256(answer.content).digest()
+    assert answer.headers["Content-Digest"] == f"sha-256=:{base64.b64encode(row.digest).decode()}:"
+    assert row.asked_at < row.given_at
+
+    keys = [signature.public_key(signing.public_key())]
+    beside = answer.headers["Yici-Signature"]
+    signature.verify_detached(answer.content, beside, keys, signature.EVIDENCE, "evidence")
+    for payload, kind in ((answer.content + b" ", signature.EVIDENCE), (answer.content, signature.TYPE)):
+        with pytest.raises(FatalError, match="signature"):
+            signature.verify_detached(payload, beside, keys, kind, "evidence")
+
+
+def test_nothing_agreed_shows_that_it_is_there_and_no_more(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1", fields={})
+    body = hall.fetch(licence, hall.ask()).json()
+    assert body["certificate"] == {"status": "in_force", "valid_from": None, "valid_to": "2999-01-01"}
+    assert stored.LICENCE_CODE not in json.dumps(body)
+
+
+def test_everything_has_to_be_written_out(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1", fields={"business-licence": ["*"]})
+    whole = hall.fetch(licence, hall.ask()).json()
+    assert whole["certificate"]["attributes"] == SAID
+    narrow = hall.fetch(licence, hall.ask(), fields="attributes.registered_on,status").json()
+    assert narrow["certificate"] == {"status": "in_force", "attributes": {"registered_on": "2019-08-01"}}
+    assert narrow["fields"] == ["status", "attributes.registered_on"]
+    assert whole["version"] == narrow["version"]
+    said(store, licence, attributes={**SAID, "enterprise_type": "股份有限公司"})
+    assert hall.fetch(licence, hall.ask(), fields="status").json()["version"] != whole["version"]
+
+
+def test_a_field_that_was_not_agreed_is_refused_and_nothing_recorded(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1")
+    grant = hall.ask()
+    for fields in ("attributes.enterprise_type", "status,attributes.none"):
+        problem(hall.fetch(licence, grant, fields=fields), 403, "field-not-agreed")
+    assert written(store) == []
+    assert hall.fetch(licence, grant).status_code == 200, "what was refused used nothing up"
+
+
+def test_a_grant_is_for_once_for_its_client_and_for_what_it_found(store: sa.Engine, base: str, licence: str) -> None:
+    hall, other = Hall(base, "hall-1"), Hall(base, "hall-2")
+    grant = hall.ask()
+    for wrong in ("", "nothing", "00000000-0000-4000-8000-000000000000"):
+        problem(hall.fetch(licence, wrong), 403, "grant-unknown")
+    problem(other.fetch(licence, grant), 403, "grant-unknown")
+    stranger = stored.holding(
+        store, "sh-amr-enterprises", "business-licence", ("holder", "cn.uscc", "91440300708461136T")
+    )
+    for key in (stranger, "0" * 32, "x"):
+        problem(hall.fetch(key, grant), 403, "grant-not-for-holding")
+    nobody = hall.ask(id="cn.uscc:91350211M000100Y43")
+    problem(hall.fetch(licence, nobody), 403, "grant-not-for-holding")
+    then = hall.ask(as_of=dt.datetime.now(dt.UTC).isoformat())
+    problem(hall.fetch(licence, then), 403, "grant-not-for-holding")
+    assert hall.fetch(licence, grant).status_code == 200
+    problem(hall.fetch(licence, grant), 409, "grant-used")
+    assert len(written(store)) == 1
+
+
+def test_of_many_at_once_one_gets_it(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1")
+    grant = hall.ask()
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(hall.fetch(licence, grant).status_code)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(statuses) == [200, *[409] * 7]
+    assert len(written(store)) == 1
+
+
+def test_minutes_and_agreement_end_it(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1", evidence_minutes=10)
+    old, young = hall.ask(), hall.ask()
+    age(store, old, 11)
+    age(store, young, 9)
+    assert "10 minutes" in problem(hall.fetch(licence, old), 403, "grant-expired")["detail"]
+    for column, value, code in (
+        ("items", "{demo-elder-card}", "item-not-agreed"),
+        ("purposes", "{other}", "purpose-not-agreed"),
+    ):
+        with store.begin() as connection:
+            before = connection.scalar(sa.text(f"SELECT {column} FROM agreement"))
+            connection.execute(sa.text(f"UPDATE agreement SET {column} = :value"), {"value": value})
+        problem(hall.fetch(licence, young), 403, code)
+        with store.begin() as connection:
+            connection.execute(sa.text(f"UPDATE agreement SET {column} = :value"), {"value": before})
+    with store.begin() as connection:
+        connection.execute(sa.text("UPDATE agreement SET valid_to = now()"))
+    problem(hall.fetch(licence, young), 403, "agreement-ended")
+    assert written(store) == []
+
+
+def test_what_changed_since_has_to_be_asked_anew(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1")
+    for change in (
+        "UPDATE holding SET status = 'suspended'", "UPDATE holding SET status = 'in_force', valid_to = '2020-01-01'",
+        "DELETE FROM holding",
+    ):  # fmt: skip
+        grant = hall.ask()
+        with store.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE IF NOT EXISTS kept AS SELECT * FROM holding"))
+            connection.execute(sa.text(change))
+        problem(hall.fetch(licence, grant), 409, "holding-changed")
+        with store.begin() as connection:
+            connection.execute(sa.text("DELETE FROM holding"))
+            connection.execute(sa.text("INSERT INTO holding SELECT * FROM kept"))
+    assert written(store) == []
+
+
+def test_only_what_satisfies_a_requirement_is_opened(store: sa.Engine, licence: str) -> None:
+    from hub import answers
+    from hub.answers import Question
+    from hub.evidence import opened
+
+    [answer] = answers.ask(store, Question(("demo-food-permit",), LICENCE, "test", "test"))
+    trace = records.explain(store, answer["answer"])["trace"]
+    assert list(opened(trace)) == [licence]
+    for rule in trace["requirements"]:
+        if rule["disposition"] == "held":
+            rule["disposition"] = "not_required"  # looked at, and not needed
+    assert list(opened(trace)) == []

@@ -1,0 +1,89 @@
+"""connectors/marks.py: what is wrong with a document is said with the line on which it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from connectors import marks
+from connectors.documents import Strict, Text
+from connectors.marks import Defect, Document
+
+DOCUMENT = """\
+# a comment
+name: &both {zh: 名, en: name}
+parts:
+  - {name: *both, size: 1}
+  - name: *both
+    size: 2
+"""
+
+
+class Part(Strict):
+    name: Text
+    size: int
+
+
+class Whole(Strict):
+    name: Text
+    parts: tuple[Part, ...]
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "whole.yml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_place_has_the_line_of_its_key_or_of_what_is_around_it(tmp_path: Path) -> None:
+    document = marks.read(written(tmp_path, DOCUMENT))
+    assert isinstance(document, Document)
+    assert document.fit(Whole)[1] == []
+    found = {place: document.line(place) for place in [(), ("name",), ("parts", 0), ("parts", 1, "size")]}
+    assert found == {(): 2, ("name",): 2, ("parts", 0): 4, ("parts", 1, "size"): 6}
+    # What is missing is missing there; under an anchor used again, the place of its use.
+    assert document.line(("parts", 1, "colour")) == 5
+    assert document.line(("parts", 7)) == 3
+    assert document.line(("parts", 1, "name", "fr")) == 5
+
+
+def test_every_reason_has_its_place(tmp_path: Path) -> None:
+    document = marks.read(
+        written(tmp_path, DOCUMENT.replace("size: 1", "size: big").replace("    size: 2", "    s: 2"))
+    )
+    assert isinstance(document, Document)
+    fitted, said = document.fit(Whole)
+    assert fitted is None
+    found = [str(document.defect(place, reason)).removeprefix(f"{document.path}:") for place, reason in said]
+    assert [line.partition(":")[0] for line in found] == ["4", "5", "6"]
+    assert "parts.1.s: unknown key" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("a: 1\nb: 2\na: 3\n", 3, "key given twice: a"),
+        ("a: 1\nb: [2\n", 3, "expected"),
+        ("", 1, "mapping"),
+        ("- a\n", 1, "mapping"),
+        ("a: \x00\n", 0, "special characters"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, text: str, line: int, reason: str) -> None:
+    defect = marks.read(written(tmp_path, text))
+    assert isinstance(defect, Defect)
+    assert (defect.line, reason in defect.reason) == (line, True), defect
+
+
+def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
+    assert isinstance(marks.read(tmp_path / "none.yml"), Defect)
+    path = tmp_path / "bytes.yml"
+    path.write_bytes(b"a: \xff\n")
+    assert isinstance(marks.read(path), Defect)
+
+
+def test_defects_are_listed_with_their_lines() -> None:
+    assert str(Defect("f.yml", 3, "wrong")) == "f.yml:3: wrong"
+    assert str(Defect("f.yml", 0, "gone")) == "f.yml: gone"
+    assert marks.lines([Defect("f.yml", 3, "wrong"), Defect("f.yml", 0, "gone")]) == "line 3: wrong; gone"
