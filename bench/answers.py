@@ -19,7 +19,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,11 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from bench import defective_answers, measuring, oracle
-from bench.oracle import CHINA, HELD, SUBMIT, Party, Scenario, Truth
+from bench.oracle import CHINA, HELD, SUBMIT, Party, Scenario, Truth, Verdict
 from hub.home import Home
 
 CLIENT, PURPOSE = "bench", "measure"
+GROUPS = 20  # of persons and of companies, at least: each has its own day, and its own sources late
 TOGETHER = 100  # people who ask on one day, while the same sources are late
 RECORDED = 4  # one person in so many also asks about the past
 REPLAYED = 10  # one of so many of these answers is made again from what was kept of it
@@ -242,7 +243,7 @@ def _now(loaded: Loaded, people: _Population, group: Sequence[Party], count: Cou
     for scenario, one in asked:
         subjects = {role: known.subject(digest) for role, digest in one.digests.items()}
         [answered] = answers.complete(one, subjects, moment, asked_at, PURPOSE)
-        _compare(truth, scenario, answered.dispositions, count, whole)
+        _compare(truth, scenario, answered, count, whole)
 
 
 def _in_force(code: str, day: dt.date) -> Any:
@@ -277,7 +278,7 @@ def _then(loaded: Loaded, people: _Population, group: Sequence[Party], count: Co
         )  # fmt: skip
         [answered] = answers.answered_now(database.engine(), question)
         scenario = Scenario(item, parties, facts, today, delivery)
-        _compare(truth, scenario, answered.dispositions, count, False)
+        _compare(truth, scenario, answered, count, False)
         if not chance.randrange(REPLAYED):
             count.replays += 1
             replay = records.explain(database.engine(), str(answered.record.id))["replay"]
@@ -286,15 +287,17 @@ def _then(loaded: Loaded, people: _Population, group: Sequence[Party], count: Co
                 count.examples.append(f"made again, {item['code']} comes out {replay}")
 
 
-def _compare(truth: Truth, scenario: Scenario, said: Sequence[str], count: Count, whole: bool) -> None:
-    """Put one answer beside the oracle's."""
+def _compare(truth: Truth, scenario: Scenario, answered: Any, count: Count, whole: bool) -> None:
+    """Put one answer (:class:`hub.answers.Answered`) beside the oracle's."""
+    said = answered.dispositions
     count.answers += 1
     count.by_disposition.update(said)
     doubtful = truth.doubtful(scenario)
     rights = truth.answer(scenario)
     # Of who is contradictory nothing counts as known: that is right too.
     also = truth.answer(scenario, denied=True) if doubtful else rights
-    for requirement, right, denied, got in zip(scenario.item["requirements"], rights, also, said, strict=True):
+    requirements = scenario.item["requirements"]
+    for requirement, (right, denied), got in zip(requirements, _dispositions(rights, also), said, strict=True):
         if whole:
             count.whole += 1
             count.open += got == "undetermined"
@@ -310,10 +313,35 @@ def _compare(truth: Truth, scenario: Scenario, said: Sequence[str], count: Count
             count.wrong_submit += 1
         else:
             count.other += 1
-        kind = f"{got} for {right}"
-        if count.shown[kind] < SHOWN:
-            count.shown[kind] += 1
-            count.examples.append(_example(truth, scenario, requirement, right, got))
+        _show(count, f"{got} for {right}", lambda: _example(truth, scenario, requirement, right, got))  # noqa: B023
+    _compare_asked(truth, scenario, answered, (rights, also), count)
+
+
+def _compare_asked(
+    truth: Truth, scenario: Scenario, answered: Any, verdicts: Sequence[Sequence[Verdict]], count: Count
+) -> None:
+    """The materials that the whole answer asks for: each that it should not is one wrong submit."""
+    asked = set(answered.record.must_submit.split())
+    rights = [frozenset().union(*(each.asked for each in verdict)) for verdict in verdicts]
+    if asked in rights or any(truth.filed_wrong(scenario, each) for each in scenario.item["requirements"]):
+        return
+    count.wrong_submit += len(asked - rights[0])
+    count.other += len(rights[0] - asked)
+    _show(
+        count,
+        "asked",
+        lambda: f"{scenario.item['code']} asks for {sorted(asked)}, should for {sorted(rights[0])}: {scenario}",
+    )
+
+
+def _dispositions(*verdicts: Sequence[Verdict]) -> Iterator[tuple[str, ...]]:
+    return (tuple(each.disposition for each in same) for same in zip(*verdicts, strict=True))
+
+
+def _show(count: Count, kind: str, example: Callable[[], str]) -> None:
+    if count.shown[kind] < SHOWN:
+        count.shown[kind] += 1
+        count.examples.append(example())
 
 
 def _example(truth: Truth, scenario: Scenario, requirement: Mapping[str, Any], right: str, got: str) -> str:
@@ -391,8 +419,9 @@ class _Population:
         for kind in ("person", "organisation"):
             subjects = list(self.everybody[kind])
             self.chance.shuffle(subjects)
-            for start in range(0, len(subjects), TOGETHER):
-                yield [self.party(subject) for subject in subjects[start : start + TOGETHER]]
+            size = max(1, min(TOGETHER, len(subjects) // GROUPS))
+            for start in range(0, len(subjects), size):
+                yield [self.party(subject) for subject in subjects[start : start + size]]
 
     def party(self, subject: str) -> Party:
         """The subject under any identifier that it has or had."""

@@ -273,7 +273,7 @@ def _fill(holdings: int) -> str:
     database.upgrade()
     measuring.say(f"making {holdings:,} holdings")
     store.fill(database.engine(), holdings)
-    secret = agreements.add(CLIENT, None, "Measurements", [ITEM], [PURPOSE], rate=10_000_000)
+    secret = agreements.add(CLIENT, None, "Measurements", [ITEM], [PURPOSE], rate=1_000_000)
     database.engine().dispose()
     return secret
 

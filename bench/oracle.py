@@ -100,6 +100,14 @@ class Scenario:
     late: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a requirement comes to, and the materials that are asked for."""
+
+    disposition: str
+    asked: frozenset[str] = frozenset()
+
+
 @dataclass
 class Truth:
     """The folder of the generator, read; ``deliveries``: file -> the number of the delivery it comes with, from 1."""
@@ -217,17 +225,17 @@ class Truth:
             for option in requirement["options"] for use in map(_whole, option["materials"]) if use["holder"] in scenario.parties
         )  # fmt: skip
 
-    def answer(self, scenario: Scenario, *, denied: bool = False) -> list[str]:
-        """The disposition of each requirement, in order; ``denied``: nothing is known of who is doubtful."""
+    def answer(self, scenario: Scenario, *, denied: bool = False) -> list[Verdict]:
+        """What each requirement comes to, in order; ``denied``: nothing is known of who is doubtful."""
         return [self.requirement(scenario, requirement, denied) for requirement in scenario.item["requirements"]]
 
-    def requirement(self, scenario: Scenario, requirement: Mapping[str, Any], denied: bool = False) -> str:
+    def requirement(self, scenario: Scenario, requirement: Mapping[str, Any], denied: bool = False) -> Verdict:
         # No proof without a basis in law.
         if requirement.get("legal_basis") is None:
-            return "not_required"
+            return Verdict("not_required")
         applies = _applies(requirement.get("when"), scenario)
         if applies is False:
-            return "not_required"
+            return Verdict("not_required")
         # Any one option will do, and of that everything.
         options = [
             [self.material(scenario, _whole(use), denied) for use in option["materials"]]
@@ -235,19 +243,24 @@ class Truth:
         ]
         for place, option in enumerate(options):
             if set(option) == {"there"}:
-                return "alternative_held" if place else "held"
+                return Verdict("alternative_held" if place else "held")
         if any(set(option) <= {"there", "at a partner"} for option in options):
-            return "held_elsewhere"
+            return Verdict("held_elsewhere")
         # Nobody knows whether it is needed at all.
         if applies is None:
-            return "undetermined"
+            return Verdict("undetermined")
         # Something is not known now that could make it unnecessary to ask.
         if any(set(option) <= {"there", "at a partner", "not known"} for option in options):
-            return "undetermined"
+            return Verdict("undetermined")
         if requirement.get("deferral"):
-            return "deferred"
-        least = min(options, key=lambda option: len(option) - option.count("there") - option.count("at a partner"))
-        return "submit" if "not there" in least else "expired"
+            return Verdict("deferred")
+        # What is asked for is what certainly lacks of the option that lacks least, the first of equals.
+        best = min(
+            range(len(options)), key=lambda at: sum(each not in ("there", "at a partner") for each in options[at])
+        )
+        uses = zip(requirement["options"][best]["materials"], options[best], strict=True)
+        asked = frozenset(use["material"] for use, each in uses if each in ("not there", "ended"))
+        return Verdict("submit" if "not there" in options[best] else "expired", asked)
 
     def material(self, scenario: Scenario, use: Mapping[str, Any], denied: bool) -> str:
         """``there``, ``at a partner``, ``not there``, ``ended`` or ``not known``: one certificate that an option needs."""

@@ -59,8 +59,8 @@ def detached(payload: bytes, key: OKPKey, kind: str) -> str:
 
 def verify_detached(payload: bytes, beside: str, keys: Sequence[OKPKey], kind: str, name: str) -> None:
     """That one of ``keys`` made the signature ``beside`` of exactly these bytes. Errors as :func:`verify`."""
-    header, empty, signed = (beside.split(".") + ["", ""])[:3]
-    if empty or not signed:
+    header, points, signed = beside.partition("..")
+    if not points:
         raise FatalError("index-signature", file=name)
     verify(f"{header}.{base64url(payload)}.{signed}".encode(), keys, name, kind)
 

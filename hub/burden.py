@@ -52,9 +52,8 @@ def days(first: dt.date | None, last: dt.date | None, items: Sequence[str] | Non
     def begins(day: dt.date) -> dt.datetime:
         return dt.datetime.combine(day, dt.time(), CHINA)
 
-    return Scope(
-        begins(first) if first else None, begins(last + dt.timedelta(days=1)) if last else None, items
-    )  # fmt: skip
+    ends = begins(last + dt.timedelta(days=1)) if last and last < dt.date.max else None
+    return Scope(begins(first) if first else None, ends, items)
 
 
 def ledger(connection: sa.Connection, by: By, scope: Scope, lang: Language) -> list[dict[str, Any]]:

@@ -43,7 +43,8 @@ TEXT = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
 }
-KEPT = (*partitions.TABLES, "landing")
+PARTED = ("feed", *partitions.HISTORY)  # what it holds by month; answers and evidence are carried over instead
+KEPT = (*PARTED, "landing")
 UNFINISHED = ("open", "gated", "halted", "approved")
 
 
@@ -132,7 +133,7 @@ def write(connection: sa.Connection, landing: Landing, *, history: bool = True, 
                 sa.select(schema.batch).where(schema.batch.c.state.in_(UNFINISHED)).order_by(schema.batch.c.id)
             )
         ),
-        months={table: [str(month) for month in partitions.months(connection, table)] for table in partitions.TABLES},
+        months={table: [str(month) for month in partitions.months(connection, table)] for table in PARTED},
         since={kept: str(day) for kept in KEPT if (day := partitions.since(connection, kept))},
         columns=columns,
         parts=tuple(parts),

@@ -155,9 +155,7 @@ def record_catalogue(connection: sa.Connection, content: dict[str, Any], *, acto
     return landed
 
 
-def record_deposits(
-    connection: sa.Connection, kind: str, deposits: list[str], *, actor: str, note: str = ""
-) -> Landed:
+def record_deposits(connection: sa.Connection, kind: str, deposits: list[str], *, actor: str, note: str = "") -> Landed:
     """What was decided of ``deposits``, by id (:mod:`hub.deposit_review`)."""
     landed = _land({"kind": kind, "deposits": deposits, "actor": actor, "note": note})
     connection.execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def write(material: Material, root: Path | None = None) -> Path:
         place = folder / path
         if not place.is_file() or place.read_text(encoding="utf-8") != text:
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = place.with_name(f".{place.name}.draft")
+            draft = place.with_name(f".{place.name}.{os.getpid()}")
             draft.write_text(text, encoding="utf-8")
             draft.replace(place)
     return folder

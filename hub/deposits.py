@@ -9,12 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
-import re
 import shutil
-import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,13 +20,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from connectors.errors import UsageError
-from hub import catalogue, home, media, pdf_signatures, records
+from hub import catalogue, handed_in, home, media, pdf_signatures, records
 from hub.agreements import Agreement
+from hub.handed_in import Handed
 from hub.home import identifier_text
 from hub.pdf_signatures import Checked
 from hub.schema_evidence import deposit
-from mappings import model, scalars
-from mappings.model import Material
+from mappings import model
 
 if TYPE_CHECKING:
     from connectors.landing import Landing
@@ -37,21 +34,6 @@ if TYPE_CHECKING:
 FOLDER = "deposits"  # of the landing zone
 LARGEST = 10 * 1024 * 1024  # bytes of a file
 CHUNK = 1 << 20
-GIVEN = ("certificate_identifier", "certificate_number", "name", "issuer_code", "issuer_name", "region", "issued_on",
-         "valid_from", "valid_to")  # fmt: skip
-_checking = threading.BoundedSemaphore(2)  # processes that read a PDF, at once
-
-
-@dataclass(frozen=True)
-class Handed:
-    """What was said of a document. ``holders``: by role in it the identifier (scheme:value) and the name that stands there;
-    ``envelope``: columns of :data:`GIVEN`; ``attributes``: of the material."""
-
-    answer: str
-    material: str
-    holders: Mapping[str, tuple[str, str | None]] = field(repr=False)
-    envelope: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def receive(
@@ -60,8 +42,7 @@ def receive(
     """The deposit as :func:`shown`, and whether it is new. ``file``: on disk, of a size that was bounded.
 
     ``key``: the same one brings the same deposit again, UsageError ``idempotency-conflict`` with anything else.
-    UsageError ``deposit-not-agreed``, ``answer-unknown``, ``deposit-not-asked``, ``deposit-not-party``,
-    ``deposit-incomplete``, ``deposit-attribute``, ``file-mislabelled``, and of identifiers as a lookup.
+    UsageError ``deposit-not-agreed``, ``answer-unknown``, ``file-mislabelled``, and those of :func:`hub.handed_in.said`.
     """
     now = dt.datetime.now(dt.UTC)
     if handed.material not in agreement.deposits:
@@ -72,7 +53,7 @@ def receive(
         if answer.client != agreement.client or answer.inputs is None:
             raise UsageError("answer-unknown")
         agreement.admit([answer.item], answer.purpose, now)
-        said = _said(model.load(handed.material), handed, answer)
+        said = handed_in.said(model.load(handed.material), handed, answer)
         kind = media.sniffed(file)
         if kind is None or kind != media_type:
             raise UsageError("file-mislabelled", known=", ".join(media.KINDS))
@@ -225,73 +206,6 @@ def _row(document: Mapping[str, Any], path: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _said(material: Material, handed: Handed, answer: sa.Row[Any]) -> dict[str, Any]:
-    """What was said, checked: holders with scheme and value, columns by name."""
-    parties = _asked_of(answer, material.code)
-    if not parties:
-        raise UsageError("deposit-not-asked", material=material.code)
-    holders, hashing = {}, home.keyed_hash()
-    for role, (text, name) in handed.holders.items():
-        wanted = material.holders.get(role)
-        if wanted is None:
-            raise UsageError("role-unknown", role=catalogue.shown(role), known=", ".join(material.holders))
-        found = scalars.parse(text)
-        if found.verdict == "invalid" or found.scheme is None or not found.normalised:
-            raise UsageError("identifier-invalid", who=role, reasons=found.reason or "-")
-        if found.scheme not in wanted.schemes:
-            raise UsageError("identifier-unfit", who=role, scheme=found.scheme, kind=wanted.kind)
-        holders[role] = {"scheme": found.scheme, "value": found.normalised, "name": name}
-    named = {hashing.of(identifier_text(one["scheme"], one["value"])).hex() for one in holders.values()}
-    if not named & parties:
-        raise UsageError("deposit-not-party", material=material.code)
-    envelope = {name: value for name, value in handed.envelope.items() if value is not None}
-    attributes = {name: value for name, value in handed.attributes.items() if value is not None}
-    for name, value in attributes.items():
-        kind = material.attributes[name].type if name in material.attributes else None
-        if kind is None or not _fits(kind, value):
-            known = ", ".join(f"{one} ({attribute.type})" for one, attribute in material.attributes.items())
-            raise UsageError("deposit-attribute", material=material.code, known=known)
-    columns = {**envelope, **{f"attributes.{name}": value for name, value in attributes.items()}}
-    columns |= {f"holder.{role}.value": one["value"] for role, one in holders.items()}
-    required = [f"holder.{role}.value" for role, one in material.holders.items() if not one.optional]
-    if missing := [name for name in dict.fromkeys([*required, *material.natural_key]) if not columns.get(name)]:
-        raise UsageError("deposit-incomplete", material=material.code, missing=", ".join(missing))
-    return {
-        "material": material.code,
-        "holders": holders,
-        "envelope": envelope,
-        "attributes": attributes,
-    }
-
-
-def _fits(kind: str, value: Any) -> bool:
-    """Whether ``value`` is one of the model's type ``kind``, written as the JSON Schema of the material has it."""
-    if kind == "money":
-        return (
-            isinstance(value, Mapping)
-            and set(value) <= {"amount", "currency"}
-            and _fits("decimal", value.get("amount"))
-        )
-    if kind in ("boolean", "integer"):
-        return type(value) is (bool if kind == "boolean" else int)
-    if not isinstance(value, str):
-        return False
-    if kind == "date":
-        try:
-            return dt.date.fromisoformat(value).isoformat() == value
-        except ValueError:
-            return False
-    return kind == "string" or re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,4})?", value) is not None
-
-
-def _asked_of(answer: sa.Row[Any], material: str) -> set[str]:
-    """Whose ``material`` the answer looked at: keyed hashes in hex. Also where it was found: a better one may be handed in."""
-    parties = orjson.loads(answer.inputs)["parties"]
-    rules = orjson.loads(answer.trace)["requirements"]
-    uses = (use for rule in rules for option in rule["options"] for use in option)
-    return {parties[use["holder"]][0] for use in uses if use["material"] == material and use["holder"] in parties}
-
-
 def _known(connection: sa.Connection, client: str, key: str, content: bytes) -> dict[str, Any] | None:
     row = _one(connection, _id(client, key))
     if row is None:
@@ -311,8 +225,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _signatures(file: IO[bytes]) -> Checked:
-    with _checking:
-        return pdf_signatures.check(file, home.current().path / pdf_signatures.TRUST)
+    return pdf_signatures.check(file, home.current().path / pdf_signatures.TRUST)
 
 
 def _one(connection: sa.Connection, id_: uuid.UUID) -> Any:

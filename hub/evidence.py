@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from connectors import signature
 from connectors.errors import UsageError
-from hub import agreements, home, schema, signing
+from hub import agreements, deposit_sources, home, schema, signing
 from hub.agreements import Agreement
 from hub.clock import CHINA
 from hub.knowledge import Shape
@@ -135,7 +135,8 @@ def _body(answer: sa.Row[Any], row: sa.Row[Any], shown: Sequence[str], now: dt.d
         certificate["holders"] = [holder for holder in document["holders"] if holder["role"] in roles]
     if told := {name: attributes[name] for kind, _, name in named if kind == "attributes" and name in attributes}:
         certificate["attributes"] = told
-    heard = row.last_success_at
+    # What was handed in is as of its verification, whenever others were verified.
+    heard = row.updated_at if row.source.startswith(deposit_sources.PREFIX) else row.last_success_at
     late = heard is None or heard + dt.timedelta(seconds=row.promise_seconds) < now
     return {
         "holding": row.key.hex(),

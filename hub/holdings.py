@@ -1,4 +1,4 @@
-"""What the store knows for an answer, read in one query: holdings and index entries of everybody concerned, freshness.
+"""What the store knew at a time, read in one query: holdings and index entries of everybody concerned, freshness.
 
 One statement sees one state of the store: a holding, its provenance and the freshness of its source belong together. A
 partner hub counts as a source of what it tells us of in the epoch, by material and province (``index_scope``): there its
@@ -111,30 +111,11 @@ _SOURCES = """
       AND c.epoch = {latest}
     ) AS s) AS sources
 """
-# The epoch in force may have nothing in its scope. By then: of what had been announced, or told by a run that had ended.
-_EPOCH = '(SELECT max(i.epoch COLLATE "C") FROM index_key AS i WHERE i.source = c.source)'
+# Of what had been announced, or told by a run that had ended.
 _EPOCH_BY_THEN = """(SELECT max(i.epoch COLLATE "C") FROM (
         SELECT epoch FROM index_scope WHERE source = c.source AND recorded_from <= :at
         UNION ALL
         SELECT cursor ->> 'epoch' FROM batch WHERE source = c.source AND state = 'merged' AND finished_at <= :at) AS i)"""
-_NOW = f"""
-WITH {identity_lookup.ALIKE}
-SELECT
-  (SELECT coalesce(jsonb_agg(to_jsonb(f)), '[]') FROM (
-    SELECT encode(h.key, 'hex') AS key, h.material, h.source, h.status, h.valid_from, h.valid_to, h.region,
-      h.conflicting, w.holders,
-      (SELECT coalesce(jsonb_agg(jsonb_build_object('source', o.source, 'file', l.name, 'row', o."row")
-                                 ORDER BY o.source, l.name, o."row"), '[]')
-       FROM observation AS o JOIN landed_file AS l ON l.id = o.file WHERE o.holding = h.key) AS provenance
-    FROM (SELECT holding, jsonb_agg(jsonb_build_array(encode(identifier, 'hex'), role)) AS holders
-          FROM holding_holder WHERE identifier = ANY({identity_lookup.EXPANDED}) GROUP BY holding) AS w
-    JOIN holding AS h ON h.key = w.holding AND h.material = ANY(:materials)) AS f) AS holdings,
-{identity_lookup.PEOPLE},
-{_ENTRIES.format(success="last_success_at", then="e.recorded_to IS NULL")},
-{_SOURCES.format(success="last_success_at", then="true", latest=_EPOCH)},
-  (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]') FROM (
-    SELECT DISTINCT ON (source) * FROM index_key ORDER BY source, epoch COLLATE "C" DESC) AS k) AS keys_
-"""
 
 # As recorded at a time: the version then in force, who was one with whom, and runs that had ended by then. One still in force
 # has its holders in the index of identifiers, one that ended carries them, and its document says in which roles.
@@ -187,13 +168,8 @@ def _prepared(statement: str, *names: str) -> sa.TextClause:
     return sa.text(statement).bindparams(*(sa.bindparam(name, type_=_TYPES[name]) for name in names))
 
 
-def current(connection: sa.Connection, holders: Holders, materials: Sequence[str]) -> Known:
-    """Holdings and entries of ``materials`` now in the store for anybody of ``holders``."""
-    return _ask(connection, _NOW, holders, {"identifiers": list(holders), "materials": list(materials)})
-
-
 def recorded(connection: sa.Connection, holders: Holders, materials: Sequence[str], at: dt.datetime) -> Known:
-    """The same as the store knew it at ``at``: who was one with whom then, and of whom that contradicted itself.
+    """Holdings and entries of ``materials`` as the store knew them at ``at`` for anybody of ``holders``: who was one with whom then, and of whom that contradicted itself.
 
     What was not kept is left out: whether sources disagreed on a certificate (``conflicting``), rows that agreed with the one
     in force, and of what linked people the rows that say so no more or were read anew since (:mod:`hub.identity_lookup`).

@@ -1,7 +1,6 @@
-"""Identity as a lookup sees it: parts of its one statement, and what their results mean.
+"""Identity as a lookup about the past sees it: parts of its one statement, and what their results mean.
 
-Everybody who is one subject with somebody asked about counts as asked about. Nobody linked costs a lookup two looks into an
-index that is empty.
+Everybody who was one subject with somebody asked about counts as asked about. What is so now is read by :mod:`hub.knowledge`.
 """
 
 from __future__ import annotations
@@ -10,16 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# `alike`: those who are linked, with the cluster they are in; one that is contradictory is in a cluster of its own.
-ALIKE = """
-alike AS MATERIALIZED (
-  SELECT m.identifier, m.cluster, m.state FROM identity_member AS m WHERE m.component = ANY(ARRAY(
-    SELECT component FROM identity_member WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers)))))
-  AND m.cluster = ANY(ARRAY(
-    SELECT cluster FROM identity_member WHERE identifier = ANY(ARRAY(SELECT unnest(:identifiers)))))
-)"""
-# As recorded at a time, out of members that were there by then and memberships that ended later. What those asked about were
-# in is called by its smallest identifier: whoever is still in it is of one component with that.
+# `alike`: those who were linked, with the cluster they were in; one that is contradictory is in a cluster of its own. Out of
+# members that were there by then and memberships that ended later. What those asked about were in is called by its smallest
+# identifier: whoever is still in it is of one component with that.
 ALIKE_THEN = """
 theirs AS MATERIALIZED (
   SELECT m.cluster FROM identity_member AS m JOIN identity_change AS c ON c.id = m.change AND c.recorded_at <= :at
@@ -50,7 +42,6 @@ _PEOPLE = """
       FROM alike AS a JOIN identity_decision AS d ON d.member = a.identifier
       WHERE d.kind = 'merge' AND d.side = 0 AND {decision})
   ) WHERE EXISTS (SELECT FROM alike)) AS people"""
-PEOPLE = _PEOPLE.format(link="l.state = 'standing'", row="", decision="d.ended_by IS NULL")
 # Decisions that were in force then. Rows that link two who were one then (so the link stood), known then as they are now: of
 # those that were withdrawn, or read anew since, the ledger does not say what they said.
 _DECIDED_AT = "(SELECT max(k.decided_at) FROM decision AS k WHERE k.source = 'identity' AND k.landed = {landed})"

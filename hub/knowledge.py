@@ -107,17 +107,18 @@ def restored(described: Sequence[Any]) -> Freshness:
 
 # The versions of small tables: xmin of a row changes with every change of it (PostgreSQL, system columns).
 VERSION = """
-  (SELECT coalesce(string_agg(xmin::text, ',' ORDER BY name), '') FROM source)
-  || (SELECT '/' || coalesce(string_agg(xmin::text, ',' ORDER BY xmin::text), '') FROM index_key)
-  || (SELECT '/' || coalesce(string_agg(xmin::text, ',' ORDER BY xmin::text), '') FROM index_scope)"""
+  (SELECT coalesce(string_agg(xmin::text, ','), '') FROM source)
+  || (SELECT '/' || coalesce(string_agg(xmin::text, ','), '') FROM index_key)
+  || (SELECT '/' || coalesce(string_agg(xmin::text, ','), '') FROM index_scope)"""
 
 # Kinds of rows: h a holding, e an entry of a partner's index, m a member of a cluster, v the version; of :data:`THROUGH` r a
 # row and d a decision that join. What rows of several kinds share stands in one column.
 NOW = f"""
 WITH linked AS MATERIALIZED (
-  SELECT DISTINCT m.identifier, m.cluster, m.state FROM identity_member AS s
-    JOIN identity_member AS m ON m.component = s.component AND m.cluster = s.cluster
-  WHERE s.identifier = ANY({{identifiers}})
+  SELECT DISTINCT m.identifier, m.cluster, m.state FROM unnest({{identifiers}}) AS asked (identifier)
+    CROSS JOIN LATERAL (SELECT * FROM identity_member AS i WHERE i.identifier = asked.identifier OFFSET 0) AS s
+    CROSS JOIN LATERAL (
+      SELECT * FROM identity_member AS i WHERE i.component = s.component AND i.cluster = s.cluster OFFSET 0) AS m
 ), wanted AS MATERIALIZED (
   SELECT unnest({{identifiers}}) AS identifier UNION SELECT identifier FROM linked
 )

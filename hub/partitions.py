@@ -15,7 +15,9 @@ import sqlalchemy as sa
 
 from connectors.errors import RetriableError
 
-TABLES = {"feed": "recorded_at", "holding_past": "recorded_to", "identity_past": "recorded_to"}
+TABLES = {
+    "feed": "recorded_at", "holding_past": "recorded_to", "identity_past": "recorded_to", "answer": "asked_at", "evidence": "asked_at",
+}  # fmt: skip
 HISTORY = ("holding_past", "identity_past")  # what `--as-of` answers from, kept and dropped together
 PATIENCE = "3s"  # whoever wants a month must not stop those who read and write the others
 LOCK = "yici-partitions"

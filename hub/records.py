@@ -57,12 +57,10 @@ TYPES: dict[str, Any] = {
     "inputs_digest": sa.LargeBinary(), "inputs": sa.Text(), "trace": sa.Text(),
 }  # fmt: skip
 _NAMES = ", ".join(f'"{name}"' for name in Record._fields)
-# One statement for any number of answers; codes of materials hold no spaces.
-KEEP = f"""
-INSERT INTO answer ({_NAMES})
-SELECT {_NAMES.replace('"must_submit"', "string_to_array(must_submit, ' ')")}
-FROM unnest({{arrays}}) AS a ({_NAMES})
-"""
+_SAID = _NAMES.replace('"must_submit"', "string_to_array(must_submit, ' ')")  # codes of materials hold no spaces
+# One statement for any number of answers.
+KEEP = f"INSERT INTO answer ({_NAMES}) SELECT {_SAID} FROM unnest({{arrays}}) AS a ({_NAMES})"
+KEEP_ONE = f"INSERT INTO answer ({_NAMES}) SELECT {_SAID} FROM (VALUES ({{values}})) AS a ({_NAMES})"
 KEEP_SOURCES = (
     "INSERT INTO answer_sources (digest, sources) VALUES ({digest}, {sources}) ON CONFLICT (digest) DO NOTHING"
 )

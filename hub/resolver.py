@@ -97,9 +97,12 @@ class _Case:
 
     def decide(self, requirement: Requirement) -> Decision:
         condition = conditions.evaluate(requirement.when, self.facts, self.item.facts)
+        # What binds nobody is not looked for: the condition says all there is to say.
+        binding = requirement.legal_basis is not None and condition.value is not False
         options = [
             tuple(self.evidence.of(use, self.parties.get(use.holder)) for use in option.materials)
             for option in requirement.options
+            if binding
         ]
         preferred = requirement.options[0].codes()
         trace: dict[str, Any] = {

@@ -94,8 +94,9 @@ def plan(connection: sa.Connection, landing: Landing, keep: Keep, today: dt.date
         for month in sorted({month for table in tables for month in partitions.months(connection, table)}):
             old = month < keep.before(kind, today)
             held = _held_feed(connection, month, read) if old and kind == "feed" else None
-            weighed = connection.execute(_WEIGHT, {"names": [partitions.name_of(table, month) for table in tables]})
-            items.append(Item(kind, f"{month:%Y-%m}", *map(int, weighed.one()), old, held))
+            names = [partitions.name_of(table, month) for table in tables]
+            weighed = connection.execute(_WEIGHT, {"names": names}).one()
+            items.append(Item(kind, f"{month:%Y-%m}", int(weighed.rows), int(weighed.bytes), old, held))
     known = checkpoint.names(landing)
     for place, name in enumerate(known):
         old = place < len(known) - keep.checkpoints

@@ -335,7 +335,9 @@ answer = Table(
     Column("version", Integer, nullable=False),
     Column("language", Text, nullable=False),
     Column("applicant", LargeBinary(16), comment="keyed hash; null in answers from before it was kept"),
-    Column("must_submit", ARRAY(Text), nullable=False, comment="materials asked for, less those of items asked together"),
+    Column(
+        "must_submit", ARRAY(Text), nullable=False, comment="materials asked for, less those of items asked together"
+    ),
     Column("inputs_digest", LargeBinary(32), nullable=False, comment="SHA-256 of inputs"),
     Column("inputs", Text, comment="JSON: all that it was decided from, by keyed hash; null as above"),
     Column("trace", Text, nullable=False, comment="JSON: rule by rule why; holding keys, no identifiers"),

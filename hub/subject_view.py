@@ -69,7 +69,7 @@ def view(
             "deposits": lambda: _page(connection, _DEPOSITS, members, after, limit, deposits.shown),
             "views": lambda: _page(connection, _VIEWS, members, after, limit, _viewed),
         }
-        shown = {name: pages[name]() for name in ([section] if section else SECTIONS)}
+        shown: dict[str, Any] = {name: pages[name]() for name in ([section] if section else SECTIONS)}
         connection.execute(asked)  # each page too: a position can be made up
     return {"identity": "contradictory" if state == "contradictory" else "clear", **shown}
 
@@ -82,6 +82,8 @@ def _held(found: Sequence[Found], known: Snapshot, after: str | None, limit: int
     for one in rest[:limit]:
         shape, owner = one.shape, _owners().get(one.shape.source)
         last = heard[shape.source].last_success_at if shape.source in heard else None
+        if shape.source.startswith(deposit_sources.PREFIX):  # nobody is heard of again
+            last = None
         entries.append(
             {
                 "holding": one.key,
@@ -171,11 +173,11 @@ def _position(after: str | None) -> tuple[dt.datetime | None, str]:
     time, end, name = after.partition(_END)
     try:
         at = dt.datetime.fromisoformat(time)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or not end or "\0" in name:
-        raise UsageError("position-invalid")
-    return at, name
+        if at.tzinfo is None or not end or "\0" in name:
+            raise UsageError("position-invalid")
+        return at.astimezone(dt.UTC), name
+    except (ValueError, OverflowError):
+        raise UsageError("position-invalid") from None
 
 
 @functools.cache

@@ -181,7 +181,9 @@ def _landed(
 
 def _deposited(connection: sa.Connection, landing: Landing, read_bytes: bool) -> Iterator[tuple[str, str]]:
     """What applicants handed in: the file, and what was said of it."""
-    for row in connection.execute(sa.text("SELECT file, file_digest, file_size, landed FROM deposit ORDER BY received_at")):
+    for row in connection.execute(
+        sa.text("SELECT file, file_digest, file_size, landed FROM deposit ORDER BY received_at")
+    ):
         if code := _altered(landing, LandedFile(row.file_digest, row.file_digest, row.file_size, row.file), read_bytes):
             yield code, row.file
         if landing.zone.size(row.landed) is None:

@@ -6,12 +6,15 @@ import datetime as dt
 import json
 import shutil
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from hub import schema
+from hub import knowledge, schema
+from hub.holdings import Holders, Holding, Known, Provenance
 from hub.home import current, keyed_hash
+from hub.identity_lookup import People
 
 NOW = dt.datetime.now(dt.UTC)
 LICENCE_CODE = "91310117MA1J3AJ43G"  # of a company in a public register
@@ -140,3 +143,29 @@ def emptied(engine: sa.Engine) -> sa.Engine:
     for folder in ("landing", "sources", "work"):
         shutil.rmtree(current().path / folder, ignore_errors=True)
     return engine
+
+
+def known_now(connection: sa.Connection, holders: Holders, materials: Sequence[str]) -> Known:
+    """What :mod:`hub.knowledge` reads now, in the form in which :func:`hub.holdings.recorded` gives what was known."""
+    found, snapshot = knowledge.current(connection, holders, materials)
+    subjects = {digest: found.subject(digest) for digest in holders}
+    kept: dict[str, Holding] = {}
+    for digest, subject in subjects.items():
+        for key, shape, rows in subject.found:
+            whose = {**(kept[key].holders if key in kept else {}), digest: shape.roles}
+            kept[key] = Holding(
+                key, shape.material, shape.source, shape.status, shape.valid_from, shape.valid_to, shape.region,
+                shape.conflicting, whose, tuple(Provenance(*row) for row in rows), shape.hub, shape.epoch, shape.as_of,
+                shape.issued_on, shape.tests,
+            )  # fmt: skip
+    one = {
+        member: tuple(sorted(digest for digest in holders if found.cluster.get(digest, (b"",))[0] == cluster))
+        for member, (cluster, _) in found.cluster.items()
+    }
+    people = People(
+        one,
+        frozenset(digest for digest, subject in subjects.items() if subject.undecided),
+        {digest: subject.through for digest, subject in subjects.items() if subject.through},
+    )
+    sources = tuple(one for one in snapshot.sources if one.material in materials)
+    return Known(tuple(kept[key] for key in sorted(kept)), sources, people)

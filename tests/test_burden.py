@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -16,13 +18,28 @@ from typer.testing import CliRunner
 from hub import agreements, answers, burden, catalogue
 from hub.answers import Question
 from hub.cli import app
-from tests import stored
+from hub.home import Home
+from tests import linked, peering, stored
 from tests.serving import FORM, filled_hub, problem
 
 LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
 PERSON = f"cn.ric:{stored.RESIDENT}"
 SPOUSE = f"cn.ric:{stored.SPOUSE}"
 ALL = burden.Scope()
+
+
+@pytest.fixture(scope="module")
+def migrated(server_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    yield from linked.store(server_home, tmp_path_factory.mktemp("burden"))
+
+
+@pytest.fixture
+def store(migrated: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """One store for all tests of the module, empty for each."""
+    monkeypatch.setenv("YICI_LANG", "en")
+    with migrated.begin() as connection:
+        connection.execute(sa.text(f"TRUNCATE {peering.STORE}, answer, agreement CASCADE"))
+    return migrated
 
 
 def ask(store: sa.Engine, *items: str, applicant: str = LICENCE, client: str = "hall", **more: Any) -> list[dict]:
@@ -180,3 +197,10 @@ def test_over_http_for_agreements_that_name_it(store: sa.Engine) -> None:
         assert "household-register" not in {row["material"] for row in materials}, "an item outside the agreement"
         problem(hub.get("/v1/burden?by=weather"), 422, "query-invalid")
         problem(hub.get("/v1/burden?since=2026-1-1"), 422, "query-invalid")
+        document = hub.get("/openapi.json").json()
+        schema = document["paths"]["/v1/burden"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        for query in (*(f"by={by}&still=true" for by in burden.BY), "since=0001-01-01&until=9999-12-31"):
+            answer = hub.get(f"/v1/burden?{query}")
+            assert answer.status_code == 200
+            jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())
+            assert answer.json()["total"]["answers"] >= 1

@@ -14,7 +14,7 @@ from connectors.errors import UsageError
 from hub import agreements, answers, deposits
 from hub.answers import Question
 from hub.cli import app
-from hub.deposits import Handed
+from hub.handed_in import Handed
 from tests import papers
 from tests.serving import LICENCE
 

@@ -6,7 +6,9 @@ import datetime as dt
 import hashlib
 import json
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,21 @@ def test_a_large_file_is_refused_and_strangers_send_none(store: sa.Engine, hall:
     assert hall.send(said, most, "image/png").json()["file"]["size"] == deposits.LARGEST
     stranger = requests.post(f"{hall.base}/v1/deposits", data=b"x" * 5_000_000, timeout=30)
     assert (stranger.status_code, stranger.json()["code"]) == (401, "token-missing")
+
+
+def test_who_breaks_off_leaves_nothing(store: sa.Engine, hall: Hall) -> None:
+    host, port = hall.base.removeprefix("http://").split(":")
+    head = (
+        f"POST /v1/deposits HTTP/1.1\r\nHost: {host}\r\nAuthorization: {hall.session.headers['Authorization']}\r\n"
+        "Idempotency-Key: key-00000001\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n--x\r\n"
+    )
+    with socket.create_connection((host, int(port))) as wire:
+        wire.sendall(head.encode())
+        time.sleep(0.3)
+    time.sleep(0.3)
+    assert hall.hand_in(PREMISES)["state"] == "waiting", "the key was not used up"
+    counted = requests.get(f"{hall.base}/metrics", timeout=30).text
+    assert 'route="/v1/deposits",status="400"' in counted and 'route="/v1/deposits",status="500"' not in counted
 
 
 def test_other_kinds_of_files(store: sa.Engine, hall: Hall) -> None:

@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +17,12 @@ import sqlalchemy as sa
 
 from connectors import signature
 from connectors.errors import FatalError
-from hub import agreements, records, signing
+from hub import agreements, problems, records, signing
 from hub.api.app import create
 from hub.home import Home
 from hub.schema_evidence import evidence
 from tests import linked, stored
+from tests.conftest import ROOT
 from tests.serving import FORM, LICENCE, problem, served
 
 ITEMS = ["demo-food-permit"]
@@ -250,3 +252,16 @@ def test_only_what_satisfies_a_requirement_is_opened(store: sa.Engine, licence: 
         if rule["disposition"] == "held":
             rule["disposition"] = "not_required"  # looked at, and not needed
     assert list(opened(trace)) == []
+
+
+def test_the_page_lists_every_problem_with_its_status() -> None:
+    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d{3}) \| (.+) \| (\w+) \|$", text, re.M)
+    listed = {code: (int(status), fault) for status, codes, fault in rows for code in re.findall(r"`([a-z-]+)`", codes)}
+    for code, (status, fault) in listed.items():
+        assert problems.KINDS[code] == problems.Kind(status, fault), code  # type: ignore[arg-type]
+    names = ("evidence", "deposits", "handed_in", "subject_view", "api/evidence", "api/deposits", "api/subjects")
+    source = "".join((ROOT / "hub" / f"{name}.py").read_text(encoding="utf-8") for name in names)
+    raised = set(re.findall(r'(?:UsageError|problem)\(\s*"([a-z-]+)"', source))
+    assert len(raised) > 20
+    assert raised - {"deposit-file-exists"} <= set(listed)  # that one is the command's

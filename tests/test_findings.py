@@ -102,3 +102,15 @@ def test_a_stale_copy_stands_beside_the_authoritys_cancelled() -> None:
     assert (found.state, found.reason) == ("late", "volatile-late")
     fresh = holding(PARTNER.source, key="f", hub="js-hub")
     assert judged(holding(), fresh, sources=[stale, PARTNER], volatile=["degree"]).state == "elsewhere"
+
+
+def test_what_a_provinces_own_register_keeps_is_of_that_province() -> None:
+    """A division code that no list has may begin with another province's digits."""
+    mistyped = holding(region="340999")
+    assert judged(mistyped, use=USE.model_copy(update={"region": "31"})).state == "held"
+    assert judged(mistyped, use=USE.model_copy(update={"region": "34"})).state == "missing"
+    # A nationwide register says itself of which province a certificate is, and so does a partner hub.
+    national = replace(OURS, region="000000")
+    assert judged(mistyped, sources=(national,), use=USE.model_copy(update={"region": "34"})).state == "held"
+    theirs = holding(PARTNER.source, hub="js-hub", region="320102")
+    assert judged(theirs, use=USE.model_copy(update={"region": "32"})).state == "elsewhere"

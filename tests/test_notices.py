@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,27 @@ from connectors.errors import UsageError
 from hub import answers, catalogue, guides, notices
 from hub.answers import Question
 from hub.cli import app
-from tests import stored
+from hub.home import Home
+from tests import linked, peering, stored
 
 LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
 PERSON = f"cn.ric:{stored.RESIDENT}"
 SPOUSE = f"cn.ric:{stored.SPOUSE}"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def migrated(server_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    yield from linked.store(server_home, tmp_path_factory.mktemp("notices"))
+
+
+@pytest.fixture
+def store(migrated: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """One store for all tests of the module, empty for each."""
+    monkeypatch.setenv("YICI_LANG", "en")
+    with migrated.begin() as connection:
+        connection.execute(sa.text(f"TRUNCATE {peering.STORE}, answer, agreement CASCADE"))
+    return migrated
 
 
 def ask(store: sa.Engine, *items: str, applicant: str = LICENCE, **more: object) -> list[str]:

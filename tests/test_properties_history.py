@@ -34,9 +34,7 @@ def asked() -> dict[bytes, tuple[str, str]]:
     return {hashing.of(identifier_text("cn.uscc", code)): ("cn.uscc", code) for code in codes}
 
 
-def known(
-    engine: sa.Engine, at: dt.datetime | None = None
-) -> Said:
+def known(engine: sa.Engine, at: dt.datetime | None = None) -> Said:
     """What the store says of everybody now, or said at ``at``. A version keeps the row that stood behind it, not those
     that agreed, nor whether any did not; a source counts from its first success."""
     with engine.connect() as connection:

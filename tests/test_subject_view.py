@@ -92,9 +92,10 @@ def test_pages_end_and_leave_nothing_out(store: sa.Engine, licence: str) -> None
     second = view(store, section="held", limit=3, after=first["next"])["held"]
     keys = [entry["holding"] for page in (first, second) for entry in page["entries"]]
     assert keys == sorted([licence, *more]) and second["next"] is None
-    for wrong in ("soon", "2026-01-01T00:00:00~x", "2026-01-01T00:00:00+00:00", "~"):
+    for wrong in ("soon", "2026-01-01T00:00:00~x", "2026-01-01T00:00:00+00:00", "~", "0001-01-01T00:00:00+23:59~x"):
         with pytest.raises(UsageError, match="position"):
             view(store, section="asked", after=wrong)
+    assert view(store, section="asked", after="2026-01-01T00:00:00+23:59~x")["asked"] == {"entries": [], "next": None}
     with pytest.raises(UsageError, match="position"):
         view(store, after=licence)
     with pytest.raises(UsageError, match="identifier"):

@@ -42,6 +42,7 @@ log = logging.getLogger("yici.api")
 
 VERSION = "1"
 AUTHENTICATING = 2
+DEPOSITING = 2
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})
 
@@ -68,9 +69,20 @@ def create() -> FastAPI:
     app.state.rates = Rates()
     # Checking a secret is slow on purpose: few at once, so that guessing takes no thread or memory from lookups.
     app.state.authenticating = CapacityLimiter(AUTHENTICATING)
-    for router in (service.router, oauth.router, lookups.router, lookup_batches.router, items.router, index.router,
-                   answers.router, burden.router, evidence.router, deposits.router,
-                   subjects.router):
+    app.state.depositing = CapacityLimiter(DEPOSITING)  # files are hashed, landed, read for their signatures
+    for router in (
+        service.router,
+        oauth.router,
+        lookups.router,
+        lookup_batches.router,
+        items.router,
+        index.router,
+        answers.router,
+        burden.router,
+        evidence.router,
+        deposits.router,
+        subjects.router,
+    ):
         app.include_router(router)
     app.add_exception_handler(YiciError, _on_error)  # type: ignore[arg-type]
     app.add_exception_handler(sa.exc.SQLAlchemyError, _on_store)
@@ -125,7 +137,13 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = problems.SCHEMA
-        for body in (lookups.Lookup, deposits.Deposit, subjects.SubjectView, lookup_batches.LookupBatch, lookup_batches.SubjectAnswered):
+        for body in (
+            lookups.Lookup,
+            deposits.Deposit,
+            subjects.SubjectView,
+            lookup_batches.LookupBatch,
+            lookup_batches.SubjectAnswered,
+        ):
             described = body.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(described.pop("$defs", {}))
             schemas[body.__name__] = described

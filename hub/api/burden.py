@@ -7,14 +7,14 @@ from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, BeforeValidator, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hub import burden, catalogue, database
 from hub.api import language
 from hub.api.guard import Caller
-from hub.api.items import On
+from hub.api.items import iso
 from hub.api.responses import Json, documented
 from hub.burden import By
 
@@ -22,6 +22,13 @@ router = APIRouter()
 
 PURPOSE = "burden"  # one that the agreement has to name
 LONGEST = 60  # seconds that it may take
+
+
+_DAY = BeforeValidator(iso)
+First = Annotated[
+    dt.date | None, _DAY, Query(description="The first day in China, yyyy-mm-dd; that of the month without it.")
+]
+Last = Annotated[dt.date | None, _DAY, Query(description="The last day in China; today without it.")]
 
 
 class Counts(BaseModel):
@@ -82,8 +89,8 @@ def show_burden(
     request: Request,
     caller: Caller,
     by: By = "item",
-    since: On = None,
-    until: On = None,
+    since: First = None,
+    until: Last = None,
     still: Annotated[bool, Query(description="Requirements that ask for what is held, too.")] = False,
 ) -> Response:
     """Over all clients, of the items of the agreement, for agreements that name the purpose `burden`; this month without dates."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from typing import IO, Annotated, Any, Literal
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from connectors.errors import UsageError
@@ -21,7 +22,7 @@ from hub.api import language
 from hub.api.guard import Caller
 from hub.api.lookups import Plain
 from hub.api.responses import Json, documented, problem
-from hub.deposits import Handed
+from hub.handed_in import Handed
 
 router = APIRouter()
 
@@ -144,7 +145,7 @@ async def deposit(
         return problem("media-type-unsupported", lang, {"expected": "multipart/form-data"})
     try:
         form = await request.form(max_files=1, max_fields=1, max_part_size=64 * 1024)
-    except HTTPException:  # Starlette's word for a body that is no such form
+    except (HTTPException, ClientDisconnect):  # Starlette's words for a body that is no such form, or breaks off
         raise UsageError("multipart-malformed") from None
     try:
         said, file = form.get("deposit"), form.get("file")
@@ -160,7 +161,8 @@ async def deposit(
             code = error.errors(include_url=False, include_input=False, include_context=False)[0]["type"]
             return problem("body-malformed" if code == "json_invalid" else "body-invalid", lang)
         media_type = (file.content_type or "").partition(";")[0].strip().lower()
-        found, new = await run_in_threadpool(_received, caller, key, given, file.file, media_type)
+        received = functools.partial(_received, caller, key, given, file.file, media_type)
+        found, new = await to_thread.run_sync(received, limiter=request.app.state.depositing)
     finally:
         await form.close()
     headers = {"Location": f"/v1/deposits/{found['deposit']}", "Cache-Control": "no-store"}

@@ -28,13 +28,14 @@ LARGEST = 500
 LATEST = 2**63 - 1
 
 
-def _iso(given: object) -> object:
+def iso(given: object) -> object:
+    """A date of a query in the one form that is understood."""
     if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", given, re.ASCII):
         raise ValueError("not a date as ISO 8601 writes it")
     return given
 
 
-On = Annotated[dt.date | None, BeforeValidator(_iso), Query(description="The day, yyyy-mm-dd; today without it.")]
+On = Annotated[dt.date | None, BeforeValidator(iso), Query(description="The day, yyyy-mm-dd; today without it.")]
 
 _SUMMARY: dict[str, Any] = {
     "item": {"type": "string"},

@@ -55,6 +55,10 @@ _ARRAYS = {
 _KEEP = records.KEEP.format(
     arrays=", ".join(f"${n}::{_ARRAYS.get(name, 'text')}[]" for n, name in enumerate(records.Record._fields, start=1))
 )
+# The same for one alone, which is spared the arrays.
+_KEEP_ONE = records.KEEP_ONE.format(
+    values=", ".join(f"${n}::{_ARRAYS.get(name, 'text')}" for n, name in enumerate(records.Record._fields, start=1))
+)
 _KEEP_SOURCES = records.KEEP_SOURCES.format(digest="$1", sources="$2")
 
 
@@ -140,7 +144,9 @@ class Lanes:
             answered = answers.complete(one.asked, subjects, moment, asked_at, purpose)
             rows += [answer.record for answer in answered]
             given.append(answered)
-        if rows:
+        if len(rows) == 1:
+            await connection.execute(_KEEP_ONE, *rows[0])
+        elif rows:
             await connection.execute(_KEEP, *records.columns(rows).values())
         return given
 
