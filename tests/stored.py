@@ -165,7 +165,7 @@ def known_now(connection: sa.Connection, holders: Holders, materials: Sequence[s
     people = People(
         one,
         frozenset(digest for digest, subject in subjects.items() if subject.undecided),
-        {digest: subject.through for digest, subject in subjects.items() if subject.through},
+        {digest: list(subject.through) for digest, subject in subjects.items() if subject.through},
     )
     sources = tuple(one for one in snapshot.sources if one.material in materials)
     return Known(tuple(kept[key] for key in sorted(kept)), sources, people)
