@@ -71,3 +71,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set YICI_SHARED to the folder that holds data/")
     return folder
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their length: what holds a clock (gzip, zip) would be another test in each worker."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None

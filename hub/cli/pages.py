@@ -1,4 +1,4 @@
-"""``yici docs``: the pages of material types, items and bundles, written from the model."""
+"""``yici docs``: the pages of material types, items, bundles and problems, written from what they are about."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ def register(app: typer.Typer) -> None:
         check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a page is not current.")] = False,
         json: Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")] = False,
     ) -> None:
-        """Write the page of every material type, service item and bundle. 由模型生成材料与事项的说明页。
+        """Write the page of every material type, service item, bundle and problem. 由模型生成材料、事项与错误码的说明页。
 
         Pages no longer in the model are removed; files written by others are left alone.
 
         Example: [bold]yici docs --check[/]
         """
         from connectors.errors import FatalError
+        from hub import problem_page
         from hub.cli import output
         from mappings import pages
 
-        made = pages.pages()
+        made = {**pages.pages(), problem_page.PATH: problem_page.page()}
         if check:
             if wrong := pages.stale(to, made):
                 raise FatalError("docs-stale", pages=", ".join(wrong))
