@@ -17,6 +17,7 @@ import yaml
 
 from connectors import source as sources
 from hub import home
+from hub.findings import DEPOSITED
 from mappings import model
 from mappings.model import Material
 from mappings.schemes import SCHEMES
@@ -24,8 +25,7 @@ from mappings.schemes import SCHEMES
 PREFIX = "hub-deposits-"
 # Weaker than every register: a department's word on the same certificate counts before it.
 AUTHORITY = 10
-# No province's: a deposit speaks for itself alone, that there is none says nothing.
-NOWHERE = "990000"
+NOWHERE = DEPOSITED  # that there is no deposit says nothing
 NEVER = "P36500D"  # it cannot be late
 LIST = "identifier-scheme"
 ID, TIME = "deposit", "updated_at"

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from connectors.errors import UsageError
-from hub import catalogue, handed_in, home, media, pdf_signatures, records
+from hub import agreements, catalogue, handed_in, home, media, pdf_signatures, records
 from hub.agreements import Agreement
 from hub.handed_in import Handed
 from hub.home import identifier_text
@@ -58,7 +58,7 @@ def receive(
         if kind is None or kind != media_type:
             raise UsageError("file-mislabelled", known=", ".join(media.KINDS))
         digest = _digest(file)
-        content = hashlib.sha256(orjson.dumps([said, digest], option=orjson.OPT_SORT_KEYS)).digest()
+        content = hashlib.sha256(orjson.dumps([said, digest, str(answer.id)], option=orjson.OPT_SORT_KEYS)).digest()
         if known := _known(connection, agreement.client, key, content):
             return known, False
     checked = _signatures(file) if kind == media.PDF else Checked("unchecked", [])
@@ -67,6 +67,14 @@ def receive(
         connection.execute(_LOCK, {"name": f"yici-deposit {agreement.client} {key}"})
         if known := _known(connection, agreement.client, key, content):
             return known, False
+        # A body may take minutes to come: an end of the agreement meanwhile counts.
+        current = agreements.of(connection, agreement.client, held=True)
+        if (
+            current is None
+            or current.valid_from != agreement.valid_from
+            or not current.in_force(dt.datetime.now(dt.UTC))
+        ):
+            raise UsageError("agreement-ended")
         from connectors.landing import Landing
 
         landing = Landing(home.current().landing_url)

@@ -54,11 +54,12 @@ def fetch(engine: sa.Engine, client: str, holding: str, grant: str, wanted: Sequ
         if agreement is None or not agreement.in_force(now):
             raise UsageError("agreement-ended")
         answer = _answer(connection, client, grant)
-        if answer.asked_at + dt.timedelta(minutes=agreement.evidence_minutes) < now:
+        ends = answer.asked_at + dt.timedelta(minutes=agreement.evidence_minutes)
+        if ends < now or answer.asked_at < agreement.valid_from:  # given under an agreement that has ended
             raise UsageError("grant-expired", minutes=agreement.evidence_minutes)
         agreement.admit([answer.item], answer.purpose, now)
-        key, shape = _granted(answer, holding)
-        row = _unchanged(connection, key, shape, now)
+        key, shape, whose = _granted(answer, holding)
+        row = _unchanged(connection, key, shape, whose, now)
         shown = _shown(agreement, row.material, wanted)
         body = orjson.dumps(_body(answer, row, shown, now))
         given = Evidence(body, signing.sign_detached(body, signature.EVIDENCE))
@@ -90,19 +91,22 @@ def _answer(connection: sa.Connection, client: str, grant: str) -> sa.Row[Any]:
     return row
 
 
-def _granted(answer: sa.Row[Any], holding: str) -> tuple[bytes, Shape]:
-    """The holding's key, and what it was when the answer was given."""
+def _granted(answer: sa.Row[Any], holding: str) -> tuple[bytes, Shape, list[bytes]]:
+    """The holding's key, what it was when the answer was given, and whose: keyed hashes of the parties it was found for."""
     inputs = orjson.loads(answer.inputs)
     if inputs["as_of"] is None and holding in opened(orjson.loads(answer.trace)):
-        for found in inputs["known"].values():
-            for key, shape, _ in found:
-                if key == holding:
-                    return bytes.fromhex(key), Shape(*shape)
+        shapes = {role: shape for role, found in inputs["known"].items() for key, shape, _ in found if key == holding}
+        if shapes:
+            whose = [bytes.fromhex(inputs["parties"][role][0]) for role in shapes]
+            return bytes.fromhex(holding), Shape(*next(iter(shapes.values()))), whose
     raise UsageError("grant-not-for-holding")
 
 
-def _unchanged(connection: sa.Connection, key: bytes, shape: Shape, now: dt.datetime) -> sa.Row[Any]:
-    row = connection.execute(sa.text(_HOLDING), {"key": key}).first()
+def _unchanged(
+    connection: sa.Connection, key: bytes, shape: Shape, whose: list[bytes], now: dt.datetime
+) -> sa.Row[Any]:
+    """The holding, still as it was and still of one of ``whose``."""
+    row = connection.execute(sa.text(_HOLDING), {"key": key, "whose": whose}).first()
     if row is None or (row.material, row.status, _day(row.valid_from), _day(row.valid_to)) != (
         shape.material, shape.status, shape.valid_from, shape.valid_to,
     ):  # fmt: skip
@@ -198,5 +202,10 @@ _HOLDING = """
 SELECT h.key, h.material, h.status, h.valid_from, h.valid_to, h.conflicting, h.source, h.updated_at, m.document,
   (SELECT name FROM landed_file WHERE id = m.file) AS file, m."row", s.last_success_at, s.promise_seconds
 FROM holding AS h JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped JOIN source AS s ON s.name = h.source
-WHERE h.key = :key
+WHERE h.key = :key AND EXISTS (
+  SELECT FROM holding_holder AS w WHERE w.holding = h.key AND w.identifier = ANY(ARRAY(
+    SELECT unnest(CAST(:whose AS bytea[]))
+    UNION
+    SELECT m.identifier FROM identity_member AS k JOIN identity_member AS m USING (component, cluster)
+    WHERE k.identifier = ANY(CAST(:whose AS bytea[])))))
 """

@@ -22,6 +22,7 @@ from mappings.items import Use
 State = Literal["held", "elsewhere", "expired", "missing", "late", "role", "identity", "untold"]
 
 NATIONAL = ("000000", "100000")
+DEPOSITED = "990000"  # of what was handed in: no register's, the certificate itself says of which province it is
 PRESENT: tuple[State, ...] = ("held", "elsewhere")
 OPEN: tuple[State, ...] = ("late", "role", "identity", "untold")
 
@@ -101,7 +102,7 @@ class Evidence:
             return True
         registers = [source.region for source in self.known.sources if source.source == holding.source]
         # What a province's own register keeps is of that province, whatever division a row was written under.
-        own = [region for region in registers if holding.hub is None and region not in NATIONAL]
+        own = [region for region in registers if holding.hub is None and region not in (*NATIONAL, DEPOSITED)]
         return any(region[:2] == use.region for region in own or ([holding.region] if holding.region else registers))
 
     def _doubted(self, use: Use, finding: Finding, sources: list[Freshness]) -> Finding:

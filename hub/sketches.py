@@ -26,7 +26,7 @@ from hub.identity_lookup import People
 from hub.knowledge import Found, Shape, Snapshot, Subject
 from mappings.items import FactValue, Item, Requirement
 
-MOST = 50_000  # cases kept of one moment; each takes two or three kilobytes
+MOST = 10_000  # cases kept of one moment; each takes two or three kilobytes
 _MARK = f"~{secrets.token_hex(8)}"  # in place of what differs; nobody can write it into the catalogue
 _HOLES = re.compile(rf'{_MARK}k(\d+);|"{_MARK}r([\d,]*);"'.encode())
 

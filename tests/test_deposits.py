@@ -163,6 +163,7 @@ def test_the_same_key_brings_the_same_deposit(store: sa.Engine, hall: Hall) -> N
     changed = {**said, "attributes": {**PREMISES["attributes"], "right": "自有"}}
     problem(hall.send(changed), 409, "idempotency-conflict")
     problem(hall.send(said, papers.PNG + b"another"), 409, "idempotency-conflict")
+    problem(hall.send({**said, "answer": hall.ask()["answer"]}), 409, "idempotency-conflict")
     assert hall.send(said, papers.PNG + b"another", key="key-00000002").status_code == 201
     assert (count(store), len(landed())) == (2, 4)
 

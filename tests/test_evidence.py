@@ -19,7 +19,7 @@ from connectors import signature
 from connectors.errors import FatalError
 from hub import agreements, problems, records, signing
 from hub.api.app import create
-from hub.home import Home
+from hub.home import Home, keyed_hash
 from hub.schema_evidence import evidence
 from tests import linked, stored
 from tests.conftest import ROOT
@@ -100,6 +100,7 @@ def age(engine: sa.Engine, answer: str, minutes: int) -> None:
             sa.text("UPDATE answer SET asked_at = asked_at - make_interval(mins => :minutes) WHERE id = cast(:id AS uuid)"),
             {"id": answer, "minutes": minutes},
         )  # fmt: skip
+        connection.execute(sa.text("UPDATE agreement SET valid_from = valid_from - interval '1 hour'"))
 
 
 def test_the_fields_agreed_are_given_signed_and_recorded(store: sa.Engine, base: str, licence: str) -> None:
@@ -223,6 +224,13 @@ def test_minutes_and_agreement_end_it(store: sa.Engine, base: str, licence: str)
     assert written(store) == []
 
 
+def test_who_agrees_anew_cannot_use_what_was_opened_before(store: sa.Engine, base: str, licence: str) -> None:
+    grant = Hall(base, "hall-1").ask()
+    agreements.remove("hall-1")
+    problem(Hall(base, "hall-1").fetch(licence, grant), 403, "grant-expired")
+    assert written(store) == []
+
+
 def test_what_changed_since_has_to_be_asked_anew(store: sa.Engine, base: str, licence: str) -> None:
     hall = Hall(base, "hall-1")
     for change in (
@@ -238,6 +246,24 @@ def test_what_changed_since_has_to_be_asked_anew(store: sa.Engine, base: str, li
             connection.execute(sa.text("DELETE FROM holding"))
             connection.execute(sa.text("INSERT INTO holding SELECT * FROM kept"))
     assert written(store) == []
+
+
+def test_what_turned_out_to_be_somebody_elses_is_not_given(store: sa.Engine, base: str, licence: str) -> None:
+    """The register corrects the holder while the grant is good; all that is compared of the certificate is as it was."""
+    hall = Hall(base, "hall-1")
+    grant = hall.ask()
+    with store.begin() as connection:
+        other = hashing_of("cn.uscc:91440300708461136T")
+        connection.execute(
+            sa.text("UPDATE holding_holder SET identifier = :other WHERE holding = decode(:key, 'hex')"),
+            {"other": other, "key": licence},
+        )
+    problem(hall.fetch(licence, grant), 409, "holding-changed")
+    assert written(store) == []
+
+
+def hashing_of(text: str) -> bytes:
+    return keyed_hash().of(text)
 
 
 def test_only_what_satisfies_a_requirement_is_opened(store: sa.Engine, licence: str) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import concurrent.futures
 import datetime as dt
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 
 from bench.store import codes
 from hub import agreements, database, records
-from hub.api import lanes
+from hub.api import hot, lanes
 from hub.api.hot import Hot
+from hub.knowledge import Snapshot
 from tests import stored
 from tests.serving import LICENCE, Hub, filled_hub
 
@@ -57,13 +60,13 @@ def test_the_answer_is_the_same_either_way(
         {"id": f"cn.uscc:{FIRMS[0]}", "case": "31-1", "purpose": "handle"},
         {"items": ["demo-elder-card"], "id": f"cn.ric:{stored.RESIDENT}"},
     ]
-    hot: Hot = _hot(hub)
+    ours = _hot(hub)
     for question in questions:
         for language in ("zh", "en"):
             with subtests.test(question=sorted(question), language=language):
                 given = {}
                 for on in (True, False):
-                    monkeypatch.setattr(hot, "on", on)
+                    monkeypatch.setattr(ours, "on", on)
                     before = len(taken)
                     answer = hub.post(
                         "/v1/lookups", json={"items": ["demo-food-permit"], "id": LICENCE, **question},
@@ -94,14 +97,42 @@ def test_many_at_once_each_hear_their_own(hub: Hub, store: sa.Engine, taken: lis
         assert kept == 1, "given before it was committed"
         return code, answer
 
+    times = set()
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
         for code, answer in pool.map(ask, FIRMS * 3):
+            times.add(answer["asked_at"])
             licence = answer["requirements"][0]
             if code in held:
                 assert [one["holding"] for one in licence["holdings"]] == [held[code]]
             else:
                 assert licence["disposition"] == "submit"
     assert sum(taken) == 3 * len(FIRMS) and max(taken) > 1, "none were answered together"
+    assert len(times) == 3 * len(FIRMS), "answers of one time belong to one question"
+
+
+def test_who_sends_no_body_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot, "BODY_SECONDS", 0.3)
+    place = urlsplit(hub.base)
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/lookups HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        )
+        assert connection.recv(20).startswith(b"HTTP/1.1 408")
+
+
+def test_a_lane_decides_under_the_snapshot_it_read_under(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another lane brings a newer snapshot between this one's statement and its decision."""
+    assert hub.lookup().status_code == 200
+    real = lanes.Lanes._read
+
+    async def overtaken(self: lanes.Lanes, connection: Any, together: Any) -> Any:
+        found = await real(self, connection, together)
+        self.known = Snapshot("another", [])
+        return found
+
+    monkeypatch.setattr(lanes.Lanes, "_read", overtaken)
+    [answer] = hub.lookup(id=f"cn.uscc:{FIRMS[5]}").json()["answers"]
+    assert answer["requirements"][0]["reason_code"] == "absent", "the source that it was read under is known"
 
 
 def test_what_changes_is_seen_at_once(hub: Hub, store: sa.Engine, taken: list[int]) -> None:

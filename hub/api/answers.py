@@ -130,7 +130,7 @@ class StoredAnswer(BaseModel):
     tags=["answers"],
     responses={
         200: {"description": "The answer, rule by rule", "model": StoredAnswer},
-        **documented(401, 403, 404, 408, 413, 422, 500, 503),
+        **documented(401, 403, 404, 408, 413, 422, 429, 500, 503),
     },
     response_class=Json,
 )
@@ -151,7 +151,7 @@ def show_answer(answer: Key, caller: Caller) -> Response:
                 notices.HTML: {"schema": {"type": "string"}},
             },
         },
-        **documented(401, 403, 404, 408, 409, 413, 422, 500, 503),
+        **documented(401, 403, 404, 408, 409, 413, 422, 429, 500, 503),
     },
     response_class=Response,
 )

@@ -81,7 +81,7 @@ class Ledger(BaseModel):
     tags=["burden"],
     responses={
         200: {"description": "What is demanded, held and really asked for", "model": Ledger},
-        **documented(401, 403, 408, 413, 422, 500, 503),
+        **documented(401, 403, 408, 413, 422, 429, 500, 503),
     },
     response_class=Json,
 )

@@ -126,7 +126,7 @@ _ENCODING = {"deposit": {"contentType": "application/json"}, "file": {"contentTy
     responses={
         201: {"description": "Received: landed and recorded, to be verified", "model": DepositShown},
         200: {"description": "Received before, with the same key", "model": DepositShown},
-        **documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 500, 503),
+        **documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503),
     },
     response_class=Json,
 )
@@ -188,7 +188,7 @@ def _received(caller: Agreement, key: str, given: Deposit, file: Any, media_type
     tags=["deposits"],
     responses={
         200: {"description": "The deposit", "model": DepositShown},
-        **documented(401, 403, 404, 408, 413, 422, 500, 503),
+        **documented(401, 403, 404, 408, 413, 422, 429, 500, 503),
     },
     response_class=Json,
 )

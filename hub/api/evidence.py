@@ -69,7 +69,7 @@ class EvidenceShown(BaseModel):
                 DIGEST: {"description": "SHA-256 of the body (RFC 9530)", "schema": {"type": "string"}},
             },
         },
-        **documented(401, 403, 408, 409, 413, 422, 500, 503),
+        **documented(401, 403, 408, 409, 413, 422, 429, 500, 503),
     },
     response_class=Response,
 )

@@ -26,11 +26,12 @@ from connectors.messages import Language
 from hub import answers, catalogue, database, tokens
 from hub.answers import Asked, Question
 from hub.api import language
+from hub.api.envelope import BODY_SECONDS
 from hub.api.lanes import Lanes
 from hub.api.lookups import Lookup
 from hub.api.metrics import Metrics
 from hub.api.rates import Rates
-from hub.api.responses import from_error
+from hub.api.responses import from_error, problem
 from hub.home import KeyedHash, keyed_hash
 from hub.tokens import Bearer
 from mappings.items import Item
@@ -47,6 +48,7 @@ class Hot:
         self.app = app
         self.metrics = metrics
         self.rates: Rates = here.rates
+        self.answered = metrics.requests.labels("POST", ADDRESS, "200")
         here.hot = self  # for whoever has many questions to ask
         self.lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes] = weakref.WeakKeyDictionary()
         self.bearers: dict[bytes, Bearer] = {}
@@ -58,7 +60,14 @@ class Hot:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        first = await receive()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                first = await receive()
+        except TimeoutError:
+            await problem("body-slow", language.of_scope(scope), {"seconds": BODY_SECONDS}, {"Connection": "close"})(
+                scope, receive, send
+            )
+            return
         body = first.get("body", b"")
         if first["type"] != "http.request" or first.get("more_body") or len(body) > LONGEST:
             await self.app(scope, _again(first, receive), send)
@@ -68,6 +77,7 @@ class Hot:
             given = await self._answered(headers, body)
         except Refused as refused:
             await from_error(refused.error, language.of_scope(scope))(scope, receive, send)
+            self.metrics.requests.labels("POST", ADDRESS, "429").inc()
             return
         if given is None:
             await self.app(scope, _again(first, receive), send)
@@ -79,6 +89,7 @@ class Hot:
         ]})  # fmt: skip
         await send({"type": "http.response.body", "body": whole})
         self.metrics.lookup(found, time.perf_counter() - began)
+        self.answered.inc()
 
     async def _answered(
         self, headers: dict[bytes, bytes], body: bytes

@@ -91,7 +91,7 @@ _GUIDE = {"type": "object", "properties": {"item": {"type": "string"}}, "require
     responses={
         200: {"description": "Items", "content": {"application/json": {"schema": _ITEMS}}},
         **NOT_MODIFIED,
-        **documented(401, 403, 408, 413, 422, 500, 503),
+        **documented(401, 403, 408, 413, 422, 429, 500, 503),
     },
     response_class=Response,
 )
@@ -124,7 +124,7 @@ def list_items(
     responses={
         200: {"description": "Changes", "content": {"application/json": {"schema": _CHANGES}}},
         **NOT_MODIFIED,
-        **documented(401, 403, 408, 413, 422, 500, 503),
+        **documented(401, 403, 408, 413, 422, 429, 500, 503),
     },
     response_class=Response,
 )
@@ -148,7 +148,7 @@ def changes(
     responses={
         200: {"description": "An item with its requirements", "content": {"application/json": {"schema": _ITEM}}},
         **NOT_MODIFIED,
-        **documented(401, 403, 404, 408, 413, 422, 500, 503),
+        **documented(401, 403, 404, 408, 413, 422, 429, 500, 503),
     },
     response_class=Response,
 )
@@ -172,7 +172,7 @@ def show_item(request: Request, code: str, caller: Caller, on: On = None, known:
             "content": {"application/json": {"schema": _GUIDE}, guides.HTML: {"schema": {"type": "string"}}},
         },
         **NOT_MODIFIED,
-        **documented(401, 403, 404, 408, 413, 422, 500, 503),
+        **documented(401, 403, 404, 408, 413, 422, 429, 500, 503),
     },
     response_class=Response,
 )

@@ -25,7 +25,11 @@ from hub.tokens import Bearer
 
 log = logging.getLogger("yici.api")
 
+LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.TooManyConnectionsError, OSError, TimeoutError)
+"""What a store that is away or busy looks like here."""
+
 LANES = 3  # while one waits for the store another decides
+BATCHES = 2  # slices of batches under way, beside the lanes: batches must not crowd out single questions
 TOGETHER = 48  # questions in one statement: more only make each wait longer
 KEPT = 10_000  # agreements
 
@@ -82,6 +86,7 @@ class Lanes:
     known: Snapshot = field(default_factory=lambda: Snapshot("", ()))
     agreements: dict[str, tuple[str, Agreement]] = field(default_factory=dict)
     idle: list[asyncpg.Connection] = field(default_factory=list)
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
     async def answer(self, bearer: Bearer, asked: Asked) -> list[Answered] | None:
         """The answers to ``asked``, stored; None where there are none this way."""
@@ -93,9 +98,10 @@ class Lanes:
         return await one.answered
 
     async def together(self, bearer: Bearer, asked: Sequence[Asked]) -> list[list[Answered] | None]:
-        """The answers to several questions of one caller, in one go. Errors of the store come through."""
+        """The answers to several questions of one caller, in one go, when there is room. Errors of the store come through."""
         loop = asyncio.get_running_loop()
-        return await self._answered([Waiting(bearer, one, loop.create_future()) for one in asked])
+        async with self.room:
+            return await self._answered([Waiting(bearer, one, loop.create_future()) for one in asked])
 
     async def _run(self) -> None:
         """One lane, as long as anybody waits."""
@@ -114,6 +120,8 @@ class Lanes:
             self.running -= 1
 
     async def _answered(self, together: Sequence[Waiting]) -> list[list[Answered] | None]:
+        while self.idle and self.idle[-1].is_closed():
+            self.idle.pop()
         connection = self.idle.pop() if self.idle else await self._connect()
         try:
             given = await self._asked(connection, together)
@@ -130,14 +138,17 @@ class Lanes:
         return await asyncpg.connect(dsn, timeout=10, server_settings=settings, command_timeout=30)
 
     async def _asked(self, connection: asyncpg.Connection, together: Sequence[Waiting]) -> list[list[Answered] | None]:
-        found, versions = await self._read(connection, together)
-        asked_at = dt.datetime.now(dt.UTC)
-        moment = answers.at(self.known, asked_at)
+        found, agreed = await self._read(connection, together)
+        read_at = dt.datetime.now(dt.UTC)
+        moment = answers.at(found.known, read_at)
         given: list[list[Answered] | None] = []
         rows: list[records.Record] = []
-        for one in together:
-            purpose = self._purpose(one, versions, asked_at)
-            if purpose is None:
+        for place, one in enumerate(together):
+            # Answers of one question have one time, and no other question has it.
+            asked_at = read_at + dt.timedelta(microseconds=place)
+            purpose = self._purpose(one, agreed, asked_at)
+            current = all(case.item.in_force.covers(moment.day) for case in one.asked.cases)  # midnight has passed
+            if purpose is None or not current:
                 given.append(None)
                 continue
             subjects = {role: found.subject(digest) for role, digest in one.asked.digests.items()}
@@ -152,35 +163,39 @@ class Lanes:
 
     async def _read(
         self, connection: asyncpg.Connection, together: Sequence[Waiting]
-    ) -> tuple[Gathered, Mapping[str, str]]:
-        """What is known of everybody asked about, and the versions of the callers' agreements."""
+    ) -> tuple[Gathered, Mapping[str, Agreement]]:
+        """What is known of everybody asked about, and the callers' agreements.
+
+        Other lanes may bring a newer snapshot meanwhile: what is read goes with the one it was asked under.
+        """
         holders: dict[bytes, tuple[str, str]] = {}
         materials: set[str] = set()
         for one in together:
             holders |= one.asked.holders
             materials.update(one.asked.materials())
         clients = list({one.bearer.client for one in together})
-        documented = knowledge.documented()
+        bind = [list(holders), list(materials), knowledge.documented(), clients]
         while True:
-            foreign = knowledge.foreign(self.known, holders)
-            bind = [list(holders), list(materials), documented, clients]
+            known = self.known
+            foreign = knowledge.foreign(known, holders)
             if foreign:
                 rows = await connection.fetch(_READ_MORE, *bind, list(foreign))
             else:
                 rows = await connection.fetch(_READ, *bind)
             versions = {row[5]: row[2] for row in rows if row[0] == "a"}
-            found = Gathered((row for row in rows if row[0] != "a"), self.known, foreign)
-            if found.version != self.known.version:
-                known = knowledge.snapshot(*(await connection.fetchrow(knowledge.SNAPSHOT)))
-                await connection.execute(_KEEP_SOURCES, known.digest, known.text)
-                self.known = known
+            found = Gathered((row for row in rows if row[0] != "a"), known, foreign)
+            if found.version != known.version:
+                newer = knowledge.snapshot(*(await connection.fetchrow(knowledge.SNAPSHOT)))
+                await connection.execute(_KEEP_SOURCES, newer.digest, newer.text)
+                self.known = newer
                 continue
             if any(self.agreements.get(client, ("",))[0] != version for client, version in versions.items()):
                 await self._agree(connection, list(versions))
                 continue
+            agreed = {client: self.agreements[client][1] for client in versions}
             if members := found.joined():
                 found.tell(await connection.fetch(_THROUGH, members))
-            return found, versions
+            return found, agreed
 
     async def _agree(self, connection: asyncpg.Connection, clients: list[str]) -> None:
         if len(self.agreements) > KEPT:
@@ -191,13 +206,11 @@ class Lanes:
             agreement = Agreement(client, name, tuple(items), tuple(purposes), valid_from, valid_to, rate=rate)
             self.agreements[client] = version, agreement
 
-    def _purpose(self, one: Waiting, versions: Mapping[str, str], now: dt.datetime) -> str | None:
+    def _purpose(self, one: Waiting, agreed: Mapping[str, Agreement], now: dt.datetime) -> str | None:
         """The purpose under which the agreement allows the question; None where it does not."""
-        client, question = one.bearer.client, one.asked.question
-        if client not in versions:
-            return None
-        agreement = self.agreements[client][1]
-        if not one.bearer.since(agreement.valid_from):
+        question = one.asked.question
+        agreement = agreed.get(one.bearer.client)
+        if agreement is None or not one.bearer.since(agreement.valid_from):
             return None
         try:
             return agreement.admit(question.items, question.purpose, now)

@@ -21,6 +21,7 @@ from hub.answers import Asked, Question
 from hub.api import language
 from hub.api.guard import Caller, bearer_of
 from hub.api.hot import Hot, in_force
+from hub.api.lanes import LOST
 from hub.api.lookups import Answer, Plain, body_errors, existing
 from hub.api.responses import documented, problem
 from hub.home import KeyedHash, keyed_hash
@@ -124,7 +125,10 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
         return b"".join(lines)
 
     # The first slice decides whether this can be answered at all; one is decided while another is sent.
-    first = await slice_of(0)
+    try:
+        first = await slice_of(0)
+    except LOST:
+        return problem("store-unavailable", lang)
     return StreamingResponse(
         _flowing(first, slice_of, len(asked.subjects)),
         media_type=LINES,

@@ -144,7 +144,7 @@ class SubjectShown(BaseModel):
     },
     responses={
         200: {"description": "What is held, who asked, what was fetched and handed in", "model": SubjectShown},
-        **documented(400, 401, 403, 408, 413, 415, 422, 500, 503),
+        **documented(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
     },
     response_class=Json,
 )
