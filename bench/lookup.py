@@ -153,11 +153,12 @@ def _batches(address: str, bodies: Path, seconds: float, token: str) -> dict[str
     start = time.perf_counter()
     while time.perf_counter() - start < seconds or not times:
         began = time.perf_counter()
-        connection.request("POST", "/v1/lookups/batch", prepared[len(times) % len(prepared)], headers)
+        which = len(times) % len(prepared)
+        connection.request("POST", "/v1/lookups/batch", prepared[which], headers)
         answer = connection.getresponse()
         lines = answer.read().splitlines()
-        if answer.status != 200 or len(lines) != BATCH or b'"problem"' in lines[-1]:
-            raise SystemExit(f"a batch was refused: {answer.status} {lines[:1]}")
+        if answer.status != 200 or len(lines) != len(parts[which]) or b'"problem"' in lines[-1]:
+            raise SystemExit(f"a batch was refused: {answer.status} {len(lines)} of {len(parts[which])} {lines[-1:]}")
         subjects += len(lines)
         times.append((time.perf_counter() - began) * 1000)
     times.sort()

@@ -47,8 +47,9 @@ def served(app: FastAPI) -> Iterator[str]:
 class Hub:
     """A served hub and a client that has an agreement with it."""
 
-    def __init__(self, base: str, *items: str) -> None:
+    def __init__(self, base: str, app: FastAPI, *items: str) -> None:
         self.base = base
+        self.app = app
         self.secret = agreements.add("hall-1", None, "Hall", [*ITEMS, *items], ["handle"])
         self.session = requests.Session()
         self.session.trust_env = False
@@ -82,8 +83,9 @@ def filled_hub(store: sa.Engine) -> Iterator[Hub]:
     )
     stored.source(store, "sc-guangan-items", "service-item", region="511602")
     stored.holding(store, "sc-guangan-items", "service-item", number=LOADED, name="项目备案")
-    with served(create()) as base:
-        yield Hub(base, LOADED)
+    app = create()
+    with served(app) as base:
+        yield Hub(base, app, LOADED)
 
 
 def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:

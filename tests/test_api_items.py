@@ -25,8 +25,9 @@ def reader(store: sa.Engine) -> Iterator[Hub]:
     """A client that may ask about several items, one of them retired, one loaded by name only."""
     stored.source(store, "sc-guangan-items", "service-item", region="511602")
     stored.holding(store, "sc-guangan-items", "service-item", number=LOADED, name="项目备案")
-    with served(create()) as base:
-        yield Hub(base, LOADED, *ITEMS).sign_in()
+    app = create()
+    with served(app) as base:
+        yield Hub(base, app, LOADED, *ITEMS).sign_in()
 
 
 def test_the_list_is_read_page_by_page_and_as_of_a_day(reader: Hub) -> None:

@@ -116,8 +116,9 @@ def test_the_database_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("YICI_DATABASE_URL", embedded.url(server, "hub"))
         monkeypatch.setenv("YICI_LANG", "en")
         database.upgrade()
-        with served(create()) as base:
-            hub = Hub(base).sign_in()
+        app = create()
+        with served(app) as base:
+            hub = Hub(base, app).sign_in()
             assert hub.get("/readyz").status_code == 200
             assert hub.lookup().status_code == 200
             embedded.release(server)

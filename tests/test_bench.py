@@ -107,6 +107,7 @@ def test_ingest() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 20)
 def test_lookup() -> None:
-    result = bench("lookup", "--holdings", "2000", "--seconds", "1", "--rounds", "1")
-    assert set(result["ratios"]) == {"throughput_vs_bare", "p99_vs_bare", "lone_vs_bare"}
+    result = bench("lookup", "--holdings", "2000", "--seconds", "1", "--rounds", "1", "--lookups", "20000")
+    keys = {"throughput_vs_bare", "p99_vs_bare", "lone_vs_bare", "batch_vs_single", "memory_1m_vs_10k"}
+    assert set(result["ratios"]) == keys
     assert all(value > 0 for value in (*result["ratios"].values(), *result["per_second"].values()))

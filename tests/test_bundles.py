@@ -98,8 +98,9 @@ def test_a_bundle_is_asked_on_the_command_line(family: sa.Engine) -> None:
 
 
 def test_a_bundle_is_agreed_listed_and_asked_over_http(family: sa.Engine) -> None:
-    with served(create()) as base:
-        hub = Hub(base, "newborn").sign_in()
+    app = create()
+    with served(app) as base:
+        hub = Hub(base, app, "newborn").sign_in()
         assert set(catalogue.bundled()["newborn"].items) < set(agreements.every()[0].items)
         listed = hub.get("/v1/items").json()
         assert [bundle["bundle"] for bundle in listed["bundles"]] == ["newborn"]

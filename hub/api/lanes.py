@@ -86,6 +86,7 @@ class Lanes:
     known: Snapshot = field(default_factory=lambda: Snapshot("", ()))
     agreements: dict[str, tuple[str, Agreement]] = field(default_factory=dict)
     idle: list[asyncpg.Connection] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
     async def answer(self, bearer: Bearer, asked: Asked) -> list[Answered] | None:
@@ -94,7 +95,9 @@ class Lanes:
         self.waiting.append(one)
         if self.running < self.count:
             self.running += 1
-            asyncio.get_running_loop().create_task(self._run())
+            task = asyncio.get_running_loop().create_task(self._run())
+            self.tasks.add(task)  # a loop alone does not keep its tasks
+            task.add_done_callback(self.tasks.discard)
         return await one.answered
 
     async def together(self, bearer: Bearer, asked: Sequence[Asked]) -> list[list[Answered] | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
@@ -138,7 +139,7 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
 
 async def _flowing(first: bytes, slice_of: Any, count: int) -> AsyncIterator[bytes]:
     starts = iter(range(SLICE, count, SLICE))
-    under_way = [asyncio.ensure_future(slice_of(start)) for start, _ in zip(starts, range(2), strict=False)]
+    under_way = [asyncio.ensure_future(slice_of(start)) for start in itertools.islice(starts, 2)]
     try:
         yield first
         while under_way:
