@@ -26,6 +26,8 @@ PACKAGES = ("connectors", "mappings", "quality", "hub", "demo")
 
 Language = Literal["zh", "en"]
 
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former where PyYAML was built with libyaml
+
 
 def language() -> Language:
     """The user's language: ``YICI_LANG``, else the locale's, else English."""
@@ -46,7 +48,7 @@ def sentences() -> dict[str, dict[str, Any]]:
         for entry in sorted(folder.iterdir(), key=lambda path: path.name):
             if not entry.name.endswith(".yml"):
                 continue
-            for code, texts in (yaml.safe_load(entry.read_text(encoding="utf-8")) or {}).items():
+            for code, texts in (yaml.load(entry.read_text(encoding="utf-8"), Loader=_Loader) or {}).items():  # noqa: S506
                 if code in known:
                     raise ValueError(f"message code {code} is defined twice")
                 known[code] = texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -27,6 +28,13 @@ def server_home() -> Iterator[Home]:
     here = Home(folder)
     try:
         embedded.hold(here)
+        # Nothing here outlives the machine, and hundreds of databases come and go. What a crash leaves is tested elsewhere.
+        admin = sa.create_engine(embedded.url(here, "postgres"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            for setting in ("fsync", "full_page_writes"):
+                connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))
+            connection.execute(sa.text("SELECT pg_reload_conf()"))
+        admin.dispose()
         yield here
     finally:
         embedded.release(here)
@@ -34,31 +42,68 @@ def server_home() -> Iterator[Home]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def template(server_home: Home) -> str:
+    """Name of a database at the head of the migrations that nobody is connected to: others are copied from it."""
+    from hub import database
+
+    folder = Path(tempfile.mkdtemp(prefix="yici-test-"))
+    with pytest.MonkeyPatch.context() as patch, _database(server_home, "migrated") as url:
+        patch.setenv("YICI_HOME", str(folder))
+        patch.setenv("YICI_DATABASE_URL", url)
+        database.upgrade()
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:  # of a home that no test has
+            connection.execute(sa.text("DELETE FROM setting WHERE name = 'pseudonym-key'"))
+        engine.dispose()
+    shutil.rmtree(folder)
+    return "migrated"
+
+
+@contextlib.contextmanager
+def _database(server_home: Home, name: str, template: str = "template1") -> Iterator[str]:
+    """URL of a new database, which stays."""
+    admin = sa.create_engine(embedded.url(server_home, "postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    admin.dispose()
+    yield embedded.url(server_home, name)
+
+
 @pytest.fixture
 def postgres_url(server_home: Home) -> Iterator[str]:
     """SQLAlchemy URL (postgresql+psycopg) of an empty database on the session's server, superuser."""
-    name = f"test_{uuid.uuid4().hex}"
-    admin = sa.create_engine(embedded.url(server_home, "postgres"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    try:
-        yield embedded.url(server_home, name)
-    finally:
-        with admin.connect() as connection:
-            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
+    yield from _passing(server_home, "template1")
 
 
 @pytest.fixture
-def store(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+def migrated_url(server_home: Home, template: str) -> Iterator[str]:
+    """The same of a database that is migrated and holds nothing."""
+    yield from _passing(server_home, template)
+
+
+def _passing(server_home: Home, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    with _database(server_home, name, template) as url:
+        try:
+            yield url
+        finally:
+            admin = sa.create_engine(embedded.url(server_home, "postgres"), isolation_level="AUTOCOMMIT")
+            with admin.connect() as connection:
+                connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+            admin.dispose()
+
+
+@pytest.fixture
+def store(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
     """A migrated, empty store in a home of its own: ``YICI_HOME`` and ``YICI_DATABASE_URL`` point at it."""
     from hub import database
 
     monkeypatch.setenv("YICI_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("YICI_DATABASE_URL", postgres_url)
+    monkeypatch.setenv("YICI_DATABASE_URL", migrated_url)
     monkeypatch.setenv("YICI_LANG", "en")
     monkeypatch.delenv("YICI_LANDING_URL", raising=False)
-    database.upgrade()
+    database.upgrade()  # keeps the fingerprint of this home's key
     engine = database.engine()
     yield engine
     engine.dispose()

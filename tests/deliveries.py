@@ -347,12 +347,12 @@ def _said(row: sa.Row) -> Said:
 
 
 @pytest.fixture(scope="module")
-def migrated(server_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def migrated(server_home: Home, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a store that the tests of a module share: migrating takes longer than emptying."""
     name = f"test_{uuid.uuid4().hex}"
     admin = sa.create_engine(embedded.url(server_home, "postgres"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         # nothing crashes here, and a batch commits ten times
         connection.execute(sa.text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
     places = {"YICI_HOME": str(tmp_path_factory.mktemp("home")), "YICI_DATABASE_URL": embedded.url(server_home, name)}

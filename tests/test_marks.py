@@ -67,7 +67,7 @@ def test_every_reason_has_its_place(tmp_path: Path) -> None:
         ("a: 1\nb: [2\n", 3, "expected"),
         ("", 1, "mapping"),
         ("- a\n", 1, "mapping"),
-        ("a: \x00\n", 0, "special characters"),
+        ("a: \x00\n", 0, "unacceptable character"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, text: str, line: int, reason: str) -> None:
