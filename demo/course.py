@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.errors import YiciError
-from demo import departments, neighbour, questions
+from demo import afterwards, departments, neighbour, questions
 from demo.airflow import Airflow, Run
 from demo.report import COUNTS, Report
-from hub import agreements, database, home, schema, services, stack
+from hub import agreements, database, home, publication, schema, services, stack
 from hub.home import Home
 from hub.stack import Stack
 
@@ -79,30 +79,50 @@ def _run(here: Home, report: Report) -> int:
     report.runs(rows)
     report.elsewhere(second.api.address, elsewhere)
     failed = [run for run in runs if run.state != "success"]
-    answers = []
+    answers: list[dict[str, Any]] = []
+    then: dict[str, Any] = {}
     if not failed:
+        publication.publish("demo", "make demo")
         report.step("通过接口提问", "asking through the API")
         intake = questions.Intake(started.api.address, questions.CLIENT, secret, report.language)
         for question in questions.choose(folder, dt.date.today()):
             for answer in intake.ask(question):
-                answers.append(questions.essence(answer))
+                answers.append(answer)
                 report.answer(question.about[report.language], answer)
+        then = _then(here, report, intake, answers, folder)
     else:
         reasons = {run.dag_id: reason for run in failed if (reason := airflow.halted(run))}
         report.failed(failed, reasons, started.airflow.address, str(here.path / "logs" / "airflow"))
     file = here.path / "credentials.json"
     addresses = {"api": started.api.address, "airflow": started.airflow.address, "credentials_file": str(file)}
-    _write(here.path / "demo.json", {"runs": rows, "answers": answers, "addresses": addresses})
+    essence = [questions.essence(answer) for answer in answers]
+    _write(here.path / "demo.json", {"runs": rows, "answers": essence, "then": then, "addresses": addresses})
     report.addresses(started.api.address, started.airflow.address, str(file), str(second.home.path))
     return 1 if failed or any(run["state"] != "success" for run in elsewhere) else 0
+
+
+def _then(
+    here: Home, report: Report, intake: questions.Intake, answers: list[dict[str, Any]], folder: Path
+) -> dict[str, Any]:
+    """What an intake system does with answers, and what the data office reads out of them."""
+    report.step("取证、提交、告知、统计", "evidence, a deposit, the notice, the burden")
+    found: dict[str, Any] = {"evidence": afterwards.fetch(intake, answers)}
+    if question := afterwards.hands_in(folder, dt.date.today()):
+        found["deposit"] = afterwards.hand_in(intake, question)
+    page = here.path / "notice.html"
+    found["notice"] = {"item": afterwards.notice(intake, answers, page), "file": str(page)}
+    found["burden"] = afterwards.asked_for(report.language)
+    report.afterwards(found, answers[0]["answer"])
+    return found
 
 
 def _agree(here: Home, started: Stack) -> str:
     """The demo's intake system may ask about the demo's items; its secret stays the same from demo to demo."""
     known = stack.read_credentials(here).get("intake", {}).get("client_secret")
     secret = agreements.add(
-        questions.CLIENT, known, "演示综合窗口 Demo intake", questions.ITEMS, [questions.PURPOSE], replace=True
-    )
+        questions.CLIENT, known, "演示综合窗口 Demo intake", questions.ITEMS, [questions.PURPOSE],
+        fields=afterwards.FIELDS, deposits=[afterwards.PAPER], replace=True,
+    )  # fmt: skip
     token_url = f"{started.api.address}/oauth2/token"
     stack.credentials(here, intake={"client_id": questions.CLIENT, "client_secret": secret, "token_url": token_url})
     return secret

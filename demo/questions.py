@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ class Truth:
         grown = self.today.replace(year=self.today.year - 25, day=1)
         mask = pc.less(self.people["born_on"], pa.scalar(grown))
         for holders in holding:
-            mask = pc.and_(mask, _in(self.people["text"], holders))
-        mask = pc.and_(mask, pc.invert(_in(self.people["text"], self.doubtful.combine_chunks())))
+            mask = pc.and_(mask, in_set(self.people["text"], holders))
+        mask = pc.and_(mask, pc.invert(in_set(self.people["text"], self.doubtful.combine_chunks())))
         if without is not None:
-            mask = pc.and_(mask, pc.invert(_in(self.people["text"], without)))
+            mask = pc.and_(mask, pc.invert(in_set(self.people["text"], without)))
         return self.people.filter(mask).sort_by("person")
 
 
@@ -95,7 +96,7 @@ def choose(folder: Path, today: dt.date) -> list[Question]:
 
 def _companies(truth: Truth, card: pa.Array) -> list[Question]:
     firms = truth.companies
-    held = pc.and_(_in(firms["text"], truth.holders("business-licence")), _in(firms["head"], card))
+    held = pc.and_(in_set(firms["text"], truth.holders("business-licence")), in_set(firms["head"], card))
     firms = firms.filter(held).sort_by("company")
     if not firms.num_rows:
         return []
@@ -118,7 +119,7 @@ def _couple(truth: Truth, card: pa.Array, household: pa.Array) -> list[Question]
     spouses = truth.people.select(["person", "text"]).rename_columns(["spouse", "spouse_text"])
     couples = truth.persons(card, household, truth.holders("marriage-certificate"))
     couples = couples.join(spouses, "spouse", join_type="inner")
-    couples = couples.filter(_in(couples["spouse_text"], household)).sort_by("person")
+    couples = couples.filter(in_set(couples["spouse_text"], household)).sort_by("person")
     about: Words = {
         "zh": "一位已婚居民，在本市内投靠配偶",
         "en": "A married resident who joins the spouse within the city",
@@ -224,16 +225,36 @@ class Intake:
         body = {"items": [question.item], "id": question.id, "facts": question.facts, "roles": question.roles}
         return [dict(answer) for answer in self._post("/v1/lookups", json=body)["answers"]]
 
+    def evidence(self, holding: str, answer: str) -> dict[str, Any]:
+        """The fields of a certificate that the agreement shows; the answer that found it is the grant."""
+        return dict(self._sent("GET", f"/v1/evidence/{holding}", headers={"Yici-Grant": answer}).json())
+
+    def deposit(self, key: str, said: dict[str, Any], file: bytes) -> dict[str, Any]:
+        """Hand in a PDF for an applicant."""
+        parts = {
+            "deposit": (None, json.dumps(said), "application/json"),
+            "file": ("paper.pdf", file, "application/pdf"),
+        }
+        return dict(self._sent("POST", "/v1/deposits", files=parts, headers={"Idempotency-Key": key}).json())
+
+    def notice(self, answer: str) -> bytes:
+        """The one-time notice as a page."""
+        return self._sent("GET", f"/v1/answers/{answer}/notice", headers={"Accept": "text/html"}).content
+
     def _post(self, path: str, **options: Any) -> Any:
+        return self._sent("POST", path, **options).json()
+
+    def _sent(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
-            answer = self._session.post(f"{self.address}{path}", timeout=SECONDS, **options)
+            answer = self._session.request(method, f"{self.address}{path}", timeout=SECONDS, **options)
         except requests.RequestException:
             raise FatalError("demo-api-silent", address=self.address) from None
         if not answer.ok:
             code = answer.json().get("code", "-") if "json" in answer.headers.get("Content-Type", "") else "-"
             raise FatalError("demo-api-refuses", path=path, status=answer.status_code, code=code)
-        return answer.json()
+        return answer
 
 
-def _in(values: pa.ChunkedArray, of: pa.Array) -> pa.ChunkedArray:
+def in_set(values: pa.ChunkedArray, of: pa.Array) -> pa.ChunkedArray:
+    """Which of ``values`` are among ``of``."""
     return pc.is_in(values, value_set=of)

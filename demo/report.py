@@ -98,6 +98,37 @@ class Report:
         must = ", ".join(answer["must_submit"]) or self.word("无", "nothing")
         self.console.print(f"  {self.word('仍需提交：', 'still to submit: ')}[bold]{must}[/]", soft_wrap=True)
 
+    def afterwards(self, found: dict[str, Any], answer: str) -> None:
+        """Evidence, deposit, notice, burden, and the commands that show more."""
+        lines = []
+        if given := found["evidence"]:
+            fields = ", ".join(given["fields"])
+            lines.append((self.word("取证", "evidence"), f"{given['material']} ({given['source']}): {fields}"))
+        if paper := found.get("deposit"):
+            none = self.word("无", "nothing")
+            before, after = (", ".join(paper[name]) or none for name in ("before", "after"))
+            said = self.word(
+                f"提交并核验前需交：{before}；之后：{after}",
+                f"to submit before it was verified: {before}; since: {after}",
+            )
+            lines.append((self.word("提交件", "deposit") + f" {paper['material']}", said))
+        lines.append(
+            (self.word("一次性告知书", "one-time notice"), f"{found['notice']['item']}: {found['notice']['file']}")
+        )
+        total = found["burden"]
+        said = self.word(
+            f"要求材料 {total['demanded']} 份，实际需交 {total['asked']} 份",
+            f"{total['demanded']} materials demanded, {total['asked']} asked for",
+        )
+        lines += [
+            (self.word("负担统计", "burden"), f"{said}: .venv/bin/yici burden"),
+            (self.word("为什么这样答", "why an answer is as it is"), f".venv/bin/yici explain {answer}"),
+            (self.word("办事人档案", "one's own view"), ".venv/bin/yici subject view --id -"),
+        ]
+        self.console.print()
+        for name, value in lines:
+            self.console.print(f"[bold]{name}[/]  {value}", soft_wrap=True)
+
     def failed(self, runs: Sequence[Run], reasons: dict[str, str], address: str, logs: str) -> None:
         """Which runs did not succeed, and where to look."""
         self.console.print()

@@ -152,6 +152,20 @@ def test_the_answers_differ(demo: Demo) -> None:
     assert [_timeless(answer) for answer in answers] == [_timeless(answer) for answer in demo.written[1]["answers"]]
 
 
+def test_what_follows_an_answer(demo: Demo) -> None:
+    first, second = (written["then"] for written in demo.written)
+    assert first["evidence"]["material"] == "business-licence"
+    agreed = {"certificate_number", "holder.holder", "attributes.registered_on"}
+    assert set(first["evidence"]["fields"]) == agreed | {"status", "valid_from", "valid_to"}
+    assert set(first["deposit"]["before"]) - set(first["deposit"]["after"]) == {"premises-proof"}
+    assert second["deposit"]["before"] == second["deposit"]["after"] == first["deposit"]["after"], "handed in once"
+    page = Path(first["notice"]["file"]).read_text(encoding="utf-8")
+    assert page.startswith("<!") and second["notice"]["item"] in page
+    for total in (first["burden"], second["burden"]):
+        assert 0 < total["asked"] < total["demanded"]
+    assert second["burden"]["demanded"] > first["burden"]["demanded"]
+
+
 def _timeless(answer: dict[str, Any]) -> dict[str, Any]:
     """An answer without the minute at which a partner's index was last read."""
     lines = [
