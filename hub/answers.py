@@ -30,7 +30,7 @@ CLOCK_SKEW = dt.timedelta(seconds=5)
 CASES_KEPT = 10_000  # sets of facts that were found right
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, as the next two: each lookup makes one, and freezing takes longer than filling
 class Question:
     """What a client asks. ``applicant`` and ``roles`` are identifiers, ``scheme:value`` or a value that tells its scheme."""
 
@@ -45,7 +45,7 @@ class Question:
     language: Language = "en"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Asked:
     """A question that can be answered. ``holders``: keyed hash -> scheme and value of everybody named, by role in
     ``digests``; ``provinces``: where their identifiers were issued."""
@@ -60,7 +60,7 @@ class Asked:
         return sorted({code for case in self.cases for code in _materials(case.item)})
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answered:
     """One answer for one item: the JSON that is given, and what is kept. ``dispositions``: of its requirements."""
 
@@ -135,9 +135,8 @@ def complete(
     answers = []
     asked_for: list[str] = []
     question = asked.question
-    at, as_of = asked_at.isoformat(), moment.moment.astimezone(dt.UTC).isoformat()
-    if question.as_of is None:
-        as_of = at
+    at = asked_at.isoformat()
+    as_of = at if question.as_of is None else moment.moment.astimezone(dt.UTC).isoformat()
     for case in asked.cases:
         item = case.item
         concerned = {role: one for role, one in people.items() if role == APPLICANT or role in item.roles}

@@ -46,11 +46,16 @@ class Finding:
     holdings: tuple[Holding, ...] = ()
 
 
+_PROVINCE_AT = {"cn.uscc": 2, "cn.ric": 0, "cn.regno": 0, "cn.tax": 0, "cn.fpr": 1}
+
+
 def province(scheme: str, value: str) -> str | None:
     """Two digits of the province in a normalised identifier; None where the scheme has none or it is nationwide."""
-    place = {"cn.uscc": 2, "cn.ric": 0, "cn.regno": 0, "cn.tax": 2 if len(value) == 18 else 0, "cn.fpr": 1}.get(scheme)
+    place = _PROVINCE_AT.get(scheme)
     if place is None:
         return None
+    if scheme == "cn.tax" and len(value) == 18:
+        place = 2
     code = value[place : place + 2]
     return code if code.isdecimal() and code.isascii() and code not in ("00", "10") else None
 

@@ -41,7 +41,7 @@ class Want(NamedTuple):
     material: str
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Person:
     """A party of a question as a decision sees it: the province of the identifier, and what is known of whom it names."""
 
@@ -154,7 +154,7 @@ def filled(parts: Sequence[Part], found: Sequence[Found]) -> bytes:
     """JSON text with its holes filled from ``found``."""
     if len(parts) == 1 and isinstance(parts[0], bytes):
         return parts[0]
-    return b"".join(part if isinstance(part, bytes) else _hole(part, found) for part in parts)
+    return b"".join([part if isinstance(part, bytes) else _hole(part, found) for part in parts])
 
 
 def _hole(part: int | tuple[int, ...], found: Sequence[Found]) -> bytes:

@@ -11,20 +11,29 @@ import datetime as dt
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import mul
 
 from mappings import regions, schemes
 from mappings.schemes import BITS, INVALID, Verdict
 
+_PREFIXED = re.compile(schemes.PREFIXED)
+_SCIENTIFIC = re.compile(schemes.SCIENTIFIC)
 _PLAIN = re.compile(r"[0-9A-Z]+")
 _RESIDENT = re.compile(r"[0-9]{17}[0-9X]")
 _CREDIT = re.compile(r"[0-9ANY][0-9]{7}[0-9A-HJ-NP-RT-UW-Y]{10}")
 _GB_32100 = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+_GB_32100_VALUES = {character: value for value, character in enumerate(_GB_32100)}
+_GB_32100_WEIGHTS = tuple(pow(3, place, 31) for place in range(17))
+_GB_11643_WEIGHTS = tuple(pow(2, 17 - place, 11) for place in range(17))
+_ZEROS = ord("0") * sum(_GB_11643_WEIGHTS)
 _OLD_FOREIGN = re.compile(r"[A-Z]{3}[0-9]{12}")
 _COOPERATIVE = re.compile(r"[0-9]{6}N[A-Z][0-9]{6}[0-9X]")
 _REGISTRATION_UNUSUAL = re.compile(r"[0-9]{6}[0-9A-Z]{4,10}")
 _ORGANISATION = re.compile(r"[0-9A-Z]{8}[0-9X]")
 _TAX_15 = re.compile(r"[0-9]{6}[0-9A-Z]{8}[0-9X]")
 _CHINESE_PASSPORT = re.compile(f"[{schemes.PASSPORT_FIRST}][0-9A-Z][0-9]{{7}}")
+
+_DAYS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _Judged = tuple[str | None, int]  # scheme, bits of reasons
 
@@ -42,7 +51,7 @@ class Identifier:
 
 def parse(text: str, *, today: dt.date | None = None) -> Identifier:
     """Judge ``value`` or ``scheme:value``; without a known scheme the form decides."""
-    given = re.match(schemes.PREFIXED, text)
+    given = _PREFIXED.match(text)
     if given:
         return check(given["value"], given["scheme"].lower(), today=today)
     return check(text, None, today=today)
@@ -50,9 +59,10 @@ def parse(text: str, *, today: dt.date | None = None) -> Identifier:
 
 def check(value: str, scheme: str | None = None, *, today: dt.date | None = None) -> Identifier:
     """Judge ``value`` under ``scheme``; raises ``ValueError`` for a scheme that does not exist."""
-    if scheme not in (None, *schemes.SCHEMES):
+    rule = _recognise if scheme is None else _RULES.get(scheme)
+    if rule is None:
         raise ValueError(f"no such scheme; known are {', '.join(schemes.SCHEMES)}")
-    return _identifier(value, scheme, _recognise if scheme is None else _RULES[scheme], today)
+    return _identifier(value, scheme, rule, today)
 
 
 def check_organisation(value: str) -> Identifier:
@@ -63,13 +73,14 @@ def check_organisation(value: str) -> Identifier:
 def _identifier(
     value: str, scheme: str | None, judge: Callable[[str, int], _Judged], today: dt.date | None
 ) -> Identifier:
-    text = schemes.compact(value)
-    if not text:
-        found, bits = scheme, BITS["empty"]
-    elif re.match(schemes.SCIENTIFIC, text):
-        return Identifier(scheme, None, "invalid", "unrecoverable")
-    elif _PLAIN.fullmatch(text):
+    plain = _PLAIN.fullmatch(value)
+    text = value if plain else schemes.compact(value)
+    if plain or _PLAIN.fullmatch(text):
         found, bits = judge(text, schemes.latest_birth(today))
+    elif not text:
+        found, bits = scheme, BITS["empty"]
+    elif _SCIENTIFIC.match(text):
+        return Identifier(scheme, None, "invalid", "unrecoverable")
     else:
         found, bits = _text(text, judge, scheme)
     if bits & BITS["upgraded-15"]:
@@ -105,7 +116,7 @@ def _person(text: str, latest: int) -> int:
 
 
 def _birth(year: int, month: int, day: int, latest: int) -> int:
-    if not (year and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1]):
+    if not (year and 1 <= month <= 12 and 1 <= day <= _DAYS[month] + (month == 2 and calendar.isleap(year))):
         return BITS["birth-date"]
     plausible = year >= schemes.OLDEST_BIRTH_YEAR and year * 10000 + month * 100 + day <= latest
     return 0 if plausible else BITS["birth-date-implausible"]
@@ -273,14 +284,12 @@ def _recognise_18(text: str, latest: int) -> _Judged:
 
 
 def _resident_check(body: str) -> str:
-    total = 0
-    for digit in body:
-        total = (total + int(digit)) * 2
+    total = sum(map(mul, body.encode(), _GB_11643_WEIGHTS)) - _ZEROS
     return "10X98765432"[total % 11]
 
 
 def _credit_check(text: str) -> str:
-    total = sum(_GB_32100.index(character) * pow(3, place, 31) for place, character in enumerate(text[:17]))
+    total = sum(map(mul, map(_GB_32100_VALUES.__getitem__, text[:17]), _GB_32100_WEIGHTS))
     return _GB_32100[-total % 31]
 
 

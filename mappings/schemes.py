@@ -44,6 +44,8 @@ FLAG = sum(BITS[reason] for reason, severity in REASONS.items() if severity == "
 
 def reason_text(bits: int) -> str | None:
     """Reasons of a bit set, joined with ``;``; only those that make the value invalid, if there are any."""
+    if not bits:
+        return None
     shown = bits & INVALID or bits
     return ";".join(reason for reason, bit in BITS.items() if shown & bit) or None
 

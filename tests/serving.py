@@ -29,7 +29,9 @@ def served(app: FastAPI) -> Iterator[str]:
     """Base URL of the running server."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, access_log=False, log_level="warning", lifespan="off", timeout_graceful_shutdown=5, proxy_headers=False
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

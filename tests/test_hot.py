@@ -18,6 +18,7 @@ from hub import agreements, database, records
 from hub.api import hot, lanes
 from hub.api.hot import Hot
 from hub.knowledge import Snapshot
+from mappings.items import Item
 from tests import stored
 from tests.serving import LICENCE, Hub, filled_hub
 
@@ -118,6 +119,18 @@ def test_who_sends_no_body_is_not_waited_for(hub: Hub, monkeypatch: pytest.Monke
             b"POST /v1/lookups HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
         )
         assert connection.recv(20).startswith(b"HTTP/1.1 408")
+
+
+def test_a_fault_in_front_costs_nobody_an_answer(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, taken: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    def faulty(code: str, on: dt.date) -> Item:
+        raise RuntimeError(LICENCE)
+
+    monkeypatch.setattr(hot, "in_force", faulty)
+    assert hub.lookup().status_code == 200
+    assert taken == []
+    assert "RuntimeError" in caplog.text and LICENCE not in caplog.text
 
 
 def test_a_lane_decides_under_the_snapshot_it_read_under(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

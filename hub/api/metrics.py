@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import threading
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -37,7 +39,8 @@ class Metrics:
         )
         self.refused = Counter("yici_token_refusals", "Token requests refused.", registry=self.registry)
 
-        self._decided: dict[str, Counter] = {}
+        self._decided: collections.Counter[tuple[str, ...]] = collections.Counter()  # not counted above yet
+        self._lock = threading.Lock()
 
     def lookup(self, answered: Iterable[Answered], seconds: float) -> None:
         """Count one lookup, and what its requirements came to."""
@@ -47,13 +50,15 @@ class Metrics:
     def decided(self, answered: Iterable[Answered]) -> None:
         """Count what one subject's requirements came to."""
         self.lookups.inc()
-        for one in answered:
-            for disposition in one.dispositions:
-                counter = self._decided.get(disposition)
-                if counter is None:
-                    counter = self._decided[disposition] = self.dispositions.labels(disposition)
-                counter.inc()
+        with self._lock:
+            for one in answered:
+                self._decided[one.dispositions] += 1
 
     def text(self) -> bytes:
         """The Prometheus exposition format."""
+        with self._lock:
+            decided, self._decided = self._decided, collections.Counter()
+        for dispositions, count in decided.items():
+            for disposition in dispositions:
+                self.dispositions.labels(disposition).inc(count)
         return generate_latest(self.registry)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 
 from connectors.errors import FatalError
 from hub import database, home
+
+GENERATIONS = 10_000, 20, 20  # Python's own are made for programs that make little garbage at once
 
 
 def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
@@ -28,7 +31,12 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
         timeout_graceful_shutdown=10,
         log_level="warning",
         lifespan="off",
+        proxy_headers=False,  # the application does it, where it matters
     )
+    # What is here now stays: looking through it again and again would hold up whoever asks meanwhile.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GENERATIONS)
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
 
