@@ -85,13 +85,18 @@ _BATCH = """INSERT INTO batch (id, source, state, extent, contract, merges_seen,
 VALUES ('bench', :source, 'merged', 'partial', '', 0, now())"""
 _FILE = "INSERT INTO landed_file (source, digest, name, size) VALUES (:source, 'bench', 'bench.csv', 1)"
 _FILL = (
+    # Dates and districts as various as in a register: seven licences in ten have no end, the others are for thirty years.
     """CREATE TEMP TABLE made ON COMMIT DROP AS
-    SELECT place, keyed_hash('business-licence' || chr(31) || value, :inner, :outer) AS key,
-      keyed_hash('cn.uscc:' || value, :inner, :outer) AS identifier, md5(value)::uuid AS row_key,
-      jsonb_build_object('certificate_number', value, 'status', 'in_force', 'region', '310117',
-        'valid_from', '2019-01-01', 'valid_to', null, 'attributes', '{}'::jsonb,
+    SELECT *, jsonb_build_object('certificate_number', value, 'status', 'in_force', 'region', region,
+        'valid_from', valid_from, 'valid_to', valid_to, 'attributes', '{}'::jsonb,
         'holders', jsonb_build_array(jsonb_build_object('role', 'holder', 'scheme', 'cn.uscc', 'value', value))) AS document
-    FROM code""",
+    FROM (SELECT *, CASE WHEN place % 10 > 6 THEN (valid_from + interval '30 years')::date END AS valid_to
+    FROM (SELECT place, value, keyed_hash('business-licence' || chr(31) || value, :inner, :outer) AS key,
+      keyed_hash('cn.uscc:' || value, :inner, :outer) AS identifier, md5(value)::uuid AS row_key,
+      date '2006-01-01' + (place * 7919 % 7000)::int AS valid_from,
+      (ARRAY['310101', '310104', '310105', '310106', '310107', '310109', '310110', '310112', '310113', '310114', '310115', '310116',
+        '310117', '310118', '310120', '310151'])[place * 31 % 16 + 1] AS region
+    FROM code) AS c) AS d""",
     """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
     SELECT key, place, :source, row_key, f.id, place + 2, document::text
     FROM made CROSS JOIN (SELECT max(id) AS id FROM landed_file) AS f ORDER BY key""",
@@ -101,8 +106,8 @@ _FILL = (
       now(), place
     FROM made CROSS JOIN (SELECT max(id) AS id FROM landed_file) AS f ORDER BY row_key""",
     """INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting,
-      status, valid_from, region, batch)
-    SELECT key, place, 'business-licence', :source, row_key, row_key, now(), 100, 1, false, 'in_force', '2019-01-01', '310117',
-      'bench' FROM made ORDER BY key""",
+      status, valid_from, valid_to, region, batch)
+    SELECT key, place, 'business-licence', :source, row_key, row_key, now(), 100, 1, false, 'in_force', valid_from, valid_to,
+      region, 'bench' FROM made ORDER BY key""",
     "INSERT INTO holding_holder (identifier, holding, role) SELECT identifier, key, 'holder' FROM made ORDER BY identifier",
 )

@@ -244,7 +244,7 @@ class _Compiled:
         self.item = item
         self.materials = item.materials()
         self.wants = tuple(sketches.wants(requirement) for requirement in item.requirements)
-        self.looked_at = tuple(dict.fromkeys(want for wanted in self.wants for want in wanted))
+        self.looked_at = tuple(dict.fromkeys((want.holder, want.material) for wanted in self.wants for want in wanted))
         self.named: dict[Language, bytes] = {}
 
 
@@ -266,7 +266,7 @@ def _wants(item: Item) -> tuple[tuple[Want, ...], ...]:
     return _of(item).wants
 
 
-def _looked_at(item: Item) -> tuple[Want, ...]:
+def _looked_at(item: Item) -> tuple[tuple[str, str], ...]:
     return _of(item).looked_at
 
 

@@ -30,7 +30,7 @@ from mappings.items import APPLICANT, Item
 
 if TYPE_CHECKING:
     from hub.answers import Asked
-    from hub.sketches import Case, Moment, Person, Want
+    from hub.sketches import Case, Moment, Person
 
 
 class Record(NamedTuple):
@@ -61,9 +61,11 @@ _SAID = _NAMES.replace('"must_submit"', "string_to_array(must_submit, ' ')")  # 
 # One statement for any number of answers.
 KEEP = f"INSERT INTO answer ({_NAMES}) SELECT {_SAID} FROM unnest({{arrays}}) AS a ({_NAMES})"
 KEEP_ONE = f"INSERT INTO answer ({_NAMES}) SELECT {_SAID} FROM (VALUES ({{values}})) AS a ({_NAMES})"
-KEEP_SOURCES = (
-    "INSERT INTO answer_sources (digest, sources) VALUES ({digest}, {sources}) ON CONFLICT (digest) DO NOTHING"
-)
+# The time is that of the last day on which answers began to be decided under them.
+KEEP_SOURCES = """
+INSERT INTO answer_sources (digest, sources) VALUES ({digest}, {sources}) ON CONFLICT (digest)
+DO UPDATE SET recorded_at = excluded.recorded_at WHERE answer_sources.recorded_at < excluded.recorded_at - interval '1 day'
+"""
 
 
 def key(at: dt.datetime) -> uuid.UUID:
@@ -77,7 +79,7 @@ def record(
     asked: Asked,
     case: Case,
     people: Mapping[str, Person],
-    looked_at: Iterable[Want],
+    looked_at: Iterable[tuple[str, str]],
     moment: Moment,
     asked_at: dt.datetime,
     purpose: str,
@@ -90,7 +92,7 @@ def record(
     known: dict[str, list[Any]] = {role: [] for role in people}
     for holder, material in looked_at:
         if holder in people:
-            known[holder] += [(key, tuple(shape), rows) for key, shape, rows in people[holder].of(material)[1]]
+            known[holder] += [(key, tuple(shape), rows) for key, shape, rows in people[holder].of(material)]
     inputs = {
         "item": case.item.code,
         "version": case.item.version,
@@ -119,6 +121,18 @@ def keep(connection: sa.Connection, rows: Sequence[Record], known: Snapshot) -> 
         {"digest": known.digest, "sources": known.text},
     )
     connection.execute(_keeping(), columns(rows))
+
+
+def forget_sources(connection: sa.Connection, day: dt.date) -> None:
+    """Drop the sources under which no answer was given from ``day`` on: they were followed by others before it began, with a
+    margin of two days between clocks and renewals."""
+    connection.execute(
+        sa.text(
+            """DELETE FROM answer_sources WHERE recorded_at < (
+              SELECT max(recorded_at) FROM answer_sources WHERE recorded_at < cast(:day AS date) - interval '2 days')"""
+        ),
+        {"day": day},
+    )
 
 
 def columns(rows: Sequence[Record]) -> dict[str, list[Any]]:

@@ -1,9 +1,10 @@
-"""What is old enough to go, and what holds it back: landed bytes, history and feed by whole months, and old checkpoints.
+"""What is old enough to go, and what holds it back: landed bytes, history, feed and answers by whole months, old checkpoints.
 
 Nothing goes that something still needs. A landed month goes once a checkpoint that loads into this store was taken after it
 and no batch under way in it needs its files: then ``yici rebuild`` can do without. A month of the feed goes once every peer
 has read it; of what is still held its last entry stays, for a peer that begins anew. History goes by age alone: an
-``--as-of`` before what is kept can no longer be answered in full (:func:`hub.partitions.since`).
+``--as-of`` before what is kept can no longer be answered in full (:func:`hub.partitions.since`). So do answers, with the evidence
+that was given under them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import sqlalchemy as sa
 from connectors import messages
 from connectors.errors import FatalError, UsageError
 from connectors.landing import Landing
-from hub import catalogue, checkpoint, database, partitions
+from hub import catalogue, checkpoint, database, partitions, records
 from hub.checkpoint import Checkpoint, Progress, quiet
 
-TABLES = {"history": partitions.HISTORY, "feed": ("feed",)}  # by kind
+TABLES = {"history": partitions.HISTORY, "feed": ("feed",), "answers": ("answer", "evidence")}  # by kind
 MARGIN = dt.timedelta(days=1)  # between clocks, and for what was under way when a month ended
 
 
@@ -33,6 +34,7 @@ class Keep:
     landing: int = 36
     history: int = 36
     feed: int = 36
+    answers: int = 36
     checkpoints: int = 2
 
     def before(self, kind: str, today: dt.date) -> dt.date:
@@ -134,6 +136,8 @@ def apply(landing: Landing, keep: Keep, *, today: dt.date | None = None, progres
                     keeping = _STANDING if item.kind == "feed" else None
                     for table in TABLES[item.kind]:
                         partitions.drop(connection, table, month, keeping)
+                    if item.kind == "answers":
+                        records.forget_sources(connection, partitions.following(month))
         yield item
 
 

@@ -1,9 +1,9 @@
 """Decisions made once and used again: many answers differ in nothing but the keys of their certificates.
 
 What a requirement comes to depends on the facts, the day, which sources are late and the shapes of the certificates found
-(:class:`hub.knowledge.Shape`), not on whose they are. So each case is decided by :mod:`hub.resolver` the first time it comes
-up, written down with holes where keys and rows go, and only filled in afterwards. The resolver stays the only place that
-decides; a test holds what is filled in to what it says without this.
+(:class:`hub.knowledge.Shape`), not on whose they are, and of their dates on little (:func:`_outline`). So each case is decided by
+:mod:`hub.resolver` the first time it comes up, written down with holes where keys, rows and dates go, and only filled in
+afterwards. The resolver stays the only place that decides; a test holds what is filled in to what it says without this.
 """
 
 from __future__ import annotations
@@ -28,17 +28,26 @@ from mappings.items import FactValue, Item, Requirement
 
 MOST = 10_000  # cases kept of one moment; each takes two or three kilobytes
 _MARK = f"~{secrets.token_hex(8)}"  # in place of what differs; nobody can write it into the catalogue
-_HOLES = re.compile(rf'{_MARK}k(\d+);|"{_MARK}r([\d,]*);"'.encode())
+# Dates in place of those that only have to be before or after; a few in the years of no calendar that anybody keeps.
+_LATER = dt.date(5000 + secrets.randbelow(4000), 1, 1)
+_EARLIER = dt.date(100 + secrets.randbelow(1000), 1, 1)
+_HOLES = re.compile(
+    rf'{_MARK}k(\d+);|"{_MARK}r([\d,]*);"|((?:{_LATER.year:04d}|{_EARLIER.year:04d})-\d\d-\d\d)'.encode()
+)
 
-Part = bytes | int | tuple[int, ...]
-"""Text as it is, the key of the certificate at a place, or the rows of those at the places."""
+Part = bytes | int | tuple[int, ...] | str
+"""Text as it is, the key of the certificate at a place, the rows of those at the places, or a place (in digits) whose last day
+of validity it is."""
 
 
 class Want(NamedTuple):
-    """Certificates that a requirement looks at: the party's role in the question, and the material."""
+    """Certificates that a requirement looks at: the party's role in the question, and the material. ``left``: the longest
+    validity that must be left of one; ``aged``: whether its age matters."""
 
     holder: str
     material: str
+    left: dt.timedelta = dt.timedelta(0)
+    aged: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -47,13 +56,14 @@ class Person:
 
     province: str | None
     subject: Subject
-    by_material: dict[str, tuple[tuple[Shape, ...], tuple[Found, ...]]] = field(default_factory=dict)
+    by_material: dict[str, tuple[Found, ...]] = field(default_factory=dict)
 
-    def of(self, material: str) -> tuple[tuple[Shape, ...], tuple[Found, ...]]:
+    def of(self, material: str) -> tuple[Found, ...]:
         known = self.by_material.get(material)
         if known is None:
-            found = tuple(one for one in self.subject.found if one.shape.material == material)
-            known = self.by_material[material] = tuple(one.shape for one in found), found
+            known = self.by_material[material] = tuple(
+                [one for one in self.subject.found if one.shape.material == material]
+            )
         return known
 
 
@@ -103,15 +113,19 @@ class Moment:
         """Requirement number ``place`` decided, and the certificates that its holes are about."""
         views: list[object] = []
         found: tuple[Found, ...] = ()
-        for holder, material in wants:
-            person = people.get(holder)
+        for want in wants:
+            person = people.get(want.holder)
             if person is None:
                 views.append(None)
                 continue
-            shapes, here = person.of(material)
-            views.append((person.province, person.subject.undecided, shapes))
+            here = person.of(want.material)
             if here:
                 found = found + here if found else here
+                alone = len(here) == 1
+                shapes = tuple([_outline(one.shape, want, self.day, alone) for one in here])
+                views.append((person.province, person.subject.undecided, shapes))
+            else:
+                views.append((person.province, person.subject.undecided))
         # The item itself is compared by identity: there is one of each version in the catalogue.
         key = (id(case.item), place, case.facts, *views)
         known = self.sketches.get(key)
@@ -124,17 +138,18 @@ class Moment:
     def _decided(self, case: Case, place: int, wants: Sequence[Want], people: Mapping[str, Person]) -> Sketch:
         parties, holdings, undecided = {}, [], set()
         count = 0
-        for holder, material in wants:
-            person = people.get(holder)
+        for want in wants:
+            person = people.get(want.holder)
             if person is None:
                 continue
-            digest = holder.encode()
-            parties[holder] = Party(digest, person.province)
+            digest = want.holder.encode()
+            parties[want.holder] = Party(digest, person.province)
             if person.subject.undecided:
                 undecided.add(digest)
+            here = person.of(want.material)
             # Places count in the order of the keys, so that of equals the same one comes first.
-            for shape in person.of(material)[0]:
-                holdings.append(_stand_in(count, shape, digest))
+            for one in here:
+                holdings.append(_stand_in(count, _outline(one.shape, want, self.day, len(here) == 1), digest))
                 count += 1
         known = Known(tuple(holdings), self.known.sources, People(undecided=frozenset(undecided)))
         requirement = case.item.requirements[place]
@@ -146,8 +161,13 @@ class Moment:
 
 def wants(requirement: Requirement) -> tuple[Want, ...]:
     """What ``requirement`` looks at, each once."""
-    uses = (use for option in requirement.options for use in option.materials)
-    return tuple(dict.fromkeys(Want(use.holder, use.material) for use in uses))
+    found: dict[tuple[str, str], Want] = {}
+    for use in (use for option in requirement.options for use in option.materials):
+        known = found.get((use.holder, use.material), Want(use.holder, use.material))
+        found[use.holder, use.material] = known._replace(
+            left=max(known.left, use.valid_left), aged=known.aged or use.max_age is not None
+        )
+    return tuple(found.values())
 
 
 def filled(parts: Sequence[Part], found: Sequence[Found]) -> bytes:
@@ -157,21 +177,44 @@ def filled(parts: Sequence[Part], found: Sequence[Found]) -> bytes:
     return b"".join([part if isinstance(part, bytes) else _hole(part, found) for part in parts])
 
 
-def _hole(part: int | tuple[int, ...], found: Sequence[Found]) -> bytes:
+def _hole(part: int | tuple[int, ...] | str, found: Sequence[Found]) -> bytes:
     if isinstance(part, int):
         return found[part].key.encode()
+    if isinstance(part, str):
+        return str(found[int(part)].shape.valid_to).encode()
     rows = sorted({row for place in part for row in found[place].rows})
     return orjson.dumps([{"source": source, "file": file, "row": row} for source, file, row in rows])
 
 
+def _outline(shape: Shape, want: Want, today: dt.date, alone: bool) -> Shape:
+    """``shape`` without what a decision about it on this day cannot depend on: the day since which it is valid, when that has
+    come; the day of issue, where age does not matter; and of the only one of its kind the day until which it is valid, when
+    that is past, or far enough. Of several the order of these days decides."""
+    valid_from, valid_to = shape.valid_from, shape.valid_to
+    if valid_from is not None and valid_from <= today:
+        valid_from = None
+    if alone and valid_to is not None:
+        if valid_to < today:
+            valid_to = _EARLIER
+        elif valid_to >= today + want.left:
+            valid_to = _LATER
+    return Shape(
+        shape.material, shape.source, shape.status, valid_from, valid_to, shape.region, shape.conflicting, shape.hub,
+        shape.epoch, shape.as_of, shape.issued_on if want.aged else None, shape.tests, shape.roles,
+    )  # fmt: skip
+
+
 def _stand_in(place: int, shape: Shape, digest: bytes) -> Holding:
+    valid_to = shape.valid_to
+    if valid_to in (_LATER, _EARLIER):  # as many days on as tell its place
+        valid_to += dt.timedelta(days=place)
     return Holding(
         key=f"{_MARK}k{place:06d};",
         material=shape.material,
         source=shape.source,
         status=shape.status,
         valid_from=shape.valid_from,
-        valid_to=shape.valid_to,
+        valid_to=valid_to,
         region=shape.region,
         conflicting=shape.conflicting,
         holders={digest: shape.roles},
@@ -195,8 +238,11 @@ def _parts(entry: Mapping[str, Any]) -> tuple[Part, ...]:
         parts.append(text[ended : hole.start()])
         if hole[1] is not None:
             parts.append(int(hole[1]))
-        else:
+        elif hole[2] is not None:
             parts.append(tuple(int(place) for place in hole[2].split(b",")))
+        else:
+            day = dt.date.fromisoformat(hole[3].decode())
+            parts.append(str((day - (_LATER if day.year == _LATER.year else _EARLIER)).days))
         ended = hole.end()
     parts.append(text[ended:])
     return tuple(parts)

@@ -218,6 +218,35 @@ def test_history_goes_by_age_and_says_from_when_on_it_is_whole(store: sa.Engine,
             connection.rollback()
 
 
+ANSWERS = """
+INSERT INTO answer_sources (digest, sources, recorded_at) SELECT cast(at AS bytea), '[]', cast(at AS timestamptz)
+  FROM unnest(ARRAY['2021-01-07Z', '2021-02-07Z', '2021-02-20Z', '2021-03-07Z']) AS at;
+INSERT INTO answer (id, asked_at, client, purpose, item, version, language, must_submit, inputs_digest, inputs, trace)
+  SELECT gen_random_uuid(), at, 'c', 'p', 'i', 1, 'en', '{}', '', '{}', '{}'
+  FROM unnest(ARRAY['2021-02-01Z', '2021-02-28Z', '2021-03-01Z']::timestamptz[]) AS at;
+INSERT INTO evidence (answer, holding, asked_at, given_at, client, purpose, item, applicant, material, fields, digest)
+  SELECT id, '', asked_at, '2021-03-01Z', client, purpose, item, '', 'business-licence', '{}', '' FROM answer;
+"""
+
+
+def test_answers_go_with_their_evidence_and_what_only_they_were_decided_under(
+    store: sa.Engine, landing: Landing
+) -> None:
+    with store.begin() as connection:
+        connection.exec_driver_sql(ANSWERS)
+    until = (dt.date.today().year - 2021) * 12 + dt.date.today().month - 1
+    assert "answers 2021-02" not in applied(landing, Keep(answers=until - 1))
+    assert "answers 2021-02" in applied(landing, Keep(answers=until - 2))
+    with store.connect() as connection:
+        for table in ("answer", "evidence"):
+            assert (
+                connection.scalar(sa.text(f"SELECT array_agg(asked_at)::text FROM {table}"))
+                == '{"2021-03-01 00:00:00+00"}'
+            )
+        left = sa.text("SELECT array_agg(recorded_at::date::text ORDER BY 1) FROM answer_sources")
+        assert connection.scalar(left) == ["2021-02-20", "2021-03-07"], "the former is what March began under"
+
+
 def test_old_checkpoints_go_but_not_the_one_in_use(store: sa.Engine, landing: Landing) -> None:
     first, second, third, fourth = (written(store, landing) for _ in range(4))
     for name in (third, fourth):  # nothing could start from these
@@ -251,12 +280,9 @@ def test_the_commands(store: sa.Engine, landing: Landing, tmp_path: Path) -> Non
     assert [item["checkpoint"] for item in json.loads(run("checkpoint", "list", "--json"))] == [made["checkpoint"]]
     assert made["checkpoint"] in run("checkpoint", "list")
     assert made["checkpoint"] in run("checkpoint", "verify", made["checkpoint"])
-    assert {item["kind"] for item in json.loads(run("retention", "show", "--json"))} == {
-        "landing",
-        "history",
-        "feed",
-        "checkpoint",
-    } - (set() if partitions_made(store) else {"history", "feed"})
+    by_month = {"history", "feed", "answers"} if partitions_made(store) else set()
+    shown = {item["kind"] for item in json.loads(run("retention", "show", "--json"))}
+    assert shown == {"landing", "checkpoint", *by_month}
     tried = json.loads(run("retention", "apply", "--dry-run", "--json"))
     assert tried["dry_run"] and {(item["kind"], item["name"]) for item in tried["dropped"]} == {("landing", "2021-03")}
     assert "2021-03" in landing.months()

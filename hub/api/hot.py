@@ -13,7 +13,8 @@ import logging
 import os
 import time
 import weakref
-from typing import Any
+from collections.abc import Generator
+from typing import Any, cast
 
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -194,25 +195,26 @@ def _language(header: bytes) -> Language:
 
 
 async def _soon(receive: Receive) -> Message:
-    """The first message; TimeoutError after ``BODY_SECONDS``. As ``asyncio.timeout``, which costs each lookup more than
-    finding its item, for nearly every body has come before it is asked for."""
-    task, late = asyncio.current_task(), False
-    assert task is not None
-
-    def end() -> None:
-        nonlocal late
-        late = True
-        task.cancel()
-
-    timer = asyncio.get_running_loop().call_later(BODY_SECONDS, end)
+    """The first message; TimeoutError after ``BODY_SECONDS``. Nearly every body has come before it is asked for, and then no
+    timer is set: it would take longer than finding the item."""
+    steps = receive().__await__()
     try:
-        return await receive()
-    except asyncio.CancelledError:
-        if late and task.uncancel() == 0:
-            raise TimeoutError from None
-        raise
-    finally:
-        timer.cancel()
+        waits_for = next(steps)
+    except StopIteration as done:
+        return cast(Message, done.value)
+    async with asyncio.timeout(BODY_SECONDS):
+        return await _Resumed(steps, waits_for)
+
+
+class _Resumed:
+    """What was begun by one step, awaited to its end."""
+
+    def __init__(self, steps: Generator[Any, Any, Message], waits_for: Any) -> None:
+        self.steps, self.waits_for = steps, waits_for
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        yield self.waits_for
+        return (yield from self.steps)
 
 
 def _again(first: Message, receive: Receive) -> Receive:

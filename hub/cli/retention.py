@@ -104,10 +104,11 @@ def _retention(app: typer.Typer) -> None:
         keep_landing: Period = "36m",
         keep_history: Period = "36m",
         keep_feed: Period = "36m",
+        keep_answers: Period = "36m",
         keep_checkpoints: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 2,
         json: Json = False,
     ) -> None:
-        """Months of landed bytes, history and feed, and checkpoints: what is old, and what holds it back. 查看。
+        """Months of landed bytes, history, feed and answers, and checkpoints: what is old, and what holds it back. 查看。
 
         Example: [bold]yici retention show --keep-landing 5y[/]
         """
@@ -115,7 +116,7 @@ def _retention(app: typer.Typer) -> None:
         from hub import database, home, retention
         from hub.cli import output
 
-        keep = _keep(keep_landing, keep_history, keep_feed, keep_checkpoints)
+        keep = _keep(keep_landing, keep_history, keep_feed, keep_answers, keep_checkpoints)
         with output.messages().status("retention"), database.engine().connect() as connection:
             items = retention.plan(connection, Landing(home.current().landing_url), keep)
         _show(items, json)
@@ -125,6 +126,7 @@ def _retention(app: typer.Typer) -> None:
         keep_landing: Period = "36m",
         keep_history: Period = "36m",
         keep_feed: Period = "36m",
+        keep_answers: Period = "36m",
         keep_checkpoints: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 2,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
         json: Json = False,
@@ -140,7 +142,7 @@ def _retention(app: typer.Typer) -> None:
         from hub import database, home, retention
         from hub.cli import output
 
-        keep = _keep(keep_landing, keep_history, keep_feed, keep_checkpoints)
+        keep = _keep(keep_landing, keep_history, keep_feed, keep_answers, keep_checkpoints)
         landing = Landing(home.current().landing_url)
         with output.messages().status("retention") as status:
             if dry_run:
@@ -166,10 +168,10 @@ def _retention(app: typer.Typer) -> None:
             output.console().print("nothing is old enough 没有到期内容")
 
 
-def _keep(landing: str, history: str, feed: str, checkpoints: int) -> Any:
+def _keep(landing: str, history: str, feed: str, answers: str, checkpoints: int) -> Any:
     from hub.retention import Keep, months_of
 
-    return Keep(months_of(landing), months_of(history), months_of(feed), checkpoints)
+    return Keep(months_of(landing), months_of(history), months_of(feed), months_of(answers), checkpoints)
 
 
 def _progress(status: Any, what: str) -> Any:
