@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from hub import agreements
 from hub.api.app import create
+from hub.api.wire import Wire
 from tests import stored
 
 LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
@@ -30,8 +31,9 @@ def served(app: FastAPI) -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, access_log=False, log_level="warning", lifespan="off", timeout_graceful_shutdown=5, proxy_headers=False
-        )
+            app, http=Wire, access_log=False, log_level="warning", lifespan="off", timeout_graceful_shutdown=5,
+            proxy_headers=False,
+        )  # fmt: skip
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

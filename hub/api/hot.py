@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -42,6 +42,7 @@ log = logging.getLogger("yici.api")
 
 ADDRESS = "/v1/lookups"
 LONGEST = 16 * 1024  # bytes of a body that is tried here
+TRIED = "yici.tried"  # in the scope of a request that was
 TOKENS_KEPT = 10_000
 
 
@@ -60,7 +61,9 @@ class Hot:
         self.on = os.environ.get("YICI_LANES", "1") != "0"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != ADDRESS or scope["method"] != "POST" or not self.on:
+        if (
+            scope["type"] != "http" or scope["path"] != ADDRESS or scope["method"] != "POST" or not self.on or TRIED in scope
+        ):  # fmt: skip
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
@@ -75,9 +78,8 @@ class Hot:
         if first["type"] != "http.request" or first.get("more_body") or len(body) > LONGEST:
             await self.app(scope, _again(first, receive), send)
             return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
-            given = await self._answered(headers, body)
+            given = await self._answered(dict(scope["headers"]), body)
         except Refused as refused:
             await from_error(refused.error, language.of_scope(scope))(scope, receive, send)
             self.metrics.requests.labels("POST", ADDRESS, "429").inc()
@@ -89,17 +91,61 @@ class Hot:
             await self.app(scope, _again(first, receive), send)
             return
         found, lang = given
-        whole = b'{"answers":[%s]}' % b",".join([one.body for one in found])
+        whole = _body(found)
         await send({"type": "http.response.start", "status": 200, "headers": [
             (b"content-length", b"%d" % len(whole)), *_HEADERS, (b"content-language", lang.encode()),
         ]})  # fmt: skip
         await send({"type": "http.response.body", "body": whole})
+        self._counted(found, began)
+
+    def take(self, lanes: Lanes, headers: dict[bytes, bytes], body: bytes, tell: Tell) -> bool:
+        """The same without the messages of ASGI (:mod:`hub.api.wire`): ``tell`` hears header lines and body of the answer, or
+        None and ``body`` when there is none this way. False: the question goes the ordinary way."""
+        began = time.perf_counter()
+        try:
+            ready = self._ready(headers, body)
+            if ready is None:
+                return False
+            bearer, asked, lang = ready
+            self._within_rate(lanes, bearer)
+        except Refused:
+            return False
+        except Exception as error:
+            log.error("%s on the wire", type(error).__name__)
+            return False
+
+        def answered(found: list[answers.Answered] | None) -> None:
+            if found is None:
+                tell(None, body)
+                return
+            whole = _body(found)
+            tell(_LINES % (len(whole), lang.encode()), whole)
+            self._counted(found, began)
+
+        lanes.submit(bearer, asked, answered)
+        return True
+
+    def _counted(self, found: list[answers.Answered], began: float) -> None:
         self.metrics.lookup(found, time.perf_counter() - began)
         self.answered.inc()
 
     async def _answered(
         self, headers: dict[bytes, bytes], body: bytes
     ) -> tuple[list[answers.Answered], Language] | None:
+        ready = self._ready(headers, body)
+        if ready is None:
+            return None
+        bearer, asked, lang = ready
+        try:
+            lanes = await self.lanes_here()
+        except (YiciError, SQLAlchemyError):
+            return None
+        self._within_rate(lanes, bearer)
+        found = await lanes.answer(bearer, asked)
+        return None if found is None else (found, lang)
+
+    def _ready(self, headers: dict[bytes, bytes], body: bytes) -> tuple[Bearer, Asked, Language] | None:
+        """Who asks what in which language; None where anything is not in order."""
         lang = self.language if (wanted := headers.get(b"accept-language")) is None else _language(wanted)
         now = dt.datetime.now(dt.UTC)
         try:
@@ -107,21 +153,17 @@ class Hot:
             if bearer is None or headers.get(b"content-type", b"").partition(b";")[0] != b"application/json":
                 return None
             asked = self._asked(Lookup.model_validate_json(body), bearer, lang, now)
-            if asked is None:
-                return None
         except (ValidationError, YiciError):
             return None
-        try:
-            lanes = await self.lanes_here()
-        except (YiciError, SQLAlchemyError):
-            return None
+        return None if asked is None else (bearer, asked, lang)
+
+    def _within_rate(self, lanes: Lanes, bearer: Bearer) -> None:
+        """Counts the request. Refused when the client has made too many."""
         if agreed := lanes.agreements.get(bearer.client):
             try:
                 self.rates.take(bearer.client, agreed[1].rate)
             except UsageError as error:
                 raise Refused(error) from error
-        found = await lanes.answer(bearer, asked)
-        return None if found is None else (found, lang)
 
     def _bearer(self, header: bytes, now: dt.datetime) -> Bearer | None:
         """Whom the token was issued to; a signature is checked once."""
@@ -172,6 +214,12 @@ _HEADERS = (
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
 )
+_LINES = b"content-length: %d\r\n" + b"".join(b"%b: %b\r\n" % line for line in _HEADERS) + b"content-language: %b\r\n"
+Tell = Callable[[bytes | None, bytes], None]
+
+
+def _body(found: list[answers.Answered]) -> bytes:
+    return b'{"answers":[%s]}' % b",".join([one.body for one in found])
 
 
 def in_force(code: str, on: dt.date) -> Item:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -66,13 +66,16 @@ _KEEP_ONE = records.KEEP_ONE.format(
 _KEEP_SOURCES = records.KEEP_SOURCES.format(digest="$1", sources="$2")
 
 
+Tell = Callable[[list[Answered] | None], None]
+
+
 @dataclass(eq=False)
 class Waiting:
-    """A question under way. ``answered``: its answers, or None when the slow way has to say what is wrong."""
+    """A question under way. ``tell`` hears its answers, or None when the slow way has to say what is wrong."""
 
     bearer: Bearer
     asked: Asked
-    answered: asyncio.Future[list[Answered] | None]
+    tell: Tell | None = None
 
 
 @dataclass
@@ -91,20 +94,23 @@ class Lanes:
 
     async def answer(self, bearer: Bearer, asked: Asked) -> list[Answered] | None:
         """The answers to ``asked``, stored; None where there are none this way."""
-        one = Waiting(bearer, asked, asyncio.get_running_loop().create_future())
-        self.waiting.append(one)
+        answered: asyncio.Future[list[Answered] | None] = asyncio.get_running_loop().create_future()
+        self.submit(bearer, asked, lambda found: None if answered.done() else answered.set_result(found))
+        return await answered
+
+    def submit(self, bearer: Bearer, asked: Asked, tell: Tell) -> None:
+        """Have ``asked`` answered soon, in this loop; ``tell`` hears what :meth:`answer` returns."""
+        self.waiting.append(Waiting(bearer, asked, tell))
         if self.running < self.count:
             self.running += 1
             task = asyncio.get_running_loop().create_task(self._run())
             self.tasks.add(task)  # a loop alone does not keep its tasks
             task.add_done_callback(self.tasks.discard)
-        return await one.answered
 
     async def together(self, bearer: Bearer, asked: Sequence[Asked]) -> list[list[Answered] | None]:
         """The answers to several questions of one caller, in one go, when there is room. Errors of the store come through."""
-        loop = asyncio.get_running_loop()
         async with self.room:
-            return await self._answered([Waiting(bearer, one, loop.create_future()) for one in asked])
+            return await self._answered([Waiting(bearer, one) for one in asked])
 
     async def _run(self) -> None:
         """One lane, as long as anybody waits."""
@@ -117,8 +123,11 @@ class Lanes:
                     log.warning("a lane failed: %s", type(error).__name__)
                     given = [None] * len(together)
                 for one, answered in zip(together, given, strict=True):
-                    if not one.answered.done():
-                        one.answered.set_result(answered)
+                    try:
+                        if one.tell:
+                            one.tell(answered)
+                    except Exception as error:  # the others still hear theirs
+                        log.error("an answer was not told: %s", type(error).__name__)
         finally:
             self.running -= 1
 

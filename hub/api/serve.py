@@ -17,6 +17,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
     import uvicorn
 
     from hub.api.app import create
+    from hub.api.wire import Wire
 
     listener = _listen(host, port)
     if home.current().database_url is None:
@@ -26,6 +27,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
             database.engine()
     config = uvicorn.Config(
         create(),
+        http=Wire,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,

@@ -161,9 +161,12 @@ def test_what_follows_an_answer(demo: Demo) -> None:
     assert second["deposit"]["before"] == second["deposit"]["after"] == first["deposit"]["after"], "handed in once"
     page = Path(first["notice"]["file"]).read_text(encoding="utf-8")
     assert page.startswith("<!") and second["notice"]["item"] in page
-    for total in (first["burden"], second["burden"]):
-        assert 0 < total["asked"] < total["demanded"]
-    assert second["burden"]["demanded"] > first["burden"]["demanded"]
+    assert 0 < first["burden"]["asked"] < first["burden"]["demanded"]
+    # The same matters once more on the same day count once; midnight in China may lie between the two runs.
+    counted = ("asked", "demanded", "held", "alternative_held", "held_elsewhere")
+    once = {name: first["burden"][name] for name in counted}
+    twice = {name: 2 * count for name, count in once.items()}
+    assert {name: second["burden"][name] for name in counted} in (once, twice)
 
 
 def _timeless(answer: dict[str, Any]) -> dict[str, Any]:
