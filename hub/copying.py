@@ -86,16 +86,18 @@ def load(
     fields = [
         binary_copy.constant(constants[name], kind) if name in constants else kind for name, kind in types.items()
     ]
-    encoded = (
-        (len(rows), binary_copy.encoded(rows, fields))
-        for part in parts
-        for start in range(0, len(part), ROWS)
-        for rows in (part.slice(start, ROWS).select(varying),)
-    )
+
+    def encoded() -> Iterator[tuple[int, bytes]]:
+        for part in parts:
+            for start in range(0, len(part), ROWS):
+                rows = part.slice(start, ROWS).select(varying)
+                yield len(rows), binary_copy.encoded(rows, fields)
+            del part, rows  # the next part may need as much memory again
+
     copied = 0
     with _driver(connection).cursor() as cursor, cursor.copy(_into(table, types, "binary")) as copy:
         copy.write(binary_copy.HEADER)
-        for rows, data in _ahead(encoded):
+        for rows, data in _ahead(encoded()):
             copy.write(memoryview(data))
             copied += rows
         copy.write(binary_copy.TRAILER)

@@ -218,7 +218,11 @@ class Direct:
 
     def _repeated(self) -> np.ndarray:
         """Leading halves of holding keys that stand several times in the batch, short way and long."""
-        return repeated(pc.drop_null(table["holding"]) for table in self.workspace.each("mapped", ["holding"]))
+
+        def keys() -> Iterator[pa.ChunkedArray]:
+            return (pc.drop_null(table["holding"]) for table in self.workspace.each("mapped", ["holding"]))
+
+        return repeated(keys, sum(self.counts.values()))
 
     def _held(self, connection: sa.Connection) -> np.ndarray | None:
         """Leading halves, sorted, of those of the batch's holding keys that are held already; None when nothing of the

@@ -12,7 +12,7 @@ several      other versions that may follow each other: all are mapped, the merg
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from hub.workspace import Workspace
 
 MEMORY = "512MB"
 BLOCK = 1 << 20  # keys compared at once
+AT_ONCE = 1 << 22  # halves sorted together
+KEY_BYTES = 32  # key and digest of a row: nothing makes them smaller
 LONG_AGO = dt.datetime(1, 1, 2, tzinfo=dt.UTC)  # of a delivery that says no time
 FATES = pa.schema({"ordinal": pa.int64(), "fate": pa.string(), "ledger_key": pa.binary(16)})
 
@@ -121,22 +123,38 @@ def leading(keys: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return whole[2 * array.offset :: 2].astype(np.uint64)
 
 
-def repeated(keys: Iterable[pa.ChunkedArray | pa.Array]) -> np.ndarray:
-    """The leading halves that stand several times among ``keys``; eight bytes a key have to be in memory, twice for a moment."""
-    parts = [leading(part) for part in keys]
-    halves = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
-    parts.clear()
-    halves.sort()
-    found = [halves[:0]]
-    for start in range(0, len(halves), BLOCK):
-        block = halves[start : start + BLOCK + 1]
-        found.append(block[1:][block[1:] == block[:-1]])
-    return np.unique(np.concatenate(found))
+def repeated(keys: Callable[[], Iterable[pa.ChunkedArray | pa.Array]], most: int) -> np.ndarray:
+    """The leading halves that stand several times among ``keys``, of which there are ``most`` at most.
+
+    They are gone through once for each :data:`AT_ONCE` of them, so that memory stays the same however many there are.
+    """
+    passes = max(1, -(-most // AT_ONCE))
+    bounds = [(1 << 64) * number // passes for number in range(1, passes)]
+    found = []
+    for number in range(passes):
+        parts = [_between(leading(part), bounds[number - 1 : number], bounds[number : number + 1]) for part in keys()]
+        halves = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
+        parts.clear()
+        halves.sort()
+        found += [
+            block[1:][block[1:] == block[:-1]]
+            for start in range(0, len(halves), BLOCK)
+            for block in (halves[start : start + BLOCK + 1],)
+        ]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.uint64)
+
+
+def _between(halves: np.ndarray, low: list[int], high: list[int]) -> np.ndarray:
+    """Those from ``low`` to below ``high``, where there is one."""
+    if low:
+        halves = halves[halves >= np.uint64(low[0])]
+    return halves[halves < np.uint64(high[0])] if high else halves
 
 
 def _repeats(workspace: Workspace) -> bool:
     """Whether any key may stand twice."""
-    return bool(len(repeated(keys["row_key"] for keys in workspace.each("keys", ["row_key"]))))
+    most = workspace.size("keys") // KEY_BYTES
+    return bool(len(repeated(lambda: (keys["row_key"] for keys in workspace.each("keys", ["row_key"])), most)))
 
 
 # ``later``: how many later snapshots the batch holds; a row is unlisted when any of them lacks its key.

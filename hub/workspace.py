@@ -59,6 +59,10 @@ class Workspace:
         """The numbers of the chunks of one kind that are there."""
         return sorted(int(path.stem.rpartition("-")[2]) for path in self.folder.glob(f"{kind}-*.arrow"))
 
+    def size(self, kind: Kind) -> int:
+        """Bytes of all chunks of one kind."""
+        return sum(self.path(kind, chunk).stat().st_size for chunk in self.chunks(kind))
+
     def has(self, kind: Kind, chunk: int) -> bool:
         return self.path(kind, chunk).exists()
 

@@ -97,3 +97,13 @@ def test_leading_halves_sort_as_keys_do() -> None:
     assert repeats.leading(keys).tolist() == sorted(repeats.leading(keys).tolist())
     assert repeats.leading(keys.slice(5, 3)).tolist() == repeats.leading(keys).tolist()[5:8]
     assert repeats.leading(keys.slice(0, 0)).tolist() == []
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100, 5000])
+def test_repeated_halves_are_found_in_as_many_passes_as_it_takes(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(repeats, "AT_ONCE", at_once)
+    names = [key(str(number % 700)) for number in range(1000)] + [b"\0" * 16] * 2 + [b"\xff" * 16] * 3
+    parts = [pa.array(names[start : start + 90], pa.binary(16)) for start in range(0, len(names), 90)]
+    twice = pa.array([*map(key, map(str, range(300))), b"\0" * 16, b"\xff" * 16], pa.binary(16))
+    assert repeats.repeated(lambda: parts, len(names)).tolist() == sorted(repeats.leading(twice).tolist())
+    assert repeats.repeated(lambda: [], 0).tolist() == []
