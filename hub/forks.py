@@ -1,6 +1,7 @@
 """Work spread over forked processes: both cores map and check chunks, from modules that are loaded once.
 
-Where processes cannot be forked, or there is nothing to spread, it is done in this one. A child that is orphaned ends with
+Where processes cannot be forked, or there is nothing to spread, it is done in this one. A process does :data:`SPAN` items and
+gives way to a fresh one: libraries keep a little of everything that went through them. A child that is orphaned ends with
 the part it is at: what it leaves is a chunk file nobody reads.
 """
 
@@ -16,6 +17,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from connectors.errors import FatalError, RetriableError
+
+
+SPAN = 6
 
 
 def workers() -> int:
@@ -35,16 +39,18 @@ def each(function: Callable[[Any], object], items: Sequence[Any], done: Callable
             done(number + 1)
         return
     context = multiprocessing.get_context("fork")
+    span = min(SPAN, -(-len(items) // count))
+    waiting = [items[start : start + span] for start in range(0, len(items), span)]
     running: dict[Connection, Any] = {}
     finished = 0
     try:
-        for number in range(count):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_part, args=(function, items[number::count], theirs), daemon=True)
-            process.start()
-            theirs.close()
-            running[ours] = process
-        while running:
+        while running or waiting:
+            while waiting and len(running) < count:
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_part, args=(function, waiting.pop(0), theirs), daemon=True)
+                process.start()
+                theirs.close()
+                running[ours] = process
             for channel in wait(list(running)):
                 assert isinstance(channel, Connection)
                 try:

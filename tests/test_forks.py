@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,21 @@ def test_each_item_is_worked_once(tmp_path: Path, count: int) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(map(str, range(count)))
     assert told == list(range(1, count + 1))
     assert len({path.read_text() for path in tmp_path.iterdir()}) == min(count, 2)
+
+
+def test_a_process_gives_way_after_some_items(tmp_path: Path) -> None:
+    """Its memory with it; no more of them at once than cores."""
+    beside: list[int] = []
+
+    def work(item: int) -> None:
+        (tmp_path / f"{item}-{os.getpid()}").touch()
+
+    forks.each(work, range(40), lambda _: beside.append(len(multiprocessing.active_children())))
+    worked = [path.name.split("-") for path in tmp_path.iterdir()]
+    assert sorted(int(item) for item, _ in worked) == list(range(40))
+    by_process = Counter(process for _, process in worked)
+    assert len(by_process) == -(-40 // forks.SPAN) and max(by_process.values()) == forks.SPAN
+    assert max(beside) <= 2
 
 
 def test_an_error_comes_back_as_it_was(tmp_path: Path) -> None:
