@@ -18,7 +18,6 @@ from typing import Any
 
 from connectors.errors import FatalError, RetriableError
 
-
 SPAN = 6
 
 
