@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -14,9 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 import sqlalchemy as sa
 
+from hub.api import wire
 from hub.api.hot import ADDRESS, LONGEST, Hot
 from hub.api.lanes import Lanes
-from hub.api.wire import LATER
+from hub.api.rates import Rates
+from hub.api.wire import LATER, LONGEST_HEAD
 from tests.serving import LICENCE, Hub, filled_hub, served
 
 
@@ -230,3 +233,49 @@ def test_a_server_that_stops_still_answers_what_is_under_way(hub: Hub) -> None:
     reading.join(20)
     assert held(found[0]) == "held"
     assert line.ended()
+
+
+def test_header_lines_have_a_length(hub: Hub) -> None:
+    for head in (b"GET / HTTP/1.1\r\n" + b"X-A: " + b"a" * 1000 + b"\r\n", b"GET /" + b"a" * 1000):
+        line = Line(hub)
+        line.send(head)
+        with contextlib.suppress(OSError):  # it is closed while we still send
+            for _ in range(20):
+                line.send((b"X-B: " + b"b" * 8000 + b"\r\n") if b"\r" in head else b"b" * 8000)
+                time.sleep(0.01)
+        with contextlib.suppress(OSError):
+            assert line.reader.readline().startswith(b"HTTP/1.1 431")
+            line.reader.read()
+        line.socket.close()
+    line = Line(hub)
+    line.send(line.question("X-A: " + "a" * (LONGEST_HEAD // 2) + "\r\n"))
+    assert held(line.answer()) == "held"
+
+
+def test_who_says_nothing_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.5)
+    silent, halfway, done = Line(hub), Line(hub), Line(hub)
+    halfway.send(b"POST /v1/lookups HTTP/1.1\r\nHost: hub\r\n")
+    done.send(done.question())
+    assert held(done.answer()) == "held"
+    time.sleep(1)
+    assert silent.ended() and halfway.ended()
+    done.send(done.question())
+    assert held(done.answer()) == "held", "one that has asked keeps its line a while"
+
+
+def test_a_question_is_counted_once_whichever_way_it_goes(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(Rates, "take", lambda self, client, rate, requests=1: counted.append(client))
+    for members in ({}, {"purpose": "other"}, {"id": "cn.ric:1"}):
+        line.send(line.question(**members))
+        line.answer()
+    assert counted == ["hall-1"] * 3
+
+
+def test_padding_of_a_token_is_not_remembered(hub: Hub, line: Line) -> None:
+    known = dict(hub.app.state.hot.bearers)
+    line.token = line.token.replace("Bearer ", "Bearer " + " " * 5000)
+    line.send(line.question())
+    assert held(line.answer()) == "held"
+    assert hub.app.state.hot.bearers == known

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from connectors.errors import UsageError
 from hub import agreements, database, peers, tokens
 from hub.agreements import Agreement
+from hub.api.rates import TRIED
 from hub.peers import Peer
 from hub.tokens import Bearer
 
@@ -46,7 +47,8 @@ def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)])
     with database.engine().connect() as connection:
         found = agreements.of(connection, bearer.client)
     admitted = _admitted(found, bearer, found.valid_from if found else None)
-    request.app.state.rates.take(admitted.client, admitted.rate)
+    if not request.scope.get(TRIED):
+        request.app.state.rates.take(admitted.client, admitted.rate)
     return admitted
 
 

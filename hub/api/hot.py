@@ -32,7 +32,7 @@ from hub.api.envelope import BODY_SECONDS
 from hub.api.lanes import Lanes
 from hub.api.lookups import Lookup
 from hub.api.metrics import Metrics
-from hub.api.rates import Rates
+from hub.api.rates import TRIED, Rates
 from hub.api.responses import from_error, problem
 from hub.home import KeyedHash, keyed_hash
 from hub.tokens import Bearer
@@ -42,8 +42,8 @@ log = logging.getLogger("yici.api")
 
 ADDRESS = "/v1/lookups"
 LONGEST = 16 * 1024  # bytes of a body that is tried here
-TRIED = "yici.tried"  # in the scope of a request that was
 TOKENS_KEPT = 10_000
+LONGEST_TOKEN = 2048  # bytes: ours are shorter
 
 
 class Hot:
@@ -79,7 +79,7 @@ class Hot:
             await self.app(scope, _again(first, receive), send)
             return
         try:
-            given = await self._answered(dict(scope["headers"]), body)
+            given = await self._answered(dict(scope["headers"]), body, scope)
         except Refused as refused:
             await from_error(refused.error, language.of_scope(scope))(scope, receive, send)
             self.metrics.requests.labels("POST", ADDRESS, "429").inc()
@@ -100,14 +100,15 @@ class Hot:
 
     def take(self, lanes: Lanes, headers: dict[bytes, bytes], body: bytes, tell: Tell) -> bool:
         """The same without the messages of ASGI (:mod:`hub.api.wire`): ``tell`` hears header lines and body of the answer, or
-        None and ``body`` when there is none this way. False: the question goes the ordinary way."""
+        None and ``body`` when there is none this way, and whether the request was counted. False: the question goes the
+        ordinary way."""
         began = time.perf_counter()
         try:
             ready = self._ready(headers, body)
             if ready is None:
                 return False
             bearer, asked, lang = ready
-            self._within_rate(lanes, bearer)
+            counted = self._within_rate(lanes, bearer)
         except Refused:
             return False
         except Exception as error:
@@ -116,10 +117,10 @@ class Hot:
 
         def answered(found: list[answers.Answered] | None) -> None:
             if found is None:
-                tell(None, body)
+                tell(None, body, counted)
                 return
             whole = _body(found)
-            tell(_LINES % (len(whole), lang.encode()), whole)
+            tell(_LINES % (len(whole), lang.encode()), whole, counted)
             self._counted(found, began)
 
         lanes.submit(bearer, asked, answered)
@@ -130,7 +131,7 @@ class Hot:
         self.answered.inc()
 
     async def _answered(
-        self, headers: dict[bytes, bytes], body: bytes
+        self, headers: dict[bytes, bytes], body: bytes, scope: Scope
     ) -> tuple[list[answers.Answered], Language] | None:
         ready = self._ready(headers, body)
         if ready is None:
@@ -140,7 +141,7 @@ class Hot:
             lanes = await self.lanes_here()
         except (YiciError, SQLAlchemyError):
             return None
-        self._within_rate(lanes, bearer)
+        scope[TRIED] = self._within_rate(lanes, bearer)
         found = await lanes.answer(bearer, asked)
         return None if found is None else (found, lang)
 
@@ -157,25 +158,28 @@ class Hot:
             return None
         return None if asked is None else (bearer, asked, lang)
 
-    def _within_rate(self, lanes: Lanes, bearer: Bearer) -> None:
-        """Counts the request. Refused when the client has made too many."""
-        if agreed := lanes.agreements.get(bearer.client):
-            try:
-                self.rates.take(bearer.client, agreed[1].rate)
-            except UsageError as error:
-                raise Refused(error) from error
+    def _within_rate(self, lanes: Lanes, bearer: Bearer) -> bool:
+        """Counts the request, where it is known how many its client may make. Refused when they are too many."""
+        agreed = lanes.agreements.get(bearer.client)
+        if agreed is None:
+            return False
+        try:
+            self.rates.take(bearer.client, agreed[1].rate)
+        except UsageError as error:
+            raise Refused(error) from error
+        return True
 
     def _bearer(self, header: bytes, now: dt.datetime) -> Bearer | None:
         """Whom the token was issued to; a signature is checked once."""
-        known = self.bearers.get(header)
+        kind, _, token = header.partition(b" ")
+        if kind.lower() != b"bearer" or len(token) > LONGEST_TOKEN:
+            return None
+        known = self.bearers.get(token)
         if known is None:
-            kind, _, token = header.partition(b" ")
-            if kind.lower() != b"bearer":
-                return None
             known = tokens.bearer(token.decode("latin-1").strip())
             if len(self.bearers) >= TOKENS_KEPT:
                 self.bearers.clear()
-            self.bearers[header] = known
+            self.bearers[token] = known
         return known if now < known.expires_at else None
 
     def _asked(self, given: Lookup, bearer: Bearer, lang: Language, now: dt.datetime) -> Asked | None:
@@ -215,7 +219,7 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _LINES = b"content-length: %d\r\n" + b"".join(b"%b: %b\r\n" % line for line in _HEADERS) + b"content-language: %b\r\n"
-Tell = Callable[[bytes | None, bytes], None]
+Tell = Callable[[bytes | None, bytes, bool], None]
 
 
 def _body(found: list[answers.Answered]) -> bytes:

@@ -10,6 +10,7 @@ import time
 from connectors.errors import UsageError
 
 REMEMBERED = 10_000
+TRIED = "yici.tried"  # in the scope of a lookup that went the short way first: whether it was counted there
 
 
 class Rates:

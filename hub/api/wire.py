@@ -8,14 +8,19 @@ pieces, requests sent before the last was answered, connections that are to be c
 
 from __future__ import annotations
 
+from asyncio import TimerHandle, Transport
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hub.api.hot import ADDRESS, LONGEST, TRIED, Hot
+from hub.api.hot import ADDRESS, LONGEST, Hot
+from hub.api.rates import TRIED
 
 _URL = ADDRESS.encode()
 LATER = 64 * 1024  # bytes of what is sent ahead that are kept until the answer is out
+LONGEST_HEAD = 64 * 1024  # bytes of a request's address and header lines
+HEAD_SECONDS = 10.0  # from the connection, or the first byte, to the end of the header lines
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class Wire(HttpToolsProtocol):
@@ -33,6 +38,17 @@ class Wire(HttpToolsProtocol):
         self.under_way = False
         self.closing = False
         self.later = bytearray()
+        self.head: int | None = None  # bytes of a request whose header lines are coming in
+        self.begun = False
+        self.patience: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relieved()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.under_way:
@@ -40,7 +56,15 @@ class Wire(HttpToolsProtocol):
             if len(self.later) > LATER:
                 self.flow.pause_reading()
             return
+        self.begun = False
         super().data_received(data)
+        if self.head is not None and not self.transport.is_closing():
+            if not self.begun:  # else most of it may be of requests before
+                self.head += len(data)
+            if self.head > LONGEST_HEAD:
+                self._refuse()
+            elif self.patience is None:
+                self._expect()
         if self.body is None:
             return
         lanes = self.hot.lanes.get(self.loop) if self.whole and self.hot.on else None
@@ -55,9 +79,12 @@ class Wire(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self.body is not None:  # another request in the same packet
             self._ordinary()
+        self.head, self.begun = 0, True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self.head = None
+        self._relieved()
         if (
             self.url == _URL
             and (self.cycle is None or self.cycle.response_complete)
@@ -87,6 +114,19 @@ class Wire(HttpToolsProtocol):
         else:
             self.whole = True
 
+    def _expect(self) -> None:
+        """Header lines, within :data:`HEAD_SECONDS`: whoever opens connections and says nothing keeps none of them."""
+        self.patience = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _relieved(self) -> None:
+        if self.patience is not None:
+            self.patience.cancel()
+            self.patience = None
+
+    def _refuse(self) -> None:
+        self.transport.write(_TOO_LONG)
+        self.transport.close()
+
     def _ordinary(self) -> None:
         """Let uvicorn have the request, as far as it has come."""
         parts, self.body = self.body or [], None
@@ -96,14 +136,14 @@ class Wire(HttpToolsProtocol):
         if self.whole:
             super().on_message_complete()
 
-    def _answered(self, lines: bytes | None, body: bytes) -> None:
+    def _answered(self, lines: bytes | None, body: bytes, counted: bool) -> None:
         """The answer of the lookup under way: header lines and body. None and the body of the question: it was not answered
-        here, and is not tried here again on the ordinary way."""
+        here, and is not tried here again on the ordinary way, nor ``counted`` again."""
         self.under_way = False
         if self.transport.is_closing():  # whoever asked has gone
             return
         if lines is None:
-            self.scope[TRIED] = True  # type: ignore[literal-required]
+            self.scope[TRIED] = counted  # type: ignore[literal-required]
             self.body = [body]
             self._ordinary()
             self._go_on()
