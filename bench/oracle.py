@@ -288,11 +288,12 @@ class Truth:
         if "says nothing" in verdicts:
             return "not known"
         # Not there means something only as long as who would know is up to date.
-        province = use["region"] or _province(party.identifier)
+        # The item's own registers know of people from everywhere what they own and do there.
+        provinces = (use["region"],) if use["region"] else (_province(party.identifier), scenario.item["region"][:2])
         for source in self.sources.values():
             if source.material == use["material"] and source.name in scenario.late:
                 spoke = any(each.source == source.name for each in found)
-                if spoke or source.province in ("00", "10") or source.province == province:
+                if spoke or source.province in ("00", "10") or source.province in provinces:
                     return "not known"
         return "ended" if "ended" in verdicts else "not there"
 

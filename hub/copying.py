@@ -87,12 +87,15 @@ def load(
         binary_copy.constant(constants[name], kind) if name in constants else kind for name, kind in types.items()
     ]
 
-    def encoded() -> Iterator[tuple[int, bytes]]:
+    def slices(part: pa.Table) -> Iterator[tuple[int, pa.Buffer]]:
+        for start in range(0, len(part), ROWS):
+            rows = part.slice(start, ROWS).select(varying)
+            yield len(rows), binary_copy.encoded(rows, fields)
+
+    def encoded() -> Iterator[tuple[int, pa.Buffer]]:
         for part in parts:
-            for start in range(0, len(part), ROWS):
-                rows = part.slice(start, ROWS).select(varying)
-                yield len(rows), binary_copy.encoded(rows, fields)
-            del part, rows  # the next part may need as much memory again
+            yield from slices(part)
+            del part  # the next one may need as much memory again
 
     copied = 0
     with _driver(connection).cursor() as cursor, cursor.copy(_into(table, types, "binary")) as copy:

@@ -4,7 +4,8 @@ A certificate that is suspended, revoked or cancelled, or does not say what is w
 force does count, here or at a partner hub: who lost one and got another has one. Where nobody here can tell what it says,
 as of one that a partner holds, it is open until the one who can is asked. Presence stands when its source is late, unless the type is volatile.
 What is not there, or no longer valid, is open while a source is late that would know better: one that said something
-about it, or the authority, whose province is that of the identifier or the one whose certificate is wanted.
+about it, or an authority: of the province whose certificate is wanted, where the requirement names one, else of that of the
+identifier and of that of the item, whose registers keep what people from everywhere own and do there.
 """
 
 from __future__ import annotations
@@ -62,11 +63,13 @@ def province(scheme: str, value: str) -> str | None:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the store knows, and when it is asked; ``volatile``: codes of volatile materials."""
+    """What the store knows, and when it is asked; ``volatile``: codes of volatile materials; ``province``: two digits, of
+    the item that asks."""
 
     known: Known
     volatile: Collection[str]
     now: dt.datetime
+    province: str | None = None
 
     def of(self, use: Use, party: Party | None) -> Finding:
         """What became of ``use`` for its holder; None: the question names no such party."""
@@ -85,7 +88,12 @@ class Evidence:
         if best is not None and best.state == "untold":
             return best
         heard = {finding.holdings[0].source for finding in found}
-        knowing = [source for source in sources if source.source in heard or _authoritative(source, use, party)]
+        provinces = (use.region,) if use.region else (party.province, self.province)
+        knowing = [
+            source
+            for source in sources
+            if source.source in heard or source.region in NATIONAL or source.region[:2] in provinces
+        ]
         late = sorted((source for source in knowing if source.late(self.now)), key=lambda source: source.source)
         if late:
             reason = "hub-late" if late[0].hub else "source-late"
@@ -181,10 +189,6 @@ _RANK = {
 
 def _lasting(holding: Holding) -> tuple[int, str]:
     return (-(holding.valid_to or dt.date.max).toordinal(), holding.key)
-
-
-def _authoritative(source: Freshness, use: Use, party: Party) -> bool:
-    return source.region in NATIONAL or source.region[:2] == (use.region or party.province)
 
 
 def _late(use: Use, source: Freshness) -> dict[str, object]:

@@ -71,7 +71,7 @@ def resolve(
     now: dt.datetime,
 ) -> Resolution:
     """Decide ``item``. ``parties`` holds the applicant and the roles given; ``volatile``: codes of volatile materials."""
-    case = _Case(item, facts, parties, Evidence(known, volatile, now))
+    case = _Case(item, facts, parties, Evidence(known, volatile, now, item.region[:2]))
     return Resolution(item, tuple(case.decide(requirement) for requirement in item.requirements))
 
 
@@ -85,7 +85,7 @@ def decide(
     now: dt.datetime,
 ) -> Decision:
     """Decide one ``requirement`` of ``item``; the rest as :func:`resolve`."""
-    return _Case(item, facts, parties, Evidence(known, volatile, now)).decide(requirement)
+    return _Case(item, facts, parties, Evidence(known, volatile, now, item.region[:2])).decide(requirement)
 
 
 @dataclass(frozen=True)

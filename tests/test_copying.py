@@ -206,3 +206,14 @@ def test_a_failed_copy_leaves_nothing(connection: sa.Connection) -> None:
         raise RuntimeError
     connection.rollback()
     assert connection.scalar(sa.text("SELECT count(*) FROM t")) == 0
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [0, 3, 0], [copying.ROWS + 5, 0, 2]])
+def test_loaded_in_parts_some_of_them_empty(connection: sa.Connection, sizes: list[int]) -> None:
+    create(connection, ["bigint", "text"], ["a", "b"])
+    numbers = iter(range(sum(sizes)))
+    parts = [pa.table({"a": pa.array([next(numbers) for _ in range(size)], pa.int64())}) for size in sizes]
+    done = copying.load(connection, "t", {"a": "int8", "b": "text"}, iter(parts), {"b": "same"})
+    assert done == sum(sizes)
+    found = connection.execute(sa.text("SELECT a, b FROM t ORDER BY n")).all()
+    assert [tuple(row) for row in found] == [(number, "same") for number in range(sum(sizes))]
