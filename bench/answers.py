@@ -397,11 +397,6 @@ class _Population:
             for one in members:
                 younger = [each for each in members if (each["born_on"] - one["born_on"]).days > 16 * 365]
                 self.children[f"person:{one['person']}"] = [f"person:{each['person']}" for each in younger]
-        self.heads = {
-            f"person:{one['person']}": f"person:{members[0]['person']}"
-            for members in households.values()
-            for one in members
-        }
         self.directs: dict[str, list[str]] = collections.defaultdict(list)
         self.directed: dict[str, str] = {}
         for row in table("companies"):
@@ -469,7 +464,8 @@ class _Population:
             if whole or self.chance.random() < 0.8:
                 near = self._near(role, applicant.subject)
                 if near is None or near not in self.identifiers or self.chance.random() < 0.1:
-                    near = self.chance.choice(self.everybody[about["kind"]])
+                    others = [one for one in self.everybody[about["kind"]] if one != applicant.subject]
+                    near = self.chance.choice(others)
                 found[role] = self.party(near)
         return found
 
@@ -479,8 +475,6 @@ class _Population:
         if role == "child":
             children = self.children.get(subject)
             return self.chance.choice(children) if children else None
-        if role == "head":
-            return self.heads.get(subject)
         if role == "legal_representative":
             return self.directed.get(subject)
         if role == "company":

@@ -38,8 +38,18 @@ def ignores_regions() -> None:
     from hub import findings
 
     concerns = findings.Evidence._concerns
-    findings.Evidence._concerns = lambda self, holding, use, party: concerns(  # type: ignore[method-assign]
-        self, holding, use.model_copy(update={"region": None}), party
+    findings.Evidence._concerns = lambda self, holding, use, party, others: concerns(  # type: ignore[method-assign]
+        self, holding, use.model_copy(update={"region": None}), party, others
+    )
+
+
+def ignores_whom_else() -> None:
+    """The applicant's own marriage will do, whoever is named as the spouse."""
+    from hub import findings
+
+    concerns = findings.Evidence._concerns
+    findings.Evidence._concerns = lambda self, holding, use, party, others: concerns(  # type: ignore[method-assign]
+        self, holding, use, party, ()
     )
 
 
@@ -47,5 +57,6 @@ DEFECTS: dict[str, Callable[[], None]] = {
     "lateness": ignores_lateness,
     "regions": ignores_regions,
     "roles": ignores_roles,
+    "together": ignores_whom_else,
     "validity-left": ignores_validity_left,
 }

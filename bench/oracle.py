@@ -35,7 +35,7 @@ FOLDERS = {
 }  # fmt: skip
 # Whose each place of a certificate is.
 ROLES = {
-    "marriage-certificate": ("spouse_a", "spouse_b"), "birth-certificate": ("mother", "father"),
+    "marriage-certificate": ("spouse_a", "spouse_b"), "birth-certificate": ("mother", "child", "father"),
     "social-insurance-record": ("insured",),
 }  # fmt: skip
 # What departments' codes stand for, where a requirement speaks of it.
@@ -65,8 +65,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Certificate:
-    """One certificate in the role of one holder. ``delivered`` and ``gone``: with which delivery it came, and went."""
+    """One certificate in the role of one holder. ``paper``: what all its holders' have in common. ``delivered`` and ``gone``:
+    with which delivery it came, and went."""
 
+    paper: tuple[str, int]
     material: str
     source: str
     subject: str
@@ -151,7 +153,7 @@ class Truth:
                         organisation = identifier.startswith(("cn.uscc:", "cn.regno:"))
                         role = "owner_organisation" if organisation else "owner_person"
                     self._add(Certificate(
-                        material, source_of(file), subject, identifier, role, row["valid_from"], row["valid_to"],
+                        (file, row["row"]), material, source_of(file), subject, identifier, role, row["valid_from"], row["valid_to"],
                         row["status"], says, self.deliveries[file],
                     ))  # fmt: skip
         self._allowances()
@@ -180,7 +182,7 @@ class Truth:
                 holder, begins, ends = old["holders"][0], old["valid_from"], old["valid_to"]
             subject = f"person:{whose[holder.partition(':')[2]]}"
             self._add(Certificate(
-                "subsistence-allowance", "sh-mca-allowances", subject, holder, "holder", begins, ends, "in_force", {}, since,
+                (number, 0), "subsistence-allowance", "sh-mca-allowances", subject, holder, "holder", begins, ends, "in_force", {}, since,
                 None if new else self.deliveries["mca/dibao-next.csv"],
             ))  # fmt: skip
 
@@ -264,9 +266,13 @@ class Truth:
 
     def material(self, scenario: Scenario, use: Mapping[str, Any], denied: bool) -> str:
         """``there``, ``at a partner``, ``not there``, ``ended`` or ``not known``: one certificate that an option needs."""
-        party = scenario.parties.get(use["holder"])
-        if party is None or (denied and self.doubted.get(party.subject, 99) <= scenario.delivery):
-            return "not known"
+        # Whoever the certificate has to name must be somebody; who may have no identifier, only if the question gives one.
+        named = [use["holder"], *use["with"], *(role for role in use["with_named"] if role in scenario.parties)]
+        for role in named:
+            one = scenario.parties.get(role)
+            if one is None or (denied and self.doubted.get(one.subject, 99) <= scenario.delivery):
+                return "not known"
+        party, others = scenario.parties[use["holder"]], [scenario.parties[role] for role in named[1:]]
         names = self.known_as(party.identifier, scenario.delivery)
         found = [
             each for each in self.of.get(party.subject, ())
@@ -274,6 +280,7 @@ class Truth:
             and (each.gone is None or each.gone > scenario.delivery)
             and (use["as"] is None or each.role in use["as"])
             and (use["region"] is None or self.sources[each.source].province == use["region"])
+            and all(self._names_too(each, other, scenario.delivery) for other in others)
         ]  # fmt: skip
         verdicts = [self._good(each, use, scenario.day) for each in found]
         good = [each for each, verdict in zip(found, verdicts, strict=True) if verdict == "good"]
@@ -296,6 +303,14 @@ class Truth:
                 if spoke or source.province in ("00", "10") or source.province in provinces:
                     return "not known"
         return "ended" if "ended" in verdicts else "not there"
+
+    def _names_too(self, each: Certificate, other: Party, delivery: int) -> bool:
+        """Whether the same paper names the other too, in another place."""
+        names = self.known_as(other.identifier, delivery)
+        return any(
+            theirs.paper == each.paper and theirs.identifier in names and theirs.role != each.role
+            for theirs in self.of.get(other.subject, ())
+        )
 
     def _good(self, each: Certificate, use: Mapping[str, Any], day: dt.date) -> str:
         """``good``, ``bad``, ``ended`` or ``says nothing`` of what is wanted."""
@@ -322,7 +337,7 @@ def _whole(use: Mapping[str, Any]) -> dict[str, Any]:
     """A use of a material with what it leaves unsaid."""
     return {
         "material": use["material"], "holder": use.get("holder", "applicant"), "as": use.get("as"), "region": use.get("region"),
-        "where": use.get("where", ()), "valid_left": _duration(use.get("valid_left", "P0D")),
+        "where": use.get("where", ()), "with": use.get("with", ()), "with_named": use.get("with_named", ()), "valid_left": _duration(use.get("valid_left", "P0D")),
         "max_age": _duration(use["max_age"]) if "max_age" in use else None,
     }  # fmt: skip
 

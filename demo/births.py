@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("xsexm", pa.string()),
         ("xb", pa.string()),
         ("csrq", pa.date32()),
+        ("xsezjhm", pa.string()),
         *((name, pa.string()) for name in TEXTS),
         ("qfrq", pa.date32()),
         ("zt", pa.string()),
@@ -52,7 +53,7 @@ DIRT = (
 
 
 def births(people: People, led: Lives, them: Overseas, rng: np.random.Generator) -> Records:
-    """Children of the households; the roles are child (who has no number yet), mother and father."""
+    """Children of the households; the roles are mother, child (once registered: here all of them) and father."""
     child, mother, father, abroad = _families(people, them, rng)
     born = people.born[child]
     mothers = _mothers(people, led, them, mother, abroad, born, rng)
@@ -78,12 +79,14 @@ def births(people: People, led: Lives, them: Overseas, rng: np.random.Generator)
     names = lives.residents(people, led, child, born, rng).name
     mothers, fathers = mothers.take(taken), fathers.take(taken)
     holders = pc.if_else(unknown, None, fathers.holder)
+    children = people.identifier.take(pa.array(child[again]))
     table = pa.table(
         {
             "cszbh": number,
             "xsexm": names.take(taken),
             "xb": sexes(people).take(pa.array(child[again])),
             "csrq": dates(people.born[child[again]]).cast(pa.string()),
+            "xsezjhm": children,
             "mqxm": mothers.name,
             "mqzjlx": mothers.type,
             "mqzjhm": mothers.number,
@@ -99,8 +102,10 @@ def births(people: People, led: Lives, them: Overseas, rng: np.random.Generator)
         }
     )
     return Records(
-        material=MATERIAL, table=table, identifier=number, holders=[mothers.holder, holders],
-        subjects=[mothers.subject, pc.if_else(unknown, None, fathers.subject)],
+        material=MATERIAL, table=table, identifier=number, holders=[mothers.holder, join("cn.ric:", children), holders],
+        subjects=[
+            mothers.subject, lives.subjects(people, child[again]), pc.if_else(unknown, None, fathers.subject),
+        ],
         begins=dates(issued), ends=pa.nulls(n, pa.date32()), status=pick(HOLDING, state),
     )  # fmt: skip
 

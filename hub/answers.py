@@ -7,6 +7,7 @@ Three steps that ask nobody anything (:func:`prepare`, :func:`complete`) around 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +124,10 @@ def prepare(
         holders[digest] = scheme, value
         kinds.append((role, scheme))
     items = tuple(find(code, day) for code in dict.fromkeys(question.items))
+    if len(holders) < len(digests):
+        for role, other in (pair for item in items for pair in _of(item).related):
+            if role in digests and digests[role] == digests.get(other):
+                raise UsageError("role-same", role=role, other=other)
     given = tuple(sorted((name, type(value), value) for name, value in question.facts.items()))
     return Asked(question, _cases(items, given, tuple(kinds)), digests, provinces, holders)
 
@@ -244,7 +249,20 @@ class _Compiled:
         self.item = item
         self.materials = item.materials()
         self.wants = tuple(sketches.wants(requirement) for requirement in item.requirements)
-        self.looked_at = tuple(dict.fromkeys((want.holder, want.material) for wanted in self.wants for want in wanted))
+        self.looked_at = tuple(
+            dict.fromkeys(
+                (role, want.material)
+                for wanted in self.wants
+                for want in wanted
+                for role in (want.holder, *want.beside)
+            )
+        )
+        # Roles of which one certificate has to name both: two people.
+        self.related = tuple(
+            dict.fromkeys(
+                pair for _, use in item.uses() for pair in itertools.combinations((use.holder, *use.beside), 2)
+            )
+        )
         self.named: dict[Language, bytes] = {}
 
 

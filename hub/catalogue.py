@@ -168,6 +168,10 @@ def _use(use: Use) -> dict[str, Any]:
         wanted["region"] = use.region
     if use.as_:
         wanted["as"] = list(use.as_)
+    if use.with_:
+        wanted["with"] = list(use.with_)
+    if use.with_named:
+        wanted["with_named"] = list(use.with_named)
     if use.valid_left:
         wanted["valid_left_days"] = use.valid_left.days
     if use.max_age is not None:

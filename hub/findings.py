@@ -11,7 +11,8 @@ identifier and of that of the item, whose registers keep what people from everyw
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,10 +31,18 @@ OPEN: tuple[State, ...] = ("late", "role", "identity", "untold")
 
 @dataclass(frozen=True)
 class Party:
-    """Somebody concerned: the keyed hash of the identifier and the province (2 digits) it was issued under."""
+    """Somebody concerned: the keyed hash of the identifier and the province (2 digits) it was issued under.
+
+    ``beside``: what names them in a certificate that is looked at as somebody else's; the same hash where it is None.
+    """
 
     digest: bytes
     province: str | None
+    beside: bytes | None = None
+
+    @property
+    def named(self) -> bytes:
+        return self.digest if self.beside is None else self.beside
 
 
 @dataclass(frozen=True)
@@ -71,13 +80,18 @@ class Evidence:
     now: dt.datetime
     province: str | None = None
 
-    def of(self, use: Use, party: Party | None) -> Finding:
-        """What became of ``use`` for its holder; None: the question names no such party."""
-        if party is None:
-            return Finding(use, "role", "role-missing", {"role": use.holder})
-        if party.digest in self.known.people.undecided:
-            return Finding(use, "identity", "identity-contradictory", {"role": use.holder, "material": use.material})
-        found = [self._judge(use, holding) for holding in self.known.holdings if self._concerns(holding, use, party)]
+    def of(self, use: Use, parties: Mapping[str, Party]) -> Finding:
+        """What became of ``use`` for its holder; ``parties``: those that the question names, by role."""
+        roles = (use.holder, *use.with_, *(role for role in use.with_named if role in parties))
+        for role in roles:
+            if role not in parties:
+                return Finding(use, "role", "role-missing", {"role": role})
+            if parties[role].digest in self.known.people.undecided:
+                return Finding(use, "identity", "identity-contradictory", {"role": role, "material": use.material})
+        party, others = parties[use.holder], [parties[role] for role in roles[1:]]
+        found = [
+            self._judge(use, holding) for holding in self.known.holdings if self._concerns(holding, use, party, others)
+        ]
         sources = [source for source in self.known.sources if source.material == use.material]
         # The best of several certificates: the state first, then the longest validity, then the key as a last resort.
         found.sort(key=lambda finding: (_RANK[finding.reason], *_lasting(finding.holdings[0])))
@@ -103,13 +117,23 @@ class Evidence:
         connected = sorted({source.source for source in knowing if source.last_success_at is not None})
         if not connected:
             return Finding(use, "missing", "no-source", {"material": use.material})
-        return Finding(use, "missing", "absent", {"material": use.material, "source": ", ".join(connected)})
+        said = {"material": use.material, "source": ", ".join(connected)}
+        if others:
+            return Finding(use, "missing", "absent-with", {**said, "roles": roles[1:]})
+        return Finding(use, "missing", "absent", said)
 
-    def _concerns(self, holding: Holding, use: Use, party: Party) -> bool:
-        """Whether it is the material of this party, in the role and of the province that are wanted."""
+    def _concerns(self, holding: Holding, use: Use, party: Party, others: Sequence[Party] = ()) -> bool:
+        """Whether it is the material of this party, in the role and of the province that are wanted, and names the others."""
         if holding.material != use.material or party.digest not in holding.holders:
             return False
-        if use.as_ and not any(role in use.as_ for role in holding.holders[party.digest]):
+        own = [role for role in holding.holders[party.digest] if not use.as_ or role in use.as_]
+        if not own:
+            return False
+        # Each in a place of its own: nobody is their own spouse under another identifier.
+        if others and not any(
+            len(set(places)) == len(places)
+            for places in itertools.product(own, *(holding.holders.get(other.named, ()) for other in others))
+        ):
             return False
         if use.region is None:
             return True

@@ -135,7 +135,7 @@ def _option(item: Item, option: Option, lang: Language) -> list[dict[str, Any]]:
             "name": getattr(model.load(use.material).name, lang),
             "holder": use.holder,
             "text": _use(item, use, lang),
-            "wanted": wording.wanted(use, lang),
+            "wanted": wording.wanted(use, item.parties(), lang),
         }
         for use in option.materials
     ]

@@ -77,6 +77,7 @@ KINDS: Mapping[str, Kind] = {
     "position-invalid": Kind(422),
     "purpose-missing": Kind(422),
     "query-invalid": Kind(422),
+    "role-same": Kind(422),
     "role-unknown": Kind(422),
     "rate-exceeded": Kind(429),
     "too-many-attempts": Kind(429),

@@ -221,17 +221,20 @@ def shown(row: sa.Row[Any], sources: str | None, lang: Language | None = None) -
 def _again(item: Item, inputs: Mapping[str, Any], sources: Sequence[Any], moment: dt.datetime) -> resolver.Resolution:
     """The decision made anew from what was kept, without any sketch."""
     parties = {role: Party(bytes.fromhex(digest), province) for role, (digest, province) in inputs["parties"].items()}
-    holdings = [
-        _holding(Found(key, knowledge.Shape(*shape), tuple(map(tuple, rows))), parties[role].digest)
-        for role, found in inputs["known"].items()
-        for key, shape, rows in found
-    ]
+    # One certificate of several parties is kept with each of them, as what it names them.
+    named: dict[str, dict[bytes, tuple[str, ...]]] = {}
+    certificates: dict[str, Found] = {}
+    for role, found in inputs["known"].items():
+        for key, said, rows in found:
+            one = certificates[key] = Found(key, knowledge.Shape(*said), tuple(map(tuple, rows)))
+            named.setdefault(key, {})[parties[role].digest] = tuple(one.shape.roles)
+    holdings = [_holding(one, named[key]) for key, one in certificates.items()]
     undecided = frozenset(parties[role].digest for role in inputs["undecided"])
     known = Known(tuple(holdings), tuple(sources), People(undecided=undecided))
     return resolver.resolve(item, inputs["facts"], parties, known, catalogue.volatile(), moment)
 
 
-def _holding(found: Found, digest: bytes) -> Holding:
+def _holding(found: Found, holders: Mapping[bytes, tuple[str, ...]]) -> Holding:
     shape = found.shape
     return Holding(
         key=found.key,
@@ -242,7 +245,7 @@ def _holding(found: Found, digest: bytes) -> Holding:
         valid_to=_date(shape.valid_to),
         region=shape.region,
         conflicting=shape.conflicting,
-        holders={digest: tuple(shape.roles)},
+        holders=holders,
         provenance=tuple(Provenance(*row) for row in found.rows),
         hub=shape.hub,
         epoch=shape.epoch,

@@ -90,4 +90,6 @@ def _words(item: Item, values: Mapping[str, object], lang: Language) -> dict[str
         words["basis"] = getattr(basis, lang)
     if isinstance(role := words.get("role"), str):
         words["role_name"] = getattr(item.party(role).name, lang)
+    if isinstance(roles := words.get("roles"), tuple):
+        words["role_names"] = ("、" if lang == "zh" else ", ").join(getattr(item.party(r).name, lang) for r in roles)
     return words

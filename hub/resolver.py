@@ -100,7 +100,7 @@ class _Case:
         # What binds nobody is not looked for: the condition says all there is to say.
         binding = requirement.legal_basis is not None and condition.value is not False
         options = [
-            tuple(self.evidence.of(use, self.parties.get(use.holder)) for use in option.materials)
+            tuple(self.evidence.of(use, self.parties) for use in option.materials)
             for option in requirement.options
             if binding
         ]
@@ -243,6 +243,10 @@ def _traced(finding: Finding) -> dict[str, Any]:
         "state": finding.state,
         "reason": finding.reason,
     }
+    if finding.use.with_:
+        traced["with"] = list(finding.use.with_)
+    if finding.use.with_named:
+        traced["with_named"] = list(finding.use.with_named)
     if own := [holding for holding in finding.holdings if not holding.hub]:
         traced["holdings"] = [
             {"holding": holding.key, "status": holding.status, "conflicting": holding.conflicting} for holding in own

@@ -42,12 +42,14 @@ of validity it is."""
 
 class Want(NamedTuple):
     """Certificates that a requirement looks at: the party's role in the question, and the material. ``left``: the longest
-    validity that must be left of one; ``aged``: whether its age matters."""
+    validity that must be left of one; ``aged``: whether its age matters; ``beside``: other roles of the question that one may
+    have to name as well."""
 
     holder: str
     material: str
     left: dt.timedelta = dt.timedelta(0)
     aged: bool = False
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +128,8 @@ class Moment:
                 views.append((person.province, person.subject.undecided, shapes))
             else:
                 views.append((person.province, person.subject.undecided))
+            if want.beside:
+                views.append(tuple([_beside(people.get(role), want.material, here) for role in want.beside]))
         # The item itself is compared by identity: there is one of each version in the catalogue.
         key = (id(case.item), place, case.facts, *views)
         known = self.sketches.get(key)
@@ -143,13 +147,24 @@ class Moment:
             if person is None:
                 continue
             digest = want.holder.encode()
-            parties[want.holder] = Party(digest, person.province)
+            parties[want.holder] = Party(digest, person.province, _named(want.holder))
             if person.subject.undecided:
                 undecided.add(digest)
             here = person.of(want.material)
+            others = {}
+            for role in want.beside:
+                other = people.get(role)
+                if (seen := _beside(other, want.material, here)) is not None:
+                    assert other is not None
+                    others[_named(role)] = seen[1]
+                    parties.setdefault(role, Party(role.encode(), other.province, _named(role)))
+                    if other.subject.undecided:
+                        undecided.add(role.encode())
             # Places count in the order of the keys, so that of equals the same one comes first.
-            for one in here:
-                holdings.append(_stand_in(count, _outline(one.shape, want, self.day, len(here) == 1), digest))
+            for place_, one in enumerate(here):
+                names = {name: roles[place_] for name, roles in others.items() if roles[place_]}
+                shape = _outline(one.shape, want, self.day, len(here) == 1)
+                holdings.append(_stand_in(count, shape, {digest: shape.roles, **names}))
                 count += 1
         known = Known(tuple(holdings), self.known.sources, People(undecided=frozenset(undecided)))
         requirement = case.item.requirements[place]
@@ -165,7 +180,9 @@ def wants(requirement: Requirement) -> tuple[Want, ...]:
     for use in (use for option in requirement.options for use in option.materials):
         known = found.get((use.holder, use.material), Want(use.holder, use.material))
         found[use.holder, use.material] = known._replace(
-            left=max(known.left, use.valid_left), aged=known.aged or use.max_age is not None
+            left=max(known.left, use.valid_left),
+            aged=known.aged or use.max_age is not None,
+            beside=tuple(dict.fromkeys((*known.beside, *use.beside))),
         )
     return tuple(found.values())
 
@@ -204,7 +221,23 @@ def _outline(shape: Shape, want: Want, today: dt.date, alone: bool) -> Shape:
     )  # fmt: skip
 
 
-def _stand_in(place: int, shape: Shape, digest: bytes) -> Holding:
+Beside = tuple[bool, tuple[tuple[str, ...], ...]]
+"""Of another party of the question: whether it is contradictory, and its roles in each of somebody's certificates."""
+
+
+def _beside(other: Person | None, material: str, here: Sequence[Found]) -> Beside | None:
+    if other is None:
+        return None
+    theirs = {one.key: one.shape.roles for one in other.of(material)} if here else {}
+    return other.subject.undecided, tuple([theirs.get(one.key, ()) for one in here])
+
+
+def _named(role: str) -> bytes:
+    """Whom a certificate names beside the party as whose it is looked at: no certificate is found twice, as both parties'."""
+    return b"beside:" + role.encode()
+
+
+def _stand_in(place: int, shape: Shape, holders: Mapping[bytes, tuple[str, ...]]) -> Holding:
     valid_to = shape.valid_to
     if valid_to in (_LATER, _EARLIER):  # as many days on as tell its place
         valid_to += dt.timedelta(days=place)
@@ -217,7 +250,7 @@ def _stand_in(place: int, shape: Shape, digest: bytes) -> Holding:
         valid_to=valid_to,
         region=shape.region,
         conflicting=shape.conflicting,
-        holders={digest: shape.roles},
+        holders=holders,
         provenance=(Provenance(_MARK, "", place),),
         hub=shape.hub,
         epoch=shape.epoch,

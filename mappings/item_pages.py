@@ -193,6 +193,6 @@ def _use(item: Item, use: Use, lang: Language) -> str:
         text = label("of", lang, material=name, holder=label("applicant", lang).lower())
     else:
         text = label("of-role", lang, material=name, holder=code(use.holder), role=holder)
-    more = [plain(each) for each in wording.wanted(use, lang)]
+    more = [plain(each) for each in wording.wanted(use, item.parties(), lang)]
     brackets = "（{}）" if lang == "zh" else " ({})"
     return text + (brackets.format(comma(lang).join(more)) if more else "")

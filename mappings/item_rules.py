@@ -68,7 +68,7 @@ def _repeated(parts: Parts) -> Iterator[Flaw]:
 def _idle(parts: Parts) -> Iterator[Flaw]:
     asked = {fact for _, condition in _conditions(parts) for fact in condition.facts()}
     yield from ((("facts", fact), f"{fact}: no condition speaks of it") for fact in parts.facts if fact not in asked)
-    used = {use.holder for _, _, use in _uses(parts)}
+    used = {role for _, _, use in _uses(parts) for role in (use.holder, *use.beside)}
     yield from ((("roles", role), f"{role}: no requirement speaks of it") for role in parts.roles if role not in used)
 
 
@@ -207,8 +207,24 @@ def _use(use: Use, parts: Parts) -> Iterator[Flaw]:
         kinds = {holder.kind for name, holder in material.holders.items() if not use.as_ or name in use.as_}
         if party.kind not in kinds:
             yield ("material",), f"{use.material} is not held by a {party.kind}"
+    for key, roles in (("with", use.with_), ("with_named", use.with_named)):
+        yield from (((key,), reason) for role in roles for reason in _named(role, use, parts, material))
     for place, predicate in enumerate(use.where):
         yield from ((("where", place), reason) for reason in _predicate(predicate, material))
+
+
+def _named(role: str, use: Use, parts: Parts, material: Material) -> Iterator[str]:
+    """A role that the certificate has to name beside its holder: it needs a place of its own there."""
+    if role != APPLICANT and role not in parts.roles:
+        yield f"role {role} is not declared under `roles`"
+        return
+    party = parts.applicant if role == APPLICANT else parts.roles[role]
+    holder = parts.applicant if use.holder == APPLICANT else parts.roles.get(use.holder)
+    if party is None or holder is None:
+        return
+    own = [name for name, one in material.holders.items() if one.kind == holder.kind and name in (use.as_ or [name])]
+    if not any(one.kind == party.kind and own != [name] for name, one in material.holders.items()):
+        yield f"{use.material} has no place for {role} beside its holder"
 
 
 def _predicate(predicate: Predicate, material: Material) -> Iterator[str]:

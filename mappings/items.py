@@ -93,6 +93,10 @@ class Item(Strict):
     def party(self, role: str) -> Party:
         return self.applicant if role == APPLICANT else self.roles[role]
 
+    def parties(self) -> Mapping[str, Party]:
+        """The applicant and the roles."""
+        return {APPLICANT: self.applicant, **self.roles}
+
     def uses(self) -> Iterator[tuple[Requirement, Use]]:
         for requirement in self.requirements:
             for option in requirement.options:

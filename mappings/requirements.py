@@ -83,6 +83,8 @@ class Use(Strict):
 
     ``valid_left``: how long it must still be valid. ``max_age``: it was issued no longer ago than that (whole days).
     ``region``: only a certificate of this province (two digits of GB/T 2260) will do. ``where``: what it must say.
+    ``with``: roles of the question that the same certificate must name as well, each in a place of its own;
+    ``with_named``: the same of roles that may have no identifier yet, where the question gives one.
     """
 
     material: Code
@@ -92,6 +94,13 @@ class Use(Strict):
     max_age: dt.timedelta | None = None
     region: Annotated[str, StringConstraints(pattern=r"^[1-9]\d$")] | None = None
     where: tuple[Predicate, ...] = ()
+    with_: Annotated[tuple[Identifier, ...], Field(alias="with")] = ()
+    with_named: tuple[Identifier, ...] = ()
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Roles that the certificate has to name beside its holder, or has to if they are given."""
+        return (*self.with_, *self.with_named)
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -101,6 +110,8 @@ class Use(Strict):
             raise ValueError("`max_age` is a number of whole days, at least one")
         if self.region is not None and self.region not in regions.provinces():
             raise ValueError(f"`region`: no province begins with {self.region}")
+        if len({self.holder, *self.beside}) <= len(self.beside):
+            raise ValueError("`with`, `with_named`: each role once, and not the holder itself")
         return self
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from connectors import messages
 from connectors.messages import Language
 from mappings import model, regions
-from mappings.items import Condition, Fact, Predicate, Use
+from mappings.items import Condition, Fact, Party, Predicate, Use
 
 _BRACKETS = {"zh": "（{}）", "en": "({})"}
 # The word of an order and of its opposite, by the fact's type.
@@ -63,8 +63,9 @@ def _test(test: Condition, facts: Mapping[str, Fact], lang: Language, *, negated
     return messages.text(f"wording-{word}", lang, question=getattr(fact.question, lang), value=value)
 
 
-def wanted(use: Use, lang: Language) -> list[str]:
-    """What is wanted of a material beside being there: role, validity left, age, province, and what it must say."""
+def wanted(use: Use, parties: Mapping[str, Party], lang: Language) -> list[str]:
+    """What is wanted of a material beside being there: role, whom else it names (of ``parties``, the item's by role), validity
+    left, age, province, and what it must say."""
     material = model.load(use.material)
     comma = "、" if lang == "zh" else ", "
     said = []
@@ -72,6 +73,9 @@ def wanted(use: Use, lang: Language) -> list[str]:
         said.append(
             _say("page-as", lang, roles=comma.join(getattr(material.holders[role].name, lang) for role in use.as_))
         )
+    for code, others in (("wording-with", use.with_), ("wording-with-named", use.with_named)):
+        if others:
+            said.append(_say(code, lang, roles=comma.join(getattr(parties[role].name, lang) for role in others)))
     if use.valid_left:
         said.append(_say("page-valid-left", lang, days=use.valid_left.days))
     if use.max_age is not None:

@@ -36,7 +36,8 @@ def licence(store: sa.Engine) -> str:
 
 
 def test_a_held_licence_comes_with_its_provenance(store: sa.Engine, licence: str) -> None:
-    [answer] = ask(store, "demo-food-permit", facts={"legal_representative_in_person": False}, language="zh")
+    facts, roles = {"legal_representative_in_person": False}, {"agent": PERSON}
+    [answer] = ask(store, "demo-food-permit", facts=facts, roles=roles, language="zh")
     found = by_code(answer)
     assert answer["item_name"] == "食品经营许可（设立）"
     assert found["business-licence"]["disposition"] == "held"
@@ -46,13 +47,13 @@ def test_a_held_licence_comes_with_its_provenance(store: sa.Engine, licence: str
     assert found["business-licence"]["holdings"][0]["holding"] == licence
     assert "营业执照" in found["business-licence"]["reason"]
     assert found["authorisation"]["disposition"] == "submit"
-    assert answer["must_submit"] == ["authorisation", "premises-proof", "food-safety-rules"]
+    assert answer["must_submit"] == ["authorisation", "resident-id-card", "premises-proof", "food-safety-rules"]
 
 
 def test_a_company_in_no_file_must_submit(store: sa.Engine, licence: str) -> None:
     [answer] = ask(store, "demo-food-permit", applicant="cn.uscc:91440300708461136T")
     assert by_code(answer)["business-licence"]["disposition"] == "submit"
-    assert by_code(answer)["business-licence"]["reason_code"] == "no-source"
+    assert by_code(answer)["business-licence"]["reason_code"] == "absent", "the item's own register would know"
     assert "business-licence" in answer["must_submit"]
 
 
@@ -103,7 +104,7 @@ def test_a_late_source_leaves_absence_open(store: sa.Engine) -> None:
     assert (found["disposition"], found["reason_code"]) == ("undetermined", "source-late")
     assert "sh-amr-enterprises" in found["next_step"]
     elsewhere = by_code(ask(store, "demo-food-permit", applicant="cn.uscc:91440300708461136T")[0])["business-licence"]
-    assert elsewhere["disposition"] == "submit"
+    assert elsewhere["disposition"] == "undetermined", "the item's own register would know"
 
 
 def test_what_was_known_then(store: sa.Engine) -> None:
@@ -167,6 +168,64 @@ def test_a_late_source_of_what_may_follow_later_offers_both(store: sa.Engine, li
     assert (found["disposition"], found["reason_code"]) == ("undetermined", "source-late")
     assert "sh-premises" in found["next_step"] and "20 days" in found["next_step"] and "Art. 24" in found["next_step"]
     assert "deferral" not in found
+
+
+SPOUSE, STRANGER, CHILD = f"cn.ric:{stored.SPOUSE}", "cn.ric:310115199503078015", "cn.ric:310115202501020017"
+
+
+@pytest.fixture
+def family(store: sa.Engine) -> sa.Engine:
+    """A couple with a child, and a stranger with a marriage of their own."""
+    resident, spouse, stranger, child = (one.partition(":")[2] for one in (PERSON, SPOUSE, STRANGER, CHILD))
+    for source, material, *holders in (
+        ("sh-mca-marriages", "marriage-certificate", ("spouse_a", resident), ("spouse_b", spouse)),
+        ("sh-mca-marriages", "marriage-certificate", ("spouse_a", "310101198506150024"), ("spouse_b", stranger)),
+        ("sh-nhc-births", "birth-certificate", ("mother", spouse), ("father", resident), ("child", child)),
+        *(("sh-ga-households", "household-register", ("holder", one)) for one in (resident, spouse, stranger, child)),
+    ):
+        stored.source(store, source, material)
+        stored.holding(
+            store, source, material, *((role, "cn.ric", value) for role, value in holders), number=holders[0][1]
+        )
+    return store
+
+
+MOVE = {"married": True, "ground": "spouse", "moved_from": "shanghai"}
+BORN = {"child_registered": True}
+
+
+@pytest.mark.parametrize(("item", "facts", "role", "right", "wrong", "requirement"), [
+    ("demo-household-move", MOVE, "spouse", SPOUSE, STRANGER, "marriage"),
+    ("demo-residence-permit", {"lives_with_spouse": True}, "spouse", SPOUSE, STRANGER, "home"),
+    ("demo-newborn-registration", {"registers_with": "spouse"}, "spouse", SPOUSE, STRANGER, "other-parent-household"),
+    ("demo-newborn-insurance", BORN, "child", CHILD, STRANGER, "birth-registered"),
+    ("demo-newborn-social-card", BORN, "child", CHILD, STRANGER, "birth-registered"),
+    ("demo-newborn-insurance", {"child_registered": False}, "child", CHILD, STRANGER, "birth"),
+])  # fmt: skip
+def test_a_certificate_names_those_whom_it_relates(
+    family: sa.Engine, item: str, facts: dict, role: str, right: str, wrong: str, requirement: str
+) -> None:
+    for named, dispositions in ((right, {"held"}), (wrong, {"submit"})):
+        for as_of in (None, dt.datetime.now(dt.UTC)):
+            [answer] = ask(family, item, applicant=PERSON, facts=facts, roles={role: named}, as_of=as_of)
+            found = by_code(answer)[requirement]
+            assert {found["disposition"]} == dispositions, (named, found["reason"])
+            kept = records.explain(family, answer["answer"])
+            assert kept["replay"] == "same" and kept["body"] == answer
+    nobody = by_code(ask(family, item, applicant=PERSON, facts=facts)[0])[requirement]
+    if facts == {"child_registered": False}:
+        assert nobody["disposition"] == "held", "who is not registered has no number yet"
+    else:
+        assert (nobody["disposition"], nobody["reason_code"]) == ("undetermined", "role-missing")
+    with pytest.raises(UsageError) as caught:
+        ask(family, item, applicant=PERSON, facts=facts, roles={role: PERSON})
+    assert caught.value.code == "role-same"
+
+
+def test_who_may_be_the_same_is_not_refused(family: sa.Engine) -> None:
+    """A founder is often the legal representative."""
+    roles = {"legal_representative": PERSON}
+    assert ask(family, "demo-company-establishment", applicant=PERSON, roles=roles)
 
 
 WRONG: list[tuple[dict, str]] = [

@@ -34,7 +34,7 @@ def test_the_oracle_shares_no_code_with_what_it_judges() -> None:
 def test_a_defect_that_is_none_is_refused() -> None:
     done = CliRunner().invoke(app, ["bench", "answers", "--people", "400", "--defect", "none"])
     assert done.exit_code == 2
-    assert set(defective_answers.DEFECTS) == {"lateness", "regions", "roles", "validity-left"}
+    assert set(defective_answers.DEFECTS) == {"lateness", "regions", "roles", "together", "validity-left"}
 
 
 @pytest.fixture(scope="module")

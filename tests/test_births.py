@@ -41,9 +41,11 @@ def test_children_are_those_of_the_households() -> None:
         assert here and record["xb"] in {child["sex"] for child in here} and mother["sex"] == "2"
         former += record["xsexm"] not in {child["name"] for child in here}
         assert 16 < (record["csrq"] - mother["born_on"]).days / 365.25 < 51
-        if len(row["subjects"]) == 2:
+        child = people[row["subjects"][1]]
+        assert child in here and row["holders"][1] == f"cn.ric:{record['xsezjhm']}" == f"cn.ric:{child['identifier']}"
+        if len(row["subjects"]) == 3:
             fathers += 1
-            father = people[row["subjects"][1]]
+            father = people[row["subjects"][2]]
             assert father["sex"] == "1" and father["household"] == mother["household"]
         else:
             assert record["fqxm"] is record["fqzjhm"] is None

@@ -11,6 +11,7 @@ import pytest
 from hub.clock import CHINA
 from hub.findings import Evidence, Finding, Party, province
 from hub.holdings import Freshness, Holding, Known
+from hub.identity_lookup import People
 from mappings.items import Use
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=CHINA)
@@ -29,7 +30,7 @@ def holding(source: str = OURS.source, status: str = "valid", key: str = "k", **
 def judged(
     *holdings: Holding, sources: Sequence[Freshness] = (OURS, PARTNER), volatile: Sequence[str] = (), use: Use = USE
 ) -> Finding:
-    return Evidence(Known(holdings, tuple(sources)), volatile, NOW).of(use, PERSON)
+    return Evidence(Known(holdings, tuple(sources)), volatile, NOW).of(use, {"applicant": PERSON})
 
 
 @pytest.mark.parametrize(("scheme", "value", "expected"), [
@@ -41,7 +42,7 @@ def test_the_province_of_an_identifier(scheme: str, value: str, expected: str | 
 
 
 def test_nobody_of_that_role() -> None:
-    found = Evidence(Known((), ()), (), NOW).of(USE, None)
+    found = Evidence(Known((), ()), (), NOW).of(USE, {})
     assert (found.state, found.reason) == ("role", "role-missing")
 
 
@@ -68,8 +69,8 @@ def test_validity_that_must_be_left() -> None:
 def test_the_day_is_chinas() -> None:
     evening = dt.datetime(2026, 2, 28, 16, 30, tzinfo=dt.UTC)  # half past midnight, 1 March, in China
     known = Known((holding(valid_to=dt.date(2026, 2, 28)),), (OURS,))
-    assert Evidence(known, (), evening).of(USE, PERSON).state == "expired"
-    assert Evidence(known, (), evening - dt.timedelta(hours=1)).of(USE, PERSON).state == "held"
+    assert Evidence(known, (), evening).of(USE, {"applicant": PERSON}).state == "expired"
+    assert Evidence(known, (), evening - dt.timedelta(hours=1)).of(USE, {"applicant": PERSON}).state == "held"
 
 
 def test_the_best_of_several_and_ours_first() -> None:
@@ -84,6 +85,44 @@ def test_somebody_elses_is_not_theirs() -> None:
     other = holding(holders={b"o" * 16: ("holder",)})
     assert judged(other).reason == "absent"
     assert judged(holding(), use=Use(material="degree", **{"as": ("guardian",)})).reason == "absent"
+
+
+SPOUSE = Party(b"w" * 16, "31")
+
+
+def married(*theirs: str, own: tuple[str, ...] = ("spouse_a",), **more: object) -> Holding:
+    holders = {PERSON.digest: own, **({SPOUSE.digest: theirs} if theirs else {})}
+    return holding(holders=holders, **more)  # type: ignore[arg-type]
+
+
+def with_spouse(*holdings: Holding, undecided: bool = False, **more: object) -> Finding:
+    known = Known(holdings, (OURS, PARTNER), People(undecided=frozenset([SPOUSE.digest] if undecided else [])))
+    parties = {"applicant": PERSON, "spouse": SPOUSE}
+    return Evidence(known, (), NOW).of(Use(material="degree", **{"with": ("spouse",), **more}), parties)  # type: ignore[arg-type]
+
+
+def test_a_certificate_that_has_to_name_two() -> None:
+    assert with_spouse(married("spouse_b")).state == "held"
+    assert with_spouse(married("spouse_b", hub="js-hub", source=PARTNER.source)).state == "elsewhere"
+    assert with_spouse(married()).reason == "absent-with", "of the applicant and somebody else"
+    theirs = holding(holders={SPOUSE.digest: ("spouse_b",)}, key="l")
+    assert with_spouse(married(), theirs).reason == "absent-with", "two certificates are not one"
+    assert with_spouse(married(), married("spouse_b", key="l")).holdings[0].key == "l"
+    assert with_spouse(married("spouse_a")).reason == "absent-with", "nobody is their own spouse"
+    both = ("spouse_a", "spouse_b")
+    assert with_spouse(married("spouse_b", own=both), **{"as": ("spouse_b",)}).reason == "absent-with"
+    assert with_spouse(married(*both, own=both)).state == "held"
+    assert with_spouse(married("spouse_b"), undecided=True).values["role"] == "spouse"
+
+
+def test_a_party_that_a_certificate_has_to_name_is_asked_for() -> None:
+    known, wanted = Known((married(),), (OURS, PARTNER)), {"material": "degree", "with": ("spouse",)}
+    found = Evidence(known, (), NOW).of(Use(**wanted), {"applicant": PERSON})  # type: ignore[arg-type]
+    assert (found.state, found.reason, found.values) == ("role", "role-missing", {"role": "spouse"})
+    named = Use(material="degree", with_named=("spouse",))
+    assert Evidence(known, (), NOW).of(named, {"applicant": PERSON}).state == "held"
+    parties = {"applicant": PERSON, "spouse": SPOUSE}
+    assert Evidence(known, (), NOW).of(named, parties).reason == "absent-with"
 
 
 def test_absent_only_where_somebody_would_know() -> None:

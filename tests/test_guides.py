@@ -55,7 +55,7 @@ def test_a_guide_says_all_of_it(item: Item) -> None:
             assert getattr(text, lang) in page.text
         for _, use in item.uses():
             assert getattr(model.load(use.material).name, lang) in page.text
-            assert all(each in page.text for each in wording.wanted(use, lang))
+            assert all(each in page.text for each in wording.wanted(use, item.parties(), lang))
         assert [each["requirement"] for each in data["requirements"]] == [each.code for each in item.requirements]
         assert [each["asked"] for each in data["requirements"]] == [
             bool(each.legal_basis) for each in item.requirements

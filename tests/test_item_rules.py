@@ -109,6 +109,26 @@ def test_predicates_that_do_not_fit(tmp_path: Path, where: dict[str, Any], reaso
 
 
 @pytest.mark.parametrize(
+    ("use", "reason"),
+    [
+        ({"material": "marriage-certificate", "with": ["spouse"]}, None),
+        ({"material": "marriage-certificate", "holder": "spouse", "with": ["applicant"]}, None),
+        ({"material": "marriage-certificate", "with_named": ["spouse"]}, None),
+        ({"material": "marriage-certificate", "with": ["cousin"]}, "role cousin is not declared"),
+        ({"material": "marriage-certificate", "with": ["applicant"]}, "not the holder itself"),
+        ({"material": "marriage-certificate", "with": ["spouse"], "with_named": ["spouse"]}, "each role once"),
+        ({"material": "resident-id-card", "with": ["spouse"]}, "has no place for spouse beside its holder"),
+        ({"material": "marriage-certificate", "with": ["employer"]}, "has no place for employer"),
+    ],
+)
+def test_whom_else_a_certificate_names(tmp_path: Path, use: dict[str, Any], reason: str | None) -> None:
+    roles = {"spouse": {"kind": "person", "name": TEXT}, "employer": {"kind": "organisation", "name": TEXT}}
+    named = [role for role in roles if role in str(use)]
+    said = found(tmp_path, item(roles={role: roles[role] for role in named}, requirements=[requirement(use=use)]))
+    assert (said == []) == (reason is None) and (reason is None or any(reason in one for one in said)), said
+
+
+@pytest.mark.parametrize(
     ("attribute", "good"),
     [
         ({"attribute": "registered_capital", "at_least": 30000, "currency": "CNY"}, True),

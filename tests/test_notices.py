@@ -106,7 +106,7 @@ def test_of_items_asked_together_each_material_is_asked_for_once(store: sa.Engin
     codes = [each["material"] for each in made[0]["must_submit"]]
     assert "birth-certificate" in codes and len(codes) == len(set(codes))
     wanting = {(entry["item"], entry["requirement"]) for entry in made[0]["missing"]}
-    assert {("demo-newborn-registration", "birth"), ("demo-newborn-social-card", "birth")} <= wanting
+    assert {("demo-newborn-registration", "birth"), ("demo-newborn-social-card", "birth-registered")} <= wanting
     # Asked apart they are apart.
     [alone] = ask(store, "demo-newborn-social-card", applicant=PERSON)
     assert [item["item"] for item in notices.notice(store, alone, "en")["items"]] == ["demo-newborn-social-card"]

@@ -14,6 +14,7 @@ from hub.answers import Question
 from hub.home import KeyedHash
 from hub.knowledge import Found, Shape, Snapshot, Subject
 from hub.sketches import Moment
+from mappings import model
 from mappings.items import APPLICANT, Item
 from tests import stored
 from tests.test_resolver import fresh
@@ -29,12 +30,12 @@ ITEMS = [
 def question(choose: random.Random, items: list[Item]) -> Question:
     facts = {name: choose.choice(fact.domain(set())) for item in items for name, fact in item.facts.items()
              if fact.type in ("boolean", "string") and choose.random() < 0.8}  # fmt: skip
-    persons = [f"cn.ric:{stored.SPOUSE}", f"cn.ric:{stored.RESIDENT}"]
+    persons = [f"cn.ric:{stored.SPOUSE}", "cn.ric:310115199503078015"]
     roles = {
         role: choose.choice(persons) if party.kind == "person" else f"cn.uscc:{stored.LICENCE_CODE}"
         for item in items for role, party in item.roles.items() if choose.random() < 0.8
     }  # fmt: skip
-    return Question(tuple(item.code for item in items), persons[1], "t", "t", facts, roles)
+    return Question(tuple(item.code for item in items), f"cn.ric:{stored.RESIDENT}", "t", "t", facts, roles)
 
 
 def together_askable(items: list[Item]) -> list[Item]:
@@ -53,11 +54,12 @@ def together_askable(items: list[Item]) -> list[Item]:
 
 
 def held(choose: random.Random, items: list[Item]) -> list[Found]:
-    """Certificates in force of materials that the items want."""
+    """Certificates in force of materials that the items want; one of several parties is the same certificate."""
     materials = sorted({code for item in items for code in item.materials()})
     return [
         Found(f"{number:032x}", Shape(
-            material, "s", "in_force", None, None, "310000", False, None, None, None, NOW.date(), (), ("holder",),
+            material, "s", "in_force", None, None, "310000", False, None, None, None, NOW.date(), (),
+            (choose.choice(list(model.load(material).holders)),),
         ), (("s", "f.csv", number),))
         for number, material in enumerate(materials) if choose.random() < 0.5
     ]  # fmt: skip

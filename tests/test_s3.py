@@ -322,7 +322,7 @@ def test_the_whole_pipeline(server: tuple[str, Path], store: sa.Engine, monkeypa
     assert first["quarantined"] + first["rejected"] == len(kept)
     with store.connect() as db:
         holders = sa.text("SELECT role, count(*) FROM holding_holder GROUP BY role ORDER BY role")
-        assert [tuple(row) for row in db.execute(holders)] == [("father", 5), ("mother", 6)]
+        assert [tuple(row) for row in db.execute(holders)] == [("child", 1), ("father", 5), ("mother", 6)]
     again = pipeline.run(NAME)
     assert (again["fetched"], again["accepted"]) == (0, 0)
 

@@ -25,10 +25,19 @@ ASKED = [
     item([{"material": CARD, "max_age": "P90D"}], when={"fact": "a", "is": True}),
     item([{"material": MARRIAGE, "holder": "spouse"}], [{"material": MARRIAGE}]),
     item(
+        [{"material": MARRIAGE, "with": ["spouse"], "valid_left": "P30D"}, {"material": MARRIAGE, "holder": "spouse"}]
+    ),
+    item(
+        [{"material": MARRIAGE, "with": ["spouse"]}],
+        [{"material": MARRIAGE, "with_named": ["spouse"], "max_age": "P90D"}],
+    ),
+    item([{"material": MARRIAGE, "holder": "spouse", "with": ["applicant"]}, {"material": CARD, "holder": "spouse"}]),
+    item(
         [{"material": CARD, "region": "31"}],
         deferral={"kind": "later", "within": "P5D", "basis": {"zh": "法", "en": "law"}},
     ),
 ]
+PLACES = ["holder", "holder", "spouse_a", "spouse_b"]
 DAYS = [None, TODAY - dt.timedelta(days=1), TODAY, TODAY + dt.timedelta(days=10), TODAY + dt.timedelta(days=400)]
 SOURCES = [fresh(CARD), fresh(BOOK, days=3), fresh(MARRIAGE, source="t"), partner(CARD)]
 
@@ -39,7 +48,7 @@ def certificates(choose: random.Random) -> Found:
         choose.choice([CARD, BOOK, MARRIAGE]), "zj-hub" if hub else choose.choice(["s", "t"]),
         choose.choice(["in_force", "in_force", "revoked"]), choose.choice([None, *DAYS[1:4]]), choose.choice(DAYS),
         choose.choice(["310000", "330106", None]),
-        False, hub, "2026" if hub else None, NOW if hub else None, choose.choice(DAYS), (), ("holder",),
+        False, hub, "2026" if hub else None, NOW if hub else None, choose.choice(DAYS), (), (choose.choice(PLACES),),
     )  # fmt: skip
     key = f"{choose.randrange(1 << 32):032x}"
     return Found(key, shape, (("s", f"f{choose.randrange(3)}.csv", choose.randrange(1, 9)),))
@@ -47,11 +56,12 @@ def certificates(choose: random.Random) -> Found:
 
 def people(choose: random.Random) -> dict[str, Person]:
     roles = ["applicant", "spouse"][: choose.choice([1, 2])]
-    shared = [certificates(choose) for _ in range(choose.randrange(2))]  # of a couple
+    shared = [certificates(choose) for _ in range(choose.randrange(3))]  # of a couple
     found = {}
     for role in roles:
+        theirs = [one._replace(shape=one.shape._replace(roles=(choose.choice(PLACES),))) for one in shared]
         held = sorted(
-            {one.key: one for one in [*shared, *(certificates(choose) for _ in range(choose.randrange(4)))]}.values()
+            {one.key: one for one in [*theirs, *(certificates(choose) for _ in range(choose.randrange(4)))]}.values()
         )
         found[role] = Person(choose.choice(["31", "33", None]), Subject(tuple(held), choose.random() < 0.1))
     return found
@@ -59,13 +69,18 @@ def people(choose: random.Random) -> dict[str, Person]:
 
 def plain(case: Case, sources: list[Freshness], asked: dict[str, Person]) -> tuple[object, object]:
     """The same, decided without a sketch."""
+    holders: dict[str, dict[bytes, tuple[str, ...]]] = {}
+    for role, person in asked.items():
+        for one in person.subject.found:
+            holders.setdefault(one.key, {})[role.encode()] = one.shape.roles
+    every = {one.key: one for person in asked.values() for one in person.subject.found}
     holdings = [
         Holding(
             one.key, one.shape.material, one.shape.source, one.shape.status, one.shape.valid_from, one.shape.valid_to,
-            one.shape.region, one.shape.conflicting, {role.encode(): one.shape.roles}, tuple(Provenance(*row) for row in one.rows),
+            one.shape.region, one.shape.conflicting, holders[one.key], tuple(Provenance(*row) for row in one.rows),
             one.shape.hub, one.shape.epoch, one.shape.as_of, one.shape.issued_on, one.shape.tests,
         )
-        for role, person in asked.items() for one in person.subject.found
+        for one in every.values()
     ]  # fmt: skip
     parties = {role: Party(role.encode(), person.province) for role, person in asked.items()}
     undecided = frozenset(role.encode() for role, person in asked.items() if person.subject.undecided)
