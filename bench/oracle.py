@@ -256,13 +256,10 @@ class Truth:
             return Verdict("undetermined")
         if requirement.get("deferral"):
             return Verdict("deferred")
-        # What is asked for is what certainly lacks of the option that lacks least, the first of equals.
-        best = min(
-            range(len(options)), key=lambda at: sum(each not in ("there", "at a partner") for each in options[at])
-        )
-        uses = zip(requirement["options"][best]["materials"], options[best], strict=True)
+        # What is asked for is what certainly lacks of the preferred option, which is the first.
+        uses = zip(requirement["options"][0]["materials"], options[0], strict=True)
         asked = frozenset(use["material"] for use, each in uses if each in ("not there", "ended"))
-        return Verdict("submit" if "not there" in options[best] else "expired", asked)
+        return Verdict("submit" if "not there" in options[0] else "expired", asked)
 
     def material(self, scenario: Scenario, use: Mapping[str, Any], denied: bool) -> str:
         """``there``, ``at a partner``, ``not there``, ``ended`` or ``not known``: one certificate that an option needs."""

@@ -52,7 +52,7 @@ _REQUIREMENT: dict[str, Any] = {
     "disposition": _TEXT,
     "reason": _TEXT,
     "legal_basis": _OPEN,
-    "materials": {"type": "array", "items": _NAMED, "description": "What is lacking of the option that lacks least."},
+    "materials": {"type": "array", "items": _NAMED, "description": "What is lacking of the preferred option."},
     "options": {"type": "array", "items": {"type": "array", "items": _WANTED}, "description": "Any one of them will do."},
     "next_step": _OPEN,
     "question": _OPEN,

@@ -7,10 +7,13 @@ A requirement is satisfied by any option, an option by all its materials:
 * ``not_required``: it cites no law, or its condition is false.
 * ``undetermined``: a missing fact, a missing role, a source behind its promise, an identity that contradicts itself or a
   certificate that does not say what is wanted could still change the result.
-* ``expired``: all that the best option lacks is there, but no longer valid; ``submit``: something is not there.
+* ``expired``: all that the preferred option lacks is there, but no longer valid; ``submit``: something is not there.
 * ``deferred``: the same, where the requirement says what stands in for the material for now.
 
-The best option is the one that lacks the fewest materials, the earlier one of equals. What counts as there, as lacking and
+Where no option is satisfied or open, what the preferred one lacks is asked for, whatever others lack: so what is asked for
+is a part of what would be asked of somebody of whom nothing is held, and one more certificate in force can only take away
+from it. Choosing by what is held, also the option that lacks least, asks who holds one paper of another option for papers
+that nobody else is asked for. The others stay listed in guide and notice. What counts as there, as lacking and
 as open is decided material by material in :mod:`hub.findings`.
 """
 
@@ -144,8 +147,7 @@ class _Case:
         for option, findings in zip(requirement.options, options, strict=True):
             if all(finding.state in PRESENT or finding.state in OPEN for finding in findings):
                 return decision("undetermined", **_open(requirement, option, findings))
-        place = min(range(len(options)), key=lambda at: sum(finding.state not in PRESENT for finding in options[at]))
-        lacking = _lacking(requirement, requirement.options[place], options[place])
+        lacking = _lacking(requirement, requirement.options[0], options[0])
         return decision(**(_deferred(requirement, lacking) if requirement.deferral else lacking))
 
 
