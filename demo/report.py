@@ -90,7 +90,7 @@ class Report:
             shown = f"  [{style}]{mark} {self.word(zh, en)}[/]  {entry['name']}  [dim]{materials}[/]"
             self.console.print(shown, soft_wrap=True)
             self.console.print(f"      {entry['reason']}", soft_wrap=True, markup=False)
-            if question := entry.get("question"):
+            for question in entry.get("questions", ()):
                 self.console.print(f"      {question['text']}", style="yellow", soft_wrap=True, markup=False)
             if entry["legal_basis"]:
                 self.console.print(f"      {self.word('依据：', 'basis: ')}{entry['legal_basis']}", style="dim",

@@ -56,6 +56,13 @@ _REQUIREMENT: dict[str, Any] = {
     "options": {"type": "array", "items": {"type": "array", "items": _WANTED}, "description": "Any one of them will do."},
     "next_step": _OPEN,
     "question": _OPEN,
+    "questions": {"type": "array", "items": _TEXT, "description": "Every question that decides it."},
+    "needed_if": {**_OPEN, "description": "Which answers make it needed."},
+    "roles_needed": {
+        "type": "array",
+        "items": {"type": "object", "properties": {"role": _TEXT, "name": _TEXT}, "required": ["role", "name"]},
+        "description": "Every party that has to be named.",
+    },
     "terms": _OPEN,
 }  # fmt: skip
 _PART = {"type": "array", "items": {"type": "object", "properties": _REQUIREMENT, "required": list(_REQUIREMENT)}}
@@ -161,6 +168,9 @@ def _sort(made: dict[str, Any], item: Item, one: Mapping[str, Any], lang: Langua
             "options": wanted["options"],
             "next_step": said.get("next_step"),
             "question": said["question"]["text"] if "question" in said else None,
+            "questions": [each["text"] for each in said.get("questions", ())],
+            "needed_if": said.get("needed_if"),
+            "roles_needed": said.get("roles_needed", []),
             "terms": _terms(wanted["deferral"], lang),
         })  # fmt: skip
     return held

@@ -10,7 +10,7 @@ from connectors import messages
 from connectors.documents import Text
 from connectors.messages import Language
 from hub.resolver import Decision
-from mappings import model, regions
+from mappings import model, regions, wording
 from mappings.items import Item
 
 
@@ -27,10 +27,15 @@ def requirement(item: Item, decision: Decision, lang: Language) -> dict[str, Any
         "legal_basis": getattr(wanted.legal_basis, lang) if wanted.legal_basis else None,
     }
     if decision.question is not None:
-        fact = item.facts[decision.question]
-        entry["question"] = {"fact": decision.question, "type": fact.type, "text": getattr(fact.question, lang)}
-        if fact.values:
-            entry["question"]["values"] = list(fact.values)
+        entry["question"] = _question(item, decision.question, lang)
+    if decision.questions:
+        entry["questions"] = [_question(item, name, lang) for name in decision.questions]
+        if wanted.when is not None:
+            entry["needed_if"] = wording.sentence(wanted.when, item.facts, lang)
+    if decision.roles_needed:
+        entry["roles_needed"] = [
+            {"role": role, "name": getattr(item.party(role).name, lang)} for role in decision.roles_needed
+        ]
     if decision.next_step is not None:
         entry["next_step"] = messages.text(
             f"answer-{decision.next_step}", lang, **_words(item, decision.next_values, lang)
@@ -71,6 +76,12 @@ def requirement(item: Item, decision: Decision, lang: Language) -> dict[str, Any
         rows = {(row.source, row.file, row.row) for _, holding in decision.holdings for row in holding.provenance}
         entry["provenance"] = [{"source": source, "file": file, "row": row} for source, file, row in sorted(rows)]
     return entry
+
+
+def _question(item: Item, name: str, lang: Language) -> dict[str, Any]:
+    fact = item.facts[name]
+    question = {"fact": name, "type": fact.type, "text": getattr(fact.question, lang)}
+    return {**question, "values": list(fact.values)} if fact.values else question
 
 
 def _words(item: Item, values: Mapping[str, object], lang: Language) -> dict[str, object]:

@@ -20,7 +20,7 @@ as open is decided material by material in :mod:`hub.findings`.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,7 +37,8 @@ Disposition = Literal[
 @dataclass(frozen=True)
 class Decision:
     """One requirement decided. ``values`` fill the sentence of ``reason``, ``next_values`` that of ``next_step``;
-    ``deferred``: material codes that the requirement's deferral stands in for."""
+    ``deferred``: material codes that the requirement's deferral stands in for. ``questions``, ``roles_needed``: every fact and
+    role not given that can still change it; ``question`` is the first of the facts."""
 
     requirement: Requirement
     disposition: Disposition
@@ -49,6 +50,8 @@ class Decision:
     must_submit: tuple[str, ...] = ()
     deferred: tuple[str, ...] = ()
     question: str | None = None
+    questions: tuple[str, ...] = ()
+    roles_needed: tuple[str, ...] = ()
     next_step: str | None = None
     next_values: Mapping[str, object] = field(default_factory=dict)
 
@@ -143,12 +146,27 @@ class _Case:
                     holdings=_shown(findings),
                 )
         if condition.value is None:
-            return decision("undetermined", "fact-missing", question=condition.deciding[0], next_step="answer-question")
+            return decision(
+                "undetermined",
+                "fact-missing",
+                question=condition.deciding[0],
+                questions=condition.deciding,
+                roles_needed=self._unnamed(requirement.options),
+                next_step="answer-question",
+            )
         for option, findings in zip(requirement.options, options, strict=True):
             if all(finding.state in PRESENT or finding.state in OPEN for finding in findings):
-                return decision("undetermined", **_open(requirement, option, findings))
+                unnamed = self._unnamed(requirement.options)
+                return decision("undetermined", roles_needed=unnamed, **_open(requirement, option, findings))
         lacking = _lacking(requirement, requirement.options[0], options[0])
+        lacking["roles_needed"] = self._unnamed(requirement.options[:1])
         return decision(**(_deferred(requirement, lacking) if requirement.deferral else lacking))
+
+    def _unnamed(self, options: Iterable[Option]) -> tuple[str, ...]:
+        """The roles that ``options`` speak of and the question does not name."""
+        uses = (use for option in options for use in option.materials)
+        roles = dict.fromkeys(role for use in uses for role in (use.holder, *use.with_))
+        return tuple(role for role in roles if role not in self.parties)
 
 
 def _several(findings: tuple[Finding, ...]) -> dict[str, object]:

@@ -118,7 +118,8 @@ class Moment:
         for want in wants:
             person = people.get(want.holder)
             if person is None:
-                views.append(None)
+                # Who else is named still decides whom the answer asks for.
+                views.append(tuple([role in people for role in want.beside]) or None)
                 continue
             here = person.of(want.material)
             if here:
@@ -140,10 +141,14 @@ class Moment:
         return known, found
 
     def _decided(self, case: Case, place: int, wants: Sequence[Want], people: Mapping[str, Person]) -> Sketch:
-        parties, holdings, undecided = {}, [], set()
+        parties: dict[str, Party] = {}
+        holdings, undecided = [], set()
         count = 0
         for want in wants:
             person = people.get(want.holder)
+            for role in want.beside:
+                if role in people:
+                    parties.setdefault(role, Party(role.encode(), people[role].province, _named(role)))
             if person is None:
                 continue
             digest = want.holder.encode()
@@ -157,7 +162,6 @@ class Moment:
                 if (seen := _beside(other, want.material, here)) is not None:
                     assert other is not None
                     others[_named(role)] = seen[1]
-                    parties.setdefault(role, Party(role.encode(), other.province, _named(role)))
                     if other.subject.undecided:
                         undecided.add(role.encode())
             # Places count in the order of the keys, so that of equals the same one comes first.

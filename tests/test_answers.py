@@ -67,6 +67,24 @@ def test_the_missing_fact_is_asked_for(store: sa.Engine, licence: str) -> None:
     }
 
 
+def test_everything_that_decides_is_asked_for_at_once(store: sa.Engine) -> None:
+    """Fact after fact, then the role, would be three rounds."""
+    [answer] = ask(store, "demo-household-move", applicant=PERSON)
+    found = by_code(answer)["spouse-household"]
+    assert [each["fact"] for each in found["questions"]] == ["married", "ground"]
+    assert found["question"] == found["questions"][0] and found["questions"][1]["values"] == ["spouse", "work", "study"]
+    assert [each["role"] for each in found["roles_needed"]] == ["spouse"]
+    assert "Is the applicant married?" in found["needed_if"] and "spouse" in found["needed_if"]
+    given = {"answers": [answer]}
+    assert Answers.model_validate(given).model_dump(exclude_unset=True) == given, "as the OpenAPI document says"
+    facts = {"married": True, "ground": "spouse", "moved_from": "shanghai"}
+    [known] = ask(store, "demo-household-move", applicant=PERSON, facts=facts)
+    for entry in by_code(known)["spouse-household"], by_code(known)["marriage"]:
+        assert [each["role"] for each in entry["roles_needed"]] == ["spouse"] and "questions" not in entry
+    [whole] = ask(store, "demo-household-move", applicant=PERSON, facts=facts, roles={"spouse": SPOUSE})
+    assert not [entry for entry in whole["requirements"] if "questions" in entry or "roles_needed" in entry]
+
+
 def test_several_items_ask_once(store: sa.Engine, licence: str) -> None:
     given = ask(store, "demo-food-permit", "demo-publication-retail", "demo-food-permit")
     assert [answer["item"] for answer in given] == ["demo-food-permit", "demo-publication-retail"]

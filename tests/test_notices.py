@@ -73,6 +73,17 @@ def test_all_that_is_missing_with_what_would_do(store: sa.Engine) -> None:
     assert "30" in identity["options"][0][0]["wanted"][0]
 
 
+def test_what_is_open_says_all_that_decides_it(store: sa.Engine) -> None:
+    [answer] = ask(store, "demo-household-move", applicant=PERSON)
+    made = notices.notice(store, answer, "en")
+    spouse = by_code(made["open"])["spouse-household"]
+    assert len(spouse["questions"]) == 2 and spouse["question"] == spouse["questions"][0]
+    assert spouse["roles_needed"] == [{"role": "spouse", "name": "Spouse"}]
+    page = html.unescape(notices.html(made, "en").decode())
+    for text in (*spouse["questions"], f"Needed if: {spouse['needed_if']}", "To be named: Spouse"):
+        assert text in page
+
+
 def test_it_says_what_the_guide_says(store: sa.Engine) -> None:
     for item in catalogue.published().values():
         item = item[-1] if item[-1].in_force.covers(catalogue.today()) else item[0]

@@ -61,6 +61,13 @@ class Ask(BaseModel):
     values: list[str] | None = None
 
 
+class RoleShown(BaseModel):
+    """A party that the question does not name."""
+
+    role: str
+    name: str
+
+
 class HoldingShown(BaseModel):
     """A certificate that counts; ``holding`` is opaque."""
 
@@ -110,7 +117,12 @@ class RequirementShown(BaseModel):
     reason: str
     reason_code: str
     legal_basis: str | None
-    question: Ask | None = None
+    question: Annotated[Ask | None, Field(description="The first of `questions`")] = None
+    questions: Annotated[list[Ask] | None, Field(description="Every fact not given that can still change it")] = None
+    needed_if: Annotated[str | None, Field(description="Which answers make it needed")] = None
+    roles_needed: Annotated[list[RoleShown] | None, Field(description="Every party not named that it depends on")] = (
+        None
+    )
     next_step: str | None = None
     deferral: DeferralShown | None = None
     holdings: list[HoldingShown] | None = None

@@ -174,7 +174,9 @@ def _print_answer(answer: dict[str, Any], language: Language) -> None:
         )
         style = _STYLES.get(entry["disposition"], "red")
         basis = f"\n[dim]{escape(entry['legal_basis'])}[/]" if entry["legal_basis"] else ""
-        lines = [entry["reason"], entry.get("question", {}).get("text"), entry.get("next_step")]
+        lines = [entry["reason"], *(each["text"] for each in entry.get("questions", ())), entry.get("next_step")]
+        if needed := entry.get("roles_needed"):
+            lines.append(", ".join(f"{each['role']} ({each['name']})" for each in needed))
         lines += [_partner(found) for found in entry.get("elsewhere", [])]
         lines += [f"{row['source']} · {row['file']} · {row['row']}" for row in entry.get("provenance", [])]
         table.add_row(

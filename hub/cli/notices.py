@@ -42,6 +42,13 @@ def register(app: typer.Typer) -> None:
             _print(made, language)
 
 
+def _open(each: dict[str, Any], say: Any, language: Any) -> list[str]:
+    """On which answers and parties it depends."""
+    said = [say("needed-if") + each["needed_if"]] if each["needed_if"] else []
+    names = ("、" if language == "zh" else ", ").join(one["name"] for one in each["roles_needed"])
+    return [*said, say("roles-needed") + names] if names else said
+
+
 def _print(made: dict[str, Any], language: Any) -> None:
     from connectors import messages
     from hub.cli import output
@@ -55,7 +62,12 @@ def _print(made: dict[str, Any], language: Any) -> None:
             say(part),
             each["name"],
             " / ".join(" + ".join(use["text"] for use in option) for option in each["options"]),
-            " ".join(filter(None, (each["question"] or each["reason"], each["next_step"]))),
+            " ".join(
+                filter(
+                    None,
+                    (*(each["questions"] or [each["reason"]]), *_open(each, say, language), each["next_step"]),
+                )
+            ),
         )
         for part in ("missing", "deferred", "open")
         for each in made[part]
