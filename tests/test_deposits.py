@@ -283,6 +283,41 @@ def test_once_verified_it_is_held_and_rejected_no_more(store: sa.Engine, hall: H
     assert verify.verify(store).ok
 
 
+def test_two_firms_may_number_their_letters_alike(store: sa.Engine, base: str) -> None:
+    """Both are held: the principal belongs to what makes a letter of authorisation one."""
+    hall = Hall(base, deposits=("authorisation",))
+    letters = []
+    for place, firm in enumerate((LICENCE, "cn.uscc:91440300708461136T")):
+        said = {
+            "material": "authorisation", "envelope": {"certificate_number": "委托书-001", "valid_to": "2999-12-31"},
+            "holders": {"holder": {"id": firm}, "agent": {"id": f"cn.ric:{stored.RESIDENT}"}},
+        }  # fmt: skip
+        sent = hall.send({"answer": hall.ask(applicant=firm)["answer"], **said}, key=f"key-0000000{place}")
+        assert sent.status_code == 201, sent.text
+        letters.append((firm, verified(sent.json()["deposit"])))
+    assert len({done["holding"] for _, done in letters}) == 2
+    for firm, done in letters:
+        answer = hall.ask(applicant=firm)
+        [found] = next(one["holdings"] for one in answer["requirements"] if one["requirement"] == "authorisation")
+        assert found["holding"] == done["holding"]
+    codes = ("home-purchase-contract", "retirement-certificate", "pension-contribution-certificate")
+    for material in map(model.load, codes):
+        assert {"issuer_name", "certificate_number"} < set(material.natural_key)
+        assert any(column.startswith("holder.") for column in material.natural_key), material.code
+
+
+def test_what_became_somebody_elses_certificate_is_not_held(store: sa.Engine, hall: Hall) -> None:
+    given = verified(hall.hand_in(PREMISES)["deposit"])
+    with store.begin() as connection:  # as a register's word on the same certificate would
+        connection.execute(sa.text("UPDATE holding_holder SET identifier = decode(repeat('07', 16), 'hex')"))
+    with store.connect() as connection:
+        row = deposits.get(connection, given["deposit"])
+        assert [one.id for one in deposits.listed(connection, "verified")] == [row.id]
+        assert deposits.listed(connection, "held") == []
+    shown = deposits.shown(row)
+    assert (shown["state"], shown["holding"], shown["reasons"]) == ("verified", None, [deposits.OF_ANOTHER])
+
+
 def test_rejected_before_it_was_held_leaves_nothing(store: sa.Engine, hall: Hall) -> None:
     given = hall.hand_in(PREMISES)
     assert rejected(given["deposit"])["state"] == "rejected"
