@@ -182,6 +182,11 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
     ({"attributes": {"area_square_metres": True}}, 422, "deposit-attribute"),
     ({"envelope": {"certificate_number": "1", "valid_to": "soon"}}, 422, "body-invalid"),
     ({"envelope": {"certificate_number": "1", "status": "in_force"}}, 422, "body-invalid"),
+    (
+        {"envelope": {"certificate_number": "1", "valid_from": "2026-02-01", "valid_to": "2026-01-31"}},
+        422,
+        "deposit-dates",
+    ),
     ({"holders": {}}, 422, "body-invalid"),
     ({"more": 1}, 422, "body-invalid"),
 ]
@@ -198,9 +203,14 @@ def test_what_is_wrong_with_a_deposit(store: sa.Engine, hall: Hall, subtests: py
     third = Hall(hall.base, "hall-3")
     problem(third.send(said), 404, "answer-unknown")
     problem(hall.send("{"), 400, "body-malformed")
-    for key in ("", "short", "key 00000001", stored.LICENCE_CODE):
+    for key in ("", "short", "key 00000001", stored.LICENCE_CODE, f"key-{stored.RESIDENT}-1"):
         problem(hall.send(said, key=key), 422, "idempotency-key-invalid")
-    for file, kind in ((papers.PNG, "application/pdf"), (papers.pdf(), "text/plain"), (b"<html>", "image/png")):
+    for file, kind in (
+        (papers.PNG, "application/pdf"),
+        (papers.pdf(), "text/plain"),
+        (b"<html>", "image/png"),
+        (papers.PNG[:8], "image/png"),
+    ):
         problem(hall.send(said, file, kind), 415, "file-mislabelled")
     address, headers = f"{hall.base}/v1/deposits", {"Idempotency-Key": "key-00000009"}
     problem(hall.session.post(address, json=said, headers=headers, timeout=30), 415, "media-type-unsupported")
