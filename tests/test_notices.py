@@ -197,17 +197,20 @@ def test_each_prints_on_one_sheet(store: sa.Engine, tmp_path: Path) -> None:
     if browser is None:
         pytest.skip("no chromium here: that notices print on one sheet of A4 is NOT checked")
     today = catalogue.today()
-    codes = [code for code in catalogue.published() if catalogue.in_force(code, today)] + list(catalogue.bundled())
-    for code in codes:
-        item = catalogue.in_force(catalogue.expand([code])[0], today)
+    singles = [code for code in catalogue.published() if catalogue.in_force(code, today)] + list(catalogue.bundled())
+    persons = ["demo-household-move", "demo-home-transfer"]
+    for codes in (*([code] for code in singles), persons, [*catalogue.bundled()]):
+        item = catalogue.in_force(catalogue.expand(codes)[0], today)
         assert item is not None
         applicant = LICENCE if item.applicant.kind == "organisation" else PERSON
         for lang in ("zh", "en"):
             page, sheet = tmp_path / "notice.html", tmp_path / "notice.pdf"
-            page.write_bytes(notices.html(notices.notice(store, ask(store, code, applicant=applicant)[0], lang), lang))
+            page.write_bytes(
+                notices.html(notices.notice(store, ask(store, *codes, applicant=applicant)[0], lang), lang)
+            )
             subprocess.run(
                 [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={sheet}",
                  page.as_uri()], check=True, capture_output=True, timeout=60,
             )  # fmt: skip
             pages = len(re.findall(rb"/Type\s*/Page\b", sheet.read_bytes()))
-            assert pages == 1, (code, lang, pages)
+            assert pages == 1, (codes, lang, pages)
