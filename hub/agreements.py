@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ RATE = 2000  # requests a second, by default
 EVERY = "*"
 # Shown of every certificate that an answer opens: that it is there and for how long.
 ALWAYS = ("status", "valid_from", "valid_to")
+# Purposes that open one thing of their own, and nobody's holdings: the ledger, one's own view.
+APART = frozenset({"burden", "own-file"})
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 LONGEST_NAME = 80
 
@@ -53,8 +55,8 @@ class Agreement:
     def in_force(self, now: dt.datetime) -> bool:
         return self.valid_from <= now and (self.valid_to is None or now < self.valid_to)
 
-    def admit(self, items: Iterable[str], purpose: str | None, now: dt.datetime) -> str:
-        """The purpose under which ``items`` may be asked about.
+    def admit(self, items: Sequence[str], purpose: str | None, now: dt.datetime) -> str:
+        """The purpose under which ``items`` may be asked about; those :data:`APART` admit to no item.
 
         UsageError ``agreement-ended``, ``item-not-agreed``, ``purpose-not-agreed``, or ``purpose-missing`` when the
         agreement has several and none was named.
@@ -63,12 +65,13 @@ class Agreement:
             raise UsageError("agreement-ended")
         if missing := [item for item in items if item not in self.items]:
             raise UsageError("item-not-agreed", item=catalogue.shown(missing[0]))
+        purposes = [one for one in self.purposes if not items or one not in APART]
         if purpose is None:
-            if len(self.purposes) != 1:
-                raise UsageError("purpose-missing", known=", ".join(self.purposes))
-            return self.purposes[0]
-        if purpose not in self.purposes:
-            raise UsageError("purpose-not-agreed", known=", ".join(self.purposes))
+            if len(purposes) > 1:
+                raise UsageError("purpose-missing", known=", ".join(purposes))
+            purpose = next(iter(purposes), None)
+        if purpose is None or purpose not in purposes:
+            raise UsageError("purpose-not-agreed", known=", ".join(purposes) or "-")
         return purpose
 
     def shows(self, material: Material) -> tuple[str, ...]:

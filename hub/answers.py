@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,7 +144,7 @@ def complete(
     question = asked.question
     at = asked_at.isoformat()
     as_of = at if question.as_of is None else moment.moment.astimezone(dt.UTC).isoformat()
-    for case in asked.cases:
+    for number, case in enumerate(asked.cases):
         item = case.item
         concerned = {role: one for role, one in people.items() if role == APPLICANT or role in item.roles}
         parts, rules, dispositions = [], [], []
@@ -154,7 +156,7 @@ def complete(
             dispositions.append(sketch.disposition)
             must += sketch.asked
         once = [code for code in dict.fromkeys(must) if code not in asked_for]
-        key = records.key(asked_at)
+        key = _numbered(records.key(asked_at), number)
         body = b'{"answer":"%s","item":%s,"asked_at":"%s","as_of":"%s","requirements":[%s],"must_submit":%s}' % (
             str(key).encode(), _named(item, question.language), at.encode(), as_of.encode(), b",".join(parts), orjson.dumps(once),
         )  # fmt: skip
@@ -164,6 +166,11 @@ def complete(
         answers.append(Answered(body, record, tuple(dispositions)))
         asked_for = asked_for + once
     return answers
+
+
+def _numbered(key: uuid.UUID, number: int) -> uuid.UUID:
+    """``key`` so that the answers to one question sort as they were asked for (RFC 9562, 6.2: a counter in ``rand_a``)."""
+    return uuid.UUID(int=key.int & ~(0xFFF << 64) | (number & 0xFFF) << 64)
 
 
 def at(known: Snapshot, moment: dt.datetime) -> Moment:
@@ -297,6 +304,18 @@ def _named(item: Item, lang: Language) -> bytes:
 
 
 def names_somebody(text: str) -> bool:
-    """Whether ``text`` reads as an identifier: such a text must not become a case number or a label."""
+    """Whether ``text`` reads as an identifier, or holds a person's or a company's somewhere: such a text must not become a case
+    number or a label."""
     found = scalars.parse(text)
-    return found.scheme in schemes.SCHEMES and found.verdict != "invalid"
+    if found.scheme in schemes.SCHEMES and found.verdict != "invalid":
+        return True
+    if len(text) < 18:
+        return False
+    # Numbers with check digits; digits of people also where they are written in groups.
+    within = [*_PERSON.findall(_GROUPS.sub("", text)), *_COMPANY.findall(text.upper())]
+    return any(scalars.parse(one).verdict == "valid" for one in within)
+
+
+_GROUPS = re.compile(r"[._-]")
+_PERSON = re.compile(r"(?=([0-9]{17}[0-9Xx]))")
+_COMPANY = re.compile(r"(?=([0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}))")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FOLDER = "deposits"  # of the landing zone
 LARGEST = 10 * 1024 * 1024  # bytes of a file
 CHUNK = 1 << 20
+OF_ANOTHER = "certificate-of-another"  # a later or stronger word on the same certificate names others
 
 
 def receive(
@@ -122,7 +123,8 @@ def get(connection: sa.Connection, named: str) -> sa.Row[Any]:
 
 def shown(row: Any) -> dict[str, Any]:
     """A deposit without what it says. ``state``: ``waiting``; ``verified`` and not yet held, or kept back by the gate
-    (``reasons``); ``held``, with its ``holding``; ``rejected``."""
+    (``reasons``), or merged into a certificate of somebody else (:data:`OF_ANOTHER`); ``held``, with its ``holding``;
+    ``rejected``."""
     return {
         "deposit": str(row.id),
         "state": row.standing,
@@ -244,9 +246,17 @@ _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 9))")
 # A deposit's row in the ledger of its source (hub/deposit_sources.py): keyed by its id as every row is (hub/digests.py).
 LEDGER = """LEFT JOIN row_ledger AS l ON l.source = 'hub-deposits-' || d.material
   AND l.row_key = md5(chr(31) || '36:' || upper(d.id::text))::uuid"""
+# The holding that the row was merged into names one of those whom the deposit names, under this or another of their numbers.
+_CARRIED = """EXISTS (SELECT FROM holding_holder AS w WHERE w.holding = l.holding AND w.identifier = ANY(ARRAY(
+    SELECT unnest(d.holders)
+    UNION
+    SELECT m.identifier FROM identity_member AS k JOIN identity_member AS m USING (component, cluster)
+    WHERE k.identifier = ANY(d.holders))))"""
 SHOWN = f"""
-SELECT d.*, l.holding, CASE WHEN d.state <> 'verified' OR l.holding IS NULL THEN d.state ELSE 'held' END AS standing,
+SELECT d.*, l.holding,
+  CASE WHEN d.state = 'verified' AND l.holding IS NOT NULL AND {_CARRIED} THEN 'held' ELSE d.state END AS standing,
+  CASE WHEN d.state = 'verified' AND l.holding IS NOT NULL AND NOT {_CARRIED} THEN ARRAY['{OF_ANOTHER}'] ELSE
   (SELECT q.reasons FROM quarantine AS q WHERE q.source = l.source AND q.original_key = l.row_key AND q.state = 'open'
-   ORDER BY q.id DESC LIMIT 1) AS reasons
+   ORDER BY q.id DESC LIMIT 1) END AS reasons
 FROM deposit AS d {LEDGER}
 """

@@ -99,6 +99,7 @@ def html(item: Item, lang: Language) -> bytes:
             guide=shown,
             say=functools.partial(_say, lang),
             label=functools.partial(_label, lang),
+            type=guide_words.item_type(item.type, lang),
             facts=guide_words.facts(item.guide, lang),
             steps=[guide_words.step(step, lang) for step in item.guide.steps],
             exceptions=[guide_words.exception(each, lang) for each in item.guide.exceptions],

@@ -36,8 +36,8 @@ class Handed:
 def said(material: Material, handed: Handed, answer: sa.Row[Any]) -> dict[str, Any]:
     """What was said, checked: holders with scheme and value, columns by name.
 
-    UsageError ``deposit-not-asked``, ``deposit-not-party``, ``deposit-incomplete``, ``deposit-attribute``, ``role-unknown``,
-    ``identifier-invalid``, ``identifier-unfit``.
+    UsageError ``deposit-not-asked``, ``deposit-not-party``, ``deposit-incomplete``, ``deposit-attribute``, ``deposit-dates``,
+    ``role-unknown``, ``identifier-invalid``, ``identifier-unfit``.
     """
     parties = _asked_of(answer, material.code)
     if not parties:
@@ -60,6 +60,8 @@ def said(material: Material, handed: Handed, answer: sa.Row[Any]) -> dict[str, A
     if not named & parties:
         raise UsageError("deposit-not-party", material=material.code)
     envelope = {name: value for name, value in handed.envelope.items() if value is not None}
+    if "valid_from" in envelope and "valid_to" in envelope and envelope["valid_to"] < envelope["valid_from"]:
+        raise UsageError("deposit-dates")
     attributes = {name: value for name, value in handed.attributes.items() if value is not None}
     for name, value in attributes.items():
         kind = material.attributes[name].type if name in material.attributes else None

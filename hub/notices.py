@@ -25,6 +25,15 @@ from mappings.items import Item
 HTML, POLICY = guides.HTML, guides.POLICY
 HELD = ("held", "alternative_held", "held_elsewhere")
 MISSING = ("submit", "expired")
+# Why, for whom it is about: the answer's own sentences are for those who run systems, and name them.
+WHY = {
+    "absent": "absent", "no-source": "absent", "expired": "expired", "validity-short": "validity-short",
+    "not-yet-valid": "not-yet-valid", "suspended": "suspended", "revoked": "revoked", "cancelled": "cancelled",
+    "too-old": "too-old", "attribute-unfit": "unfit", "age-untold": "untold", "attribute-untold": "untold",
+    "source-late": "late", "volatile-late": "late", "hub-late": "late", "role-missing": "role-missing",
+    "deferred-later": "absent", "deferred-promise": "absent", "fact-missing": "fact-missing",
+}  # fmt: skip
+WAITS = ("untold", "late", "unclear")
 
 # Answers to one question have the same moment; answers to others at that moment differ in client, case or applicant.
 _TOGETHER = sa.text("""
@@ -32,7 +41,7 @@ SELECT o.id::text AS answer, o.item FROM answer AS a JOIN answer AS o
   ON o.asked_at = a.asked_at AND o.client = a.client AND o.purpose = a.purpose
   AND o."case" IS NOT DISTINCT FROM a."case" AND (o.id = a.id OR o.applicant = a.applicant)
 WHERE a.id = :answer AND a.asked_at = :asked_at
-ORDER BY length(substring(coalesce(o.inputs, '') FROM '"asked_for":\\[[^]]*\\]')), o.item, o.id <> a.id
+ORDER BY length(substring(coalesce(o.inputs, '') FROM '"asked_for":\\[[^]]*\\]')), o.id
 """)
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -157,16 +166,17 @@ def _sort(made: dict[str, Any], item: Item, one: Mapping[str, Any], lang: Langua
             continue
         lacking = rule.get("must_submit") or rule.get("deferred") or said["materials"]
         wanted = published[said["requirement"]]
+        why = WHY.get(said["reason_code"], "unclear" if place == "open" else "absent")
         made[place].append({
             "item": item.code,
             "requirement": said["requirement"],
             "name": said["name"],
             "disposition": disposition,
-            "reason": said["reason"],
+            "reason": _say(lang, f"why-{why}"),
             "legal_basis": said["legal_basis"],
             "materials": _names(lacking, lang),
             "options": wanted["options"],
-            "next_step": said.get("next_step"),
+            "next_step": _next(why, lang) if place == "open" else None,
             "question": said["question"]["text"] if "question" in said else None,
             "questions": [each["text"] for each in said.get("questions", ())],
             "needed_if": said.get("needed_if"),
@@ -174,6 +184,13 @@ def _sort(made: dict[str, Any], item: Item, one: Mapping[str, Any], lang: Langua
             "terms": _terms(wanted["deferral"], lang),
         })  # fmt: skip
     return held
+
+
+def _next(why: str, lang: Language) -> str | None:
+    """What the applicant can do about what is open."""
+    if why == "role-missing":
+        return _say(lang, "step-role")
+    return _say(lang, "step-wait") if why in WAITS else None
 
 
 def _terms(deferral: Mapping[str, Any] | None, lang: Language) -> str | None:

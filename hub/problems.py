@@ -64,6 +64,7 @@ KINDS: Mapping[str, Kind] = {
     "body-invalid": Kind(422),
     "case-names-somebody": Kind(422),
     "deposit-attribute": Kind(422),
+    "deposit-dates": Kind(422),
     "deposit-incomplete": Kind(422),
     "deposit-not-party": Kind(422),
     "fact-type": Kind(422),
@@ -87,7 +88,7 @@ KINDS: Mapping[str, Kind] = {
     "store-unavailable": Kind(503, "hub"),
 }
 # Errors of the store name hosts and folders; the caller only learns that the hub cannot answer now.
-STORE = ("store-", "embedded-", "key-", "index-key-")
+STORE = ("store-", "embedded-", "key-", "index-key-", "landing-full", "landing-unreachable")
 
 
 def code_of(error: YiciError) -> str:
@@ -117,6 +118,9 @@ def document(code: str, lang: Language, values: Mapping[str, object] | None = No
 def of(error: YiciError, lang: Language) -> dict[str, Any]:
     """The problem document of ``error``."""
     code = code_of(error)
+    if code == "item-retired":
+        successor = error.values["successor"]
+        return document(code, lang, error.values, successor=None if successor == "-" else successor)
     return document(code, lang, error.values if code == error.code else None)
 
 
@@ -132,6 +136,7 @@ SCHEMA: dict[str, Any] = {
         "code": {"type": "string", "enum": sorted(KINDS)},
         "fault": {"type": "string", "enum": ["caller", "hub", "partner"]},
         "error": {"type": "string", "description": "OAuth 2.0 error code (RFC 6749), token endpoint only."},
+        "successor": {"type": ["string", "null"], "description": "With `item-retired`: the item to ask for instead."},
         "errors": {
             "type": "array",
             "items": {

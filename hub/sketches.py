@@ -26,6 +26,7 @@ from hub.identity_lookup import People
 from hub.knowledge import Found, Shape, Snapshot, Subject
 from mappings.items import FactValue, Item, Requirement
 
+STOOD_IN = 300  # places of a case, at most, that a day in place of another can tell: less than the days of a year
 MOST = 10_000  # cases kept of one moment; each takes two or three kilobytes
 _MARK = f"~{secrets.token_hex(8)}"  # in place of what differs; nobody can write it into the catalogue
 # Dates in place of those that only have to be before or after; a few in the years of no calendar that anybody keeps.
@@ -124,7 +125,7 @@ class Moment:
             here = person.of(want.material)
             if here:
                 found = found + here if found else here
-                alone = len(here) == 1
+                alone = len(here) == 1 and len(found) <= STOOD_IN
                 shapes = tuple([_outline(one.shape, want, self.day, alone) for one in here])
                 views.append((person.province, person.subject.undecided, shapes))
             else:
@@ -167,7 +168,7 @@ class Moment:
             # Places count in the order of the keys, so that of equals the same one comes first.
             for place_, one in enumerate(here):
                 names = {name: roles[place_] for name, roles in others.items() if roles[place_]}
-                shape = _outline(one.shape, want, self.day, len(here) == 1)
+                shape = _outline(one.shape, want, self.day, len(here) == 1 and count < STOOD_IN)
                 holdings.append(_stand_in(count, shape, {digest: shape.roles, **names}))
                 count += 1
         known = Known(tuple(holdings), self.known.sources, People(undecided=frozenset(undecided)))

@@ -21,7 +21,8 @@ FactValue = bool | int | str
 
 
 class Fact(Strict):
-    """One scenario fact and the question that asks for it. A string fact lists its ``values``: no free text.
+    """One scenario fact and the question that asks for it. A string fact lists its ``values``: no free text; ``words``: how
+    people read them.
 
     ``when``: the question is asked only then. Nothing may depend on a question that is not asked (:mod:`mappings.item_rules`).
     """
@@ -29,12 +30,15 @@ class Fact(Strict):
     type: FactType
     question: Text
     values: tuple[Identifier, ...] = ()
+    words: Mapping[Identifier, Text] = {}
     when: Condition | None = None
 
     @model_validator(mode="after")
     def _listed(self) -> Self:
         if (self.type == "string") != bool(self.values):
             raise ValueError("`values` belong to a string fact, and only there")
+        if self.words and set(self.words) != set(self.values):
+            raise ValueError("`words` has one entry for each of `values`, and no other")
         return self
 
     def accepts(self, value: object) -> bool:

@@ -6,6 +6,23 @@ from connectors import messages
 from connectors.messages import Language
 from mappings.guidance import Guidance, PublishedException, Step
 
+# Types of items as published, and what they are called.
+_TYPES = {
+    "行政许可": "licensing",
+    "行政确认": "confirmation",
+    "行政给付": "payment",
+    "行政奖励": "award",
+    "行政裁决": "adjudication",
+    "公共服务": "service",
+    "其他行政权力": "other",
+}
+
+
+def item_type(published: str, lang: Language) -> str:
+    """The type of an item; one that nobody knows stands as it was published."""
+    known = _TYPES.get(published)
+    return published if known is None or lang == "zh" else _say(f"type-{known}", lang)
+
 
 def facts(guide: Guidance, lang: Language) -> list[tuple[str, str | None]]:
     """Label and text of each short statement, in the order of a guide; None: it is not published."""

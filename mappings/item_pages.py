@@ -77,7 +77,7 @@ def index(items: Sequence[Item], whole: Sequence[Bundle], lang: Language) -> Ite
 def _head(item: Item, parents: Sequence[Bundle], earlier: Sequence[Item], lang: Language) -> Iterator[list[str]]:
     number = code(item.basic_code)
     yield [label("basic-code", lang), label("invented", lang, code=number) if item.invented else number]
-    yield [label("item-type", lang), plain(item.type)]
+    yield [label("item-type", lang), plain(guide_words.item_type(item.type, lang))]
     yield [label("region", lang), region(item.region)]
     yield [label("level", lang), label(f"level-{item.level}", lang)]
     yield [label("version", lang), _version(item, lang)]

@@ -107,8 +107,10 @@ class Item(Strict):
         return tuple(dict.fromkeys(use.material for _, use in self.uses()))
 
     def digest(self) -> str:
-        """SHA-256 of what is published under this version; its end and successor may be said later, so they are left out."""
-        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"successor"})
+        """SHA-256 of what is published under this version; its end and successor may be said later, so they are left out,
+        and how the answers to a question read."""
+        left_out: Any = {"successor": True, "facts": {"__all__": {"words"}}}
+        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=left_out)
         content["in_force"].pop("to", None)
         text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

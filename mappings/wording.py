@@ -60,7 +60,8 @@ def _test(test: Condition, facts: Mapping[str, Fact], lang: Language, *, negated
         word = "is-not" if negated else "is"
     else:
         word = (_AT_LEAST if test.at_least is not None else _AT_MOST)[fact.type][negated]
-    return messages.text(f"wording-{word}", lang, question=getattr(fact.question, lang), value=value)
+    said = getattr(fact.words[value], lang) if isinstance(value, str) and value in fact.words else value
+    return messages.text(f"wording-{word}", lang, question=getattr(fact.question, lang), value=said)
 
 
 def wanted(use: Use, parties: Mapping[str, Party], lang: Language) -> list[str]:

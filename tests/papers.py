@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
-JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 64
+JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 120
 
 
 def pdf(text: str = "a lease") -> bytes:

@@ -29,6 +29,10 @@ def agreed(*purposes: str, valid_to: dt.datetime | None = None) -> agreements.Ag
         (agreed(), ITEMS, "", "purpose-not-agreed"),
         (agreed("a", "b"), ITEMS, None, "purpose-missing"),
         (agreed(valid_to=NOW), ITEMS, "handle", "agreement-ended"),
+        (agreed("burden"), ITEMS, None, "purpose-not-agreed"),
+        (agreed("burden"), ITEMS, "burden", "purpose-not-agreed"),
+        (agreed("own-file", "burden"), ITEMS, "own-file", "purpose-not-agreed"),
+        (agreed("own-file", "burden"), ITEMS, None, "purpose-not-agreed"),
     ],
 )
 def test_what_is_refused(agreement: agreements.Agreement, items: list[str], purpose: str | None, code: str) -> None:
@@ -40,6 +44,8 @@ def test_what_is_refused(agreement: agreements.Agreement, items: list[str], purp
 def test_what_is_admitted() -> None:
     assert agreed().admit(ITEMS, None, NOW) == "handle"
     assert agreed("a", "b").admit(ITEMS[:1], "b", NOW) == "b"
+    assert agreed("burden", "handle").admit(ITEMS, None, NOW) == "handle"
+    assert agreed("burden", "handle").admit((), "burden", NOW) == "burden"
     assert agreed(valid_to=NOW + dt.timedelta(seconds=1)).admit(ITEMS, "handle", NOW) == "handle"
 
 

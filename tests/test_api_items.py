@@ -65,6 +65,7 @@ def test_an_item_is_shown_in_the_version_of_the_day(reader: Hub) -> None:
     problem(reader.get(f"{path}?on=2019-03-23"), 422, "item-not-in-force")
     for tail in ("", "/guide", "?on=2020-01-01"):
         gone = problem(reader.get(f"/v1/items/demo-elder-paper-card{tail}"), 422, "item-retired")
+        assert gone["successor"] == "demo-elder-card"
         assert "demo-elder-card" in gone["detail"] and "2019-12-31" in gone["detail"]
     assert reader.get("/v1/items/demo-elder-paper-card?on=2019-12-31").json()["state"] == "in_force"
     assert reader.get(f"/v1/items/{LOADED}").json()["state"] == "listed"

@@ -98,3 +98,23 @@ def test_the_api_does_not_load_the_pipeline() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_headers_stand_in_the_document() -> None:
+    paths = create().openapi()["paths"]
+    for path, method, name in (
+        ("/v1/evidence/{holding}", "get", "Yici-Grant"),
+        ("/v1/deposits", "post", "Idempotency-Key"),
+    ):
+        [header] = [each for each in paths[path][method]["parameters"] if each["name"] == name]
+        assert header["required"] and "default" not in header["schema"]
+    kept = {path for path, each in paths.items() for one in each.values() if "304" in one["responses"]}
+    assert {"/v1/items", "/v1/items/changes", "/v1/items/{code}", "/v1/items/{code}/guide"} <= kept
+    for path, operations in paths.items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                headers = response.get("headers", {})
+                if status == "429" or (status == "503" and path.startswith("/v1/")):
+                    assert headers["Retry-After"]["required"], path
+                if path in kept and status in ("200", "304"):
+                    assert headers["ETag"]["required"], path

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+from connectors.errors import UsageError
 from hub import agreements, answers, burden, catalogue
 from hub.answers import Question
 from hub.cli import app
@@ -171,6 +172,8 @@ def test_the_command(store: sa.Engine, licence: str, tmp_path: Path) -> None:
     assert found["total"]["answers"] == 1
     for name in ("rows.csv", "rows.parquet"):
         assert run(app, ["burden", "--by", "material", "--out", str(tmp_path / name)]).exit_code == 0
+        gone = run(app, ["burden", "--out", str(tmp_path / "nowhere" / name)]).exception
+        assert isinstance(gone, UsageError) and gone.code == "out-unwritable"
     with (tmp_path / "rows.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 import sqlalchemy as sa
 
 from hub import agreements
@@ -42,6 +43,13 @@ def test_add_list_remove(store: sa.Engine) -> None:
     assert yici("remove", "hall-1").returncode == 0
     assert json.loads(yici("list", "--json").stdout) == []
     assert yici("remove", "hall-1").returncode == 2
+
+
+def test_a_list_tells_ids_whole(store: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    client = "the-hall-of-a-district-with-a-long-name-1"
+    agreements.add(client, None, "一号大厅", ["demo-food-permit", "demo-elder-card"], ["handle"])
+    assert client in yici("list").stdout
 
 
 def test_what_the_answer_may_be_used_for(store: sa.Engine) -> None:

@@ -182,6 +182,11 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
     ({"attributes": {"area_square_metres": True}}, 422, "deposit-attribute"),
     ({"envelope": {"certificate_number": "1", "valid_to": "soon"}}, 422, "body-invalid"),
     ({"envelope": {"certificate_number": "1", "status": "in_force"}}, 422, "body-invalid"),
+    (
+        {"envelope": {"certificate_number": "1", "valid_from": "2026-02-01", "valid_to": "2026-01-31"}},
+        422,
+        "deposit-dates",
+    ),
     ({"holders": {}}, 422, "body-invalid"),
     ({"more": 1}, 422, "body-invalid"),
 ]
@@ -198,9 +203,14 @@ def test_what_is_wrong_with_a_deposit(store: sa.Engine, hall: Hall, subtests: py
     third = Hall(hall.base, "hall-3")
     problem(third.send(said), 404, "answer-unknown")
     problem(hall.send("{"), 400, "body-malformed")
-    for key in ("", "short", "key 00000001", stored.LICENCE_CODE):
+    for key in ("", "short", "key 00000001", stored.LICENCE_CODE, f"key-{stored.RESIDENT}-1"):
         problem(hall.send(said, key=key), 422, "idempotency-key-invalid")
-    for file, kind in ((papers.PNG, "application/pdf"), (papers.pdf(), "text/plain"), (b"<html>", "image/png")):
+    for file, kind in (
+        (papers.PNG, "application/pdf"),
+        (papers.pdf(), "text/plain"),
+        (b"<html>", "image/png"),
+        (papers.PNG[:8], "image/png"),
+    ):
         problem(hall.send(said, file, kind), 415, "file-mislabelled")
     address, headers = f"{hall.base}/v1/deposits", {"Idempotency-Key": "key-00000009"}
     problem(hall.session.post(address, json=said, headers=headers, timeout=30), 415, "media-type-unsupported")
@@ -281,6 +291,41 @@ def test_once_verified_it_is_held_and_rejected_no_more(store: sa.Engine, hall: H
     assert kinds == [deposit_review.VERIFY, deposit_review.REJECT]
     assert [row.accepted for row in merged] == [1, 1]
     assert verify.verify(store).ok
+
+
+def test_two_firms_may_number_their_letters_alike(store: sa.Engine, base: str) -> None:
+    """Both are held: the principal belongs to what makes a letter of authorisation one."""
+    hall = Hall(base, deposits=("authorisation",))
+    letters = []
+    for place, firm in enumerate((LICENCE, "cn.uscc:91440300708461136T")):
+        said = {
+            "material": "authorisation", "envelope": {"certificate_number": "委托书-001", "valid_to": "2999-12-31"},
+            "holders": {"holder": {"id": firm}, "agent": {"id": f"cn.ric:{stored.RESIDENT}"}},
+        }  # fmt: skip
+        sent = hall.send({"answer": hall.ask(applicant=firm)["answer"], **said}, key=f"key-0000000{place}")
+        assert sent.status_code == 201, sent.text
+        letters.append((firm, verified(sent.json()["deposit"])))
+    assert len({done["holding"] for _, done in letters}) == 2
+    for firm, done in letters:
+        answer = hall.ask(applicant=firm)
+        [found] = next(one["holdings"] for one in answer["requirements"] if one["requirement"] == "authorisation")
+        assert found["holding"] == done["holding"]
+    codes = ("home-purchase-contract", "retirement-certificate", "pension-contribution-certificate")
+    for material in map(model.load, codes):
+        assert {"issuer_name", "certificate_number"} < set(material.natural_key)
+        assert any(column.startswith("holder.") for column in material.natural_key), material.code
+
+
+def test_what_became_somebody_elses_certificate_is_not_held(store: sa.Engine, hall: Hall) -> None:
+    given = verified(hall.hand_in(PREMISES)["deposit"])
+    with store.begin() as connection:  # as a register's word on the same certificate would
+        connection.execute(sa.text("UPDATE holding_holder SET identifier = decode(repeat('07', 16), 'hex')"))
+    with store.connect() as connection:
+        row = deposits.get(connection, given["deposit"])
+        assert [one.id for one in deposits.listed(connection, "verified")] == [row.id]
+        assert deposits.listed(connection, "held") == []
+    shown = deposits.shown(row)
+    assert (shown["state"], shown["holding"], shown["reasons"]) == ("verified", None, [deposits.OF_ANOTHER])
 
 
 def test_rejected_before_it_was_held_leaves_nothing(store: sa.Engine, hall: Hall) -> None:

@@ -163,6 +163,8 @@ def test_a_field_that_was_not_agreed_is_refused_and_nothing_recorded(store: sa.E
     grant = hall.ask()
     for fields in ("attributes.enterprise_type", "status,attributes.none"):
         problem(hall.fetch(licence, grant, fields=fields), 403, "field-not-agreed")
+    for nothing in ("", " ", ",", ", ,"):
+        problem(hall.fetch(licence, grant, fields=nothing), 422, "query-invalid")
     assert written(store) == []
     assert hall.fetch(licence, grant).status_code == 200, "what was refused used nothing up"
 

@@ -6,11 +6,12 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+from pydantic import ValidationError
 
 from connectors.messages import Language
 from hub import catalogue, guides
 from mappings import model, wording
-from mappings.items import Item
+from mappings.items import Fact, Item
 from tests.test_pages import dressed
 
 EVERY = [item for versions in catalogue.published().values() for item in versions]
@@ -103,3 +104,30 @@ def test_the_same_guide_is_the_same_bytes() -> None:
 def test_it_prints_and_fits_a_phone() -> None:
     page = guides.html(EVERY[0], "zh").decode()
     assert "@media print" in page and 'name="viewport"' in page and '<html lang="zh-CN">' in page
+
+
+def test_nobody_reads_codes() -> None:
+    """Conditions name answers in words; types of items are said in the reader's language."""
+    for versions in catalogue.published().values():
+        for item in versions:
+            coded = [value for fact in item.facts.values() for value in fact.values]
+            for lang in ("zh", "en"):
+                made = guides.guide(item, lang)
+                said = [each["condition"] or "" for each in made["requirements"]]
+                said += [each.get("asked_if", "") for each in made["questions"].values()]
+                if lang == "zh":
+                    assert not [text for text in said if any(value in text for value in coded)], item.code
+            assert f"<dd>{item.type}</dd>" not in guides.html(item, "en").decode()
+            assert f"<dd>{item.type}</dd>" in guides.html(item, "zh").decode()
+
+
+def test_words_name_every_answer_and_are_not_what_is_published() -> None:
+    item = catalogue.published()["demo-household-move"][-1]
+    fact = item.facts["moved_from"]
+    assert (fact.words["shanghai"].zh, fact.words["shanghai"].en) == ("上海", "Shanghai")
+    plain = fact.model_copy(update={"words": {}})
+    assert item.model_copy(update={"facts": {**item.facts, "moved_from": plain}}).digest() == item.digest()
+    said = fact.model_dump(by_alias=True, exclude_defaults=True)
+    for wrong in ({"shanghai": said["words"]["shanghai"]}, {**said["words"], "beijing": said["words"]["shanghai"]}):
+        with pytest.raises(ValidationError, match="words"):
+            Fact.model_validate({**said, "words": wrong})

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -190,6 +191,29 @@ def test_a_batch_is_answered_line_by_line(hub: Hub, store: sa.Engine) -> None:
     assert set(range(2, 1000, len(FIRMS))) <= set(held) and key in answer.text
     with store.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM answer")) == len(subjects) - 2
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_a_store_lost_under_a_batch_is_told_subject_by_subject(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, forever: bool
+) -> None:
+    """Once: the slice is asked for again. For longer: each subject has its line, and the stream its end."""
+    real, calls = lanes.Lanes._asked, iter(range(1000))
+
+    async def losing(self: lanes.Lanes, connection: Any, together: Any) -> Any:
+        call = next(calls)
+        if call == 1 or (forever and call):
+            raise asyncpg.AdminShutdownError("terminating connection due to administrator command")
+        return await real(self, connection, together)
+
+    hub.lookup()
+    monkeypatch.setattr(lanes.Lanes, "_asked", losing)
+    subjects = [{"id": f"cn.uscc:{code}"} for code in (FIRMS * 6)[:250]]
+    answer = hub.post("/v1/lookups/batch", json={"items": ["demo-food-permit"], "subjects": subjects})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["subject"] for line in lines] == list(range(250))
+    told = {line["subject"]: line["problem"]["code"] for line in lines if "problem" in line}
+    assert told == (dict.fromkeys(range(100, 250), "store-unavailable") if forever else {})
 
 
 @pytest.mark.parametrize(

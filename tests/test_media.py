@@ -24,6 +24,9 @@ ZIP_BOMB = papers.ofd()[:-12] + (65_000).to_bytes(2, "little") + papers.ofd()[-1
         (ZIP_BOMB, None),
         (b"PK\x03\x04", None),
         (b"<html>%PDF-", None),
+        (papers.PNG[:66], None),
+        (papers.JPEG[:106], None),
+        (papers.pdf()[:66], None),
         (b"", None),
     ],
 )

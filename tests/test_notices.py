@@ -123,6 +123,37 @@ def test_of_items_asked_together_each_material_is_asked_for_once(store: sa.Engin
     assert [item["item"] for item in notices.notice(store, alone, "en")["items"]] == ["demo-newborn-social-card"]
 
 
+def test_it_speaks_to_the_applicant(store: sa.Engine) -> None:
+    """No wording for staff, no name of a source."""
+    stored.source(store, "sh-amr-enterprises", "business-licence")
+    stored.source(store, "sh-ga-residents", "resident-id-card", succeeded=None)
+    for code in catalogue.published():
+        item = catalogue.in_force(code, catalogue.today())
+        if item is None:
+            continue
+        applicant = LICENCE if item.applicant.kind == "organisation" else PERSON
+        for lang in ("zh", "en"):
+            said = notices.html(notices.notice(store, ask(store, code, applicant=applicant)[0], lang), lang).decode()
+            for word in (
+                "sh-amr",
+                "sh-ga",
+                "hub-deposits",
+                "询问申请人",
+                "重新查询",
+                "数源",
+                "Ask the question",
+                "ook up again",
+            ):
+                assert word not in said, (code, lang, word)
+
+
+def test_items_stand_in_the_order_asked(store: sa.Engine) -> None:
+    codes = ["demo-residence-permit", "demo-elder-card", "demo-talent-settlement", "demo-household-move"]
+    for order in (codes, codes[::-1]):
+        made = notices.notice(store, ask(store, *order, applicant=PERSON)[2], "en")
+        assert [item["item"] for item in made["items"]] == order
+
+
 def test_it_names_nobody(store: sa.Engine) -> None:
     stored.source(store, "sh-ga-residents", "resident-id-card", region="110000")
     stored.holding(
@@ -165,6 +196,9 @@ def test_the_command(store: sa.Engine, tmp_path: Path) -> None:
     said = run(app, ["notice", answer, "--lang", "en"])
     assert said.exit_code == 0 and "One-time notice" in said.stdout
     assert run(app, ["notice", answer, "--lang", "fr"]).exit_code == 2
+    gone = run(app, ["notice", answer, "--out", str(tmp_path / "nowhere" / "notice.html")])
+    assert isinstance(gone.exception, UsageError) and gone.exception.code == "out-unwritable"
+    assert "No such file" in gone.exception.message()
 
 
 @pytest.mark.slow
@@ -174,17 +208,20 @@ def test_each_prints_on_one_sheet(store: sa.Engine, tmp_path: Path) -> None:
     if browser is None:
         pytest.skip("no chromium here: that notices print on one sheet of A4 is NOT checked")
     today = catalogue.today()
-    codes = [code for code in catalogue.published() if catalogue.in_force(code, today)] + list(catalogue.bundled())
-    for code in codes:
-        item = catalogue.in_force(catalogue.expand([code])[0], today)
+    singles = [code for code in catalogue.published() if catalogue.in_force(code, today)] + list(catalogue.bundled())
+    persons = ["demo-household-move", "demo-home-transfer"]
+    for codes in (*([code] for code in singles), persons, [*catalogue.bundled()]):
+        item = catalogue.in_force(catalogue.expand(codes)[0], today)
         assert item is not None
         applicant = LICENCE if item.applicant.kind == "organisation" else PERSON
         for lang in ("zh", "en"):
             page, sheet = tmp_path / "notice.html", tmp_path / "notice.pdf"
-            page.write_bytes(notices.html(notices.notice(store, ask(store, code, applicant=applicant)[0], lang), lang))
+            page.write_bytes(
+                notices.html(notices.notice(store, ask(store, *codes, applicant=applicant)[0], lang), lang)
+            )
             subprocess.run(
                 [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={sheet}",
                  page.as_uri()], check=True, capture_output=True, timeout=60,
             )  # fmt: skip
             pages = len(re.findall(rb"/Type\s*/Page\b", sheet.read_bytes()))
-            assert pages == 1, (code, lang, pages)
+            assert pages == 1, (codes, lang, pages)

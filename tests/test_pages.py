@@ -108,7 +108,7 @@ def test_a_requirement_reads_as_the_guide_of_a_counter() -> None:
     assert "须为浙江省（33）的证照" in page and "issued in province 33 (浙江省)" in page
     assert "容缺受理，45 天内补交" in page and "to be handed in within 45 days" in page
     assert "- 以下任一项即可满足：\n  1. 申请人的[居民身份证](../materials/resident-id-card.md)\n  2. " in page
-    assert "或（“参保人的性别？”：female，且“参保人年满多少周岁？”：不少于 40）" in page
+    assert "或（“参保人的性别？”：女，且“参保人年满多少周岁？”：不少于 40）" in page
     move = MADE["items/demo-household-move.md"]
     assert "配偶（`spouse`）的[居民户口簿](../materials/household-register.md)" in move
     assert "告知承诺，办结前核验" in MADE["items/demo-company-establishment.md"]

@@ -139,3 +139,25 @@ def test_cases_are_bounded(monkeypatch: object) -> None:
     case = Case(ASKED[0], ())
     moment.sketch(case, 0, sketches.wants(ASKED[0].requirements[0]), {"applicant": Person("31", Subject())})
     assert len(moment.sketches) == 1
+
+
+def test_a_day_is_told_by_the_place_of_few() -> None:
+    """Of somebody with many certificates the last one, alone of its kind, keeps its own last day."""
+    wanted = item([{"material": BOOK}, {"material": CARD}])
+    day = TODAY + dt.timedelta(days=400)
+
+    def one(number: int, material: str, valid_to: dt.date) -> Found:
+        roles = ("holder",)
+        shape = Shape(material, "s", "in_force", None, valid_to, None, False, None, None, None, None, (), roles)
+        return Found(f"{number:032x}", shape, (("s", "a.csv", number + 1),))
+
+    for many in (sketches.STOOD_IN - 1, sketches.STOOD_IN, sketches.STOOD_IN + 1, 700):
+        held = [*(one(number, BOOK, TODAY) for number in range(many)), one(many, CARD, day)]
+        moment = Moment(Snapshot("1", SOURCES), NOW)
+        for later in (0, 7):  # decided, then filled in
+            moved = [*held[:-1], one(many, CARD, day + dt.timedelta(days=later))]
+            asked = {"applicant": Person("31", Subject(tuple(moved)))}
+            case = Case(wanted, ())
+            sketch, found = moment.sketch(case, 0, sketches.wants(wanted.requirements[0]), asked)
+            filled = [orjson.loads(sketches.filled(parts, found)) for parts in (sketch.text("en"), sketch.trace)]
+            assert filled == plain(case, SOURCES, asked), many

@@ -49,6 +49,7 @@ DEPOSITING = 2
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})
 
+NEEDED = (evidence.GRANT, "Idempotency-Key")
 _BY_STATUS = {404: "page-unknown", 405: "method-not-allowed", 400: "body-malformed"}
 
 
@@ -143,6 +144,20 @@ async def _on_invalid(request: Request, error: RequestValidationError) -> Respon
     return problem("body-invalid", language.of(request.headers))
 
 
+def _complete(operation: dict[str, Any]) -> None:
+    """What the framework cannot know of a route: headers that it checks itself, with a problem of its own where they are
+    missing; the ETag of what may be kept."""
+    for parameter in operation.get("parameters", ()):
+        if parameter["name"] in NEEDED:
+            parameter["required"] = True
+            parameter["schema"].pop("default", None)
+    if "304" in operation["responses"]:
+        for status in ("200", "304"):
+            operation["responses"][status].setdefault("headers", {})["ETag"] = {
+                "description": "For If-None-Match", "required": True, "schema": {"type": "string"},
+            }  # fmt: skip
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
@@ -162,5 +177,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             schemas[body.__name__] = described
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        for operation in (each for path in document["paths"].values() for each in path.values()):
+            _complete(operation)
         app.openapi_schema = document
     return app.openapi_schema

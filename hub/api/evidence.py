@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.responses import Response
 
 from hub import database, evidence
+from hub.api import language
 from hub.api.guard import Caller
-from hub.api.responses import documented
+from hub.api.responses import documented, problem
 
 router = APIRouter()
 GRANT, SIGNATURE, DIGEST = "Yici-Grant", "Yici-Signature", "Content-Digest"
@@ -74,6 +76,7 @@ class EvidenceShown(BaseModel):
     response_class=Response,
 )
 def fetch(
+    request: Request,
     caller: Caller,
     holding: str,
     grant: Annotated[str, Header(alias=GRANT, description="The `answer` that found it held.")] = "",
@@ -83,6 +86,9 @@ def fetch(
 ) -> Response:
     """Once for each certificate of an answer, within the minutes of the agreement. What it may show is agreed field by field."""
     wanted = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
+    if wanted == []:  # nothing would be shown, and the grant used up
+        wrong = [{"place": "fields", "reason": "too_short"}]
+        return problem("query-invalid", language.of(request.headers), errors=wrong)
     given = evidence.fetch(database.engine(), caller.client, holding, grant, wanted)
     digest = base64.b64encode(given.digest).decode()
     headers = {SIGNATURE: given.signature, DIGEST: f"sha-256=:{digest}:", "Cache-Control": "no-store"}

@@ -25,7 +25,10 @@ from hub.tokens import Bearer
 
 log = logging.getLogger("yici.api")
 
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.TooManyConnectionsError, OSError, TimeoutError)
+LOST = (
+    asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.TooManyConnectionsError, OSError, TimeoutError,
+    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError,
+)  # fmt: skip
 """What a store that is away or busy looks like here."""
 
 LANES = 3  # while one waits for the store another decides
@@ -137,8 +140,11 @@ class Lanes:
         connection = self.idle.pop() if self.idle else await self._connect()
         try:
             given = await self._asked(connection, together)
-        except BaseException:
+        except BaseException as error:
             connection.terminate()
+            if isinstance(error, LOST):  # the others are of the same store: the next question tries a new one
+                while self.idle:
+                    self.idle.pop().terminate()
             raise
         self.idle.append(connection)
         return given

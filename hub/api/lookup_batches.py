@@ -18,14 +18,15 @@ from starlette.responses import Response, StreamingResponse
 from connectors.errors import UsageError, YiciError
 from connectors.messages import Language
 from hub import answers, catalogue, clock, database, problems, tokens
-from hub.answers import Asked, Question
+from hub.answers import Answered, Asked, Question
 from hub.api import language
 from hub.api.guard import Caller, bearer_of
 from hub.api.hot import Hot, in_force
-from hub.api.lanes import LOST
+from hub.api.lanes import LOST, Lanes
 from hub.api.lookups import Answer, Plain, body_errors, existing
 from hub.api.responses import documented, problem
 from hub.home import KeyedHash, keyed_hash
+from hub.tokens import Bearer
 from mappings.items import FactValue
 
 MOST = 1000
@@ -110,7 +111,7 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
             for subject in asked.subjects[start : start + SLICE]
         ]
         ready = [one for one in told if isinstance(one, Asked)]
-        given = iter(await lanes.together(bearer, ready)) if ready else iter(())
+        given = iter(await _together(lanes, bearer, ready)) if ready else iter(())
         lines = []
         for place, one in enumerate(told, start=start):
             if isinstance(one, Asked):
@@ -125,16 +126,32 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
                 lines.append(_line(place, one))
         return b"".join(lines)
 
+    async def line_by_line(start: int) -> bytes:
+        """The lines of a slice behind the first: where the store is away each subject is told so."""
+        try:
+            return await slice_of(start)
+        except LOST:
+            away = problems.document("store-unavailable", lang)
+            return b"".join(_line(place, away) for place in range(start, min(start + SLICE, len(asked.subjects))))
+
     # The first slice decides whether this can be answered at all; one is decided while another is sent.
     try:
         first = await slice_of(0)
     except LOST:
         return problem("store-unavailable", lang)
     return StreamingResponse(
-        _flowing(first, slice_of, len(asked.subjects)),
+        _flowing(first, line_by_line, len(asked.subjects)),
         media_type=LINES,
         headers={"Content-Language": lang, "Cache-Control": "no-store"},
     )
+
+
+async def _together(lanes: Lanes, bearer: Bearer, ready: Sequence[Asked]) -> list[list[Answered] | None]:
+    """The answers, asked for once more where the connection was lost: what was stored and not heard stays stored beside them."""
+    try:
+        return await lanes.together(bearer, ready)
+    except LOST:
+        return await lanes.together(bearer, ready)
 
 
 async def _flowing(first: bytes, slice_of: Any, count: int) -> AsyncIterator[bytes]:

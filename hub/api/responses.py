@@ -67,4 +67,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     for status in statuses:
         codes = sorted(code for code, kind in problems.KINDS.items() if kind.status == status)
         found[status] = {"description": ", ".join(codes), "content": content}
+        if status in (429, 503):
+            found[status]["headers"] = {
+                "Retry-After": {"description": "Seconds to wait", "required": True, "schema": {"type": "integer"}}
+            }
     return found

@@ -61,14 +61,15 @@ def _write(rows: list[dict[str, Any]], columns: tuple[str, ...], out: Path) -> N
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
 
+    from hub.cli import output
+
     kinds = [pa.string(), *[pa.int64()] * (len(columns) - 2), pa.float64()]
     table = pa.Table.from_pylist(rows, pa.schema(list(zip(columns, kinds, strict=True))))
-    half = out.with_name(f".{out.name}.half")
-    if out.suffix == ".csv":
-        pa_csv.write_csv(table, half)
-    else:
-        pq.write_table(table, half)
-    half.replace(out)
+    with output.whole(out) as half:
+        if out.suffix == ".csv":
+            pa_csv.write_csv(table, half)
+        else:
+            pq.write_table(table, half)
 
 
 def _print(by: str, rows: list[dict[str, Any]], still: list[dict[str, Any]] | None) -> None:

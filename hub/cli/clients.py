@@ -63,10 +63,8 @@ def register(app: typer.Typer) -> None:
     @commands.command(name="list")
     def list_(json: Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")] = False) -> None:
         """List clients and what they may ask."""
-        from rich.console import Console
-        from rich.table import Table
-
         from hub import agreements
+        from hub.cli import output
 
         found = agreements.every()
         if json:
@@ -88,15 +86,13 @@ def register(app: typer.Typer) -> None:
             ]
             typer.echo(json_.dumps(rows, ensure_ascii=False))
             return
-        table = Table("client", "name", "items", "purposes", "evidence", "deposits", "ends")
+        lines = []
         for agreement in found:
             end = agreement.valid_to.isoformat(timespec="minutes") if agreement.valid_to else "-"
             evidence = "\n".join(f"{material}: {', '.join(named)}" for material, named in agreement.fields.items())
-            table.add_row(
-                agreement.client, agreement.name, "\n".join(agreement.items), "\n".join(agreement.purposes), evidence,
-                "\n".join(agreement.deposits), end,
-            )  # fmt: skip
-        Console().print(table)
+            listed = ("\n".join(each) for each in (agreement.items, agreement.purposes))
+            lines.append((agreement.client, agreement.name, *listed, evidence, "\n".join(agreement.deposits), end))
+        output.table(("client", "name", "items", "purposes", "evidence", "deposits", "ends"), lines)
 
     @commands.command()
     def remove(client: Annotated[str, typer.Argument(help="As `yici client list` names it.")]) -> None:

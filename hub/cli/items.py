@@ -190,9 +190,10 @@ def register(app: typer.Typer) -> None:
         if out is None:
             sys.stdout.buffer.write(written)
             return
-        half = out.with_name(f".{out.name}.half")
-        half.write_bytes(written)
-        half.replace(out)
+        from hub.cli import output
+
+        with output.whole(out) as half:
+            half.write_bytes(written)
 
 
 def _find(code: str, on: dt.datetime | None) -> Item:

@@ -33,9 +33,8 @@ def register(app: typer.Typer) -> None:
         language: Any = lang or messages.language()
         made = notices.notice(database.engine(), answer, language)
         if out is not None:
-            half = out.with_name(f".{out.name}.half")
-            half.write_bytes(notices.json(made) if out.suffix == ".json" else notices.html(made, language))
-            half.replace(out)
+            with output.whole(out) as half:
+                half.write_bytes(notices.json(made) if out.suffix == ".json" else notices.html(made, language))
         if json:
             output.json(made)
         elif out is None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
 from rich.console import Console
 from rich.table import Table
+
+from connectors.errors import UsageError
 
 
 def console() -> Console:
@@ -26,6 +30,19 @@ def messages() -> Console:
 def json(value: Any) -> None:
     """Exactly one JSON value on standard output."""
     sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+@contextlib.contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """A draft beside ``out`` that takes its place once it is written. UsageError ``out-unwritable``."""
+    half = out.with_name(f".{out.name}.half")
+    try:
+        yield half
+        half.replace(out)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            half.unlink()
+        raise UsageError("out-unwritable", file=str(out), reason=error.strerror or type(error).__name__) from None
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
