@@ -17,6 +17,7 @@ from connectors.errors import RetriableError
 
 TABLES = {
     "feed": "recorded_at", "holding_past": "recorded_to", "identity_past": "recorded_to", "answer": "asked_at", "evidence": "asked_at",
+    "exchange_record": "recorded_at", "exchange_chain": "recorded_at",
 }  # fmt: skip
 HISTORY = ("holding_past", "identity_past")  # what `--as-of` answers from, kept and dropped together
 PATIENCE = "3s"  # whoever wants a month must not stop those who read and write the others
