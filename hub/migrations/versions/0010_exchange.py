@@ -59,10 +59,37 @@ def upgrade() -> None:
             nullable=False,
             comment="hubs that suspend it now",
         ),
+        sa.Column(
+            "ended_by",
+            postgresql.ARRAY(sa.Text()),
+            server_default="{}",
+            nullable=False,
+            comment="hubs that want it to end: both end it",
+        ),
         sa.Column("valid_from", sa.DateTime(timezone=True), nullable=False),
         sa.Column("valid_to", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
+            "replaced_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when a later version that both signed takes its place",
+        ),
+        sa.Column(
             "changed_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+        ),
+        sa.Column(
+            "history",
+            postgresql.JSONB(),
+            server_default="[]",
+            nullable=False,
+            comment="list of {at, hub, kind, reason, actor}",
+        ),
+        sa.Column(
+            "untold",
+            postgresql.JSONB(),
+            server_default="[]",
+            nullable=False,
+            comment="of it, {kind, at} the peer has not confirmed",
         ),
         sa.Column("epoch", sa.Text(), nullable=True, comment="of its index feed"),
         sa.Column(
@@ -154,6 +181,12 @@ def upgrade() -> None:
         sa.Column("added_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True, comment="null: a peer"),
         sa.Column(
+            "told_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when this hub signed the card of its own that the peer has taken",
+        ),
+        sa.Column(
             "failures", sa.Integer(), server_default="0", nullable=False, comment="calls that found nobody, in a row"
         ),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True, comment="when it last answered"),
@@ -178,17 +211,13 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False, comment="sorts by time (UUID version 7)"),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("peer", sa.Text(), nullable=False, comment="as it is known here, or as a stranger called itself"),
-        sa.Column("direction", sa.Text(), nullable=False, comment="asked (by this hub), answered (by this hub)"),
+        sa.Column("direction", sa.Text(), nullable=False, comment="asked (by this hub), answered (by this hub), noted"),
         sa.Column("message", sa.Uuid(), nullable=True),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("agreement", sa.Text(), nullable=True, comment="id/version"),
         sa.Column("outcome", sa.Text(), nullable=False, comment="ok, or the code of the problem"),
         sa.Column(
-            "detail",
-            postgresql.JSONB(),
-            server_default="{}",
-            nullable=False,
-            comment="counts, fields, purposes; never a person",
+            "detail", sa.Text(), server_default="{}", nullable=False, comment="JSON: counts, fields; never a person"
         ),
         sa.Column("request", sa.Text(), nullable=True, comment="signed envelope as it was sent or came"),
         sa.Column("reply", sa.Text(), nullable=True, comment="signed envelope as it came or was sent"),
