@@ -233,16 +233,25 @@ def upgrade() -> None:
         "share_file",
         sa.Column("agreement", sa.Uuid(), nullable=False),
         sa.Column("material", sa.Text(), nullable=False),
-        sa.Column("path", sa.Text(), nullable=False, comment="in the landing zone, by content"),
+        sa.Column(
+            "path", sa.Text(), nullable=False, comment="by content, in the folder of the agreement in the landing zone"
+        ),
         sa.Column("from_version", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column(
             "to_version", sa.BigInteger(), nullable=True, comment="first version without it; null: in the latest"
         ),
         sa.Column("kind", sa.Text(), nullable=False, comment="rows, changes (of from_version alone)"),
-        sa.Column("bucket", sa.Integer(), nullable=False, comment="which part of the holdings, by their key"),
+        sa.Column(
+            "bucket", sa.Integer(), nullable=False, comment="the first bits of the holdings' keys; of changes a number"
+        ),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
-        sa.Column("statistics", postgresql.JSONB(), nullable=False, comment="as Delta Sharing's stats"),
+        sa.Column(
+            "keys",
+            sa.Text(),
+            nullable=True,
+            comment="of rows: the file with the keys of their holdings, which is never served",
+        ),
         sa.PrimaryKeyConstraint("agreement", "material", "path", "from_version", name=op.f("share_file_pkey")),
         comment="Files of shared tables and the versions they belong to.",
     )
@@ -252,8 +261,18 @@ def upgrade() -> None:
         sa.Column("material", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False, comment="of the feed: what the version contains"),
-        sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "store", sa.Text(), nullable=False, comment="whose feed: positions of another database mean something else"
+        ),
+        sa.Column("made_at", sa.DateTime(timezone=True), nullable=False, comment="to the millisecond, rising"),
         sa.Column("scope", sa.Text(), nullable=False, comment="digest of fields and regions it was made under"),
+        sa.Column("whole", sa.Boolean(), nullable=False, comment="made from nothing: all of its rows are new"),
+        sa.Column(
+            "bits",
+            sa.Integer(),
+            nullable=False,
+            comment="its files hold the keys that begin with the same so many bits",
+        ),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("agreement", "material", "version", name=op.f("share_version_pkey")),
         comment="Versions of shared tables.",
