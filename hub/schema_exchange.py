@@ -191,6 +191,6 @@ share_file = Table(
     Column("bucket", Integer, nullable=False, comment="the first bits of the holdings' keys; of changes a number"),
     Column("size", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
-    Column("keys", Text, comment="of rows: the file with the keys of their holdings, which is never served"),
+    Column("key_path", Text, comment="of rows: the file with the keys of their holdings, which is never served"),
     comment="Files of shared tables and the versions they belong to.",
 )

@@ -33,6 +33,8 @@ from hub.api import (
     lookups,
     oauth,
     service,
+    shared_files,
+    shares,
     subjects,
 )
 from hub.api.envelope import Envelope
@@ -46,6 +48,7 @@ log = logging.getLogger("yici.api")
 VERSION = "1"
 AUTHENTICATING = 2
 DEPOSITING = 2
+SHARING = 2
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})
 
@@ -79,6 +82,7 @@ def create() -> Application:
     app.state.rates = Rates()
     # Checking a secret is slow on purpose: few at once, so that guessing takes no thread or memory from lookups.
     app.state.authenticating = CapacityLimiter(AUTHENTICATING)
+    app.state.sharing = CapacityLimiter(SHARING)  # files are read and cut by processes of their own
     app.state.depositing = CapacityLimiter(DEPOSITING)  # files are hashed, landed, read for their signatures
     for router in (
         service.router,
@@ -92,6 +96,8 @@ def create() -> Application:
         evidence.router,
         deposits.router,
         subjects.router,
+        shares.router,
+        shared_files.router,  # the last: it answers whatever else is asked below /delta
     ):
         app.include_router(router)
     app.add_exception_handler(YiciError, _on_error)  # type: ignore[arg-type]

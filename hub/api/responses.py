@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -45,6 +46,31 @@ def problem(
     **more: Any,
 ) -> Problem:
     return Problem(problems.document(code, lang, values, **more), lang, headers)
+
+
+SHARING = "/delta/"  # addresses of Delta Sharing, whose clients know no problem documents
+
+
+def sharing_problem(
+    code: str, lang: Language, values: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None
+) -> Json:
+    """The same in the form of Delta Sharing."""
+    said = problem(code, lang, dict(values or {}), dict(headers or {}))
+    if code in ("too-many-attempts", "rate-exceeded") and values:
+        said.headers["Retry-After"] = str(values["seconds"])
+    kept = {name: said.headers[name] for name in _KEPT if name in said.headers}
+    document = problems.document(code, lang, values)
+    return Json({"errorCode": code, "message": document["detail"]}, status_code=said.status_code, headers=kept)
+
+
+def refused(
+    path: str, code: str, lang: Language, values: dict[str, object] | None = None, headers: dict[str, str] | None = None
+) -> Json:
+    """:func:`problem` in the form that goes with the address ``path``."""
+    return (sharing_problem if path.startswith(SHARING) else problem)(code, lang, values, headers)
+
+
+_KEPT = ("Content-Language", "Vary", "Cache-Control", "Retry-After", "WWW-Authenticate", "Connection", "Allow")
 
 
 def from_error(error: YiciError, lang: Language) -> Problem:

@@ -247,7 +247,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column(
-            "keys",
+            "key_path",
             sa.Text(),
             nullable=True,
             comment="of rows: the file with the keys of their holdings, which is never served",
