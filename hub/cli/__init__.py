@@ -16,7 +16,7 @@ import typer
 from connectors.errors import YiciError
 
 TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "notices", "burden", "deposits", "subjects", "items", "clients",
-          "peers", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention")  # fmt: skip
+          "peers", "exchange", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention", "ledger")  # fmt: skip
 
 INTERRUPTED = 130  # typer's exit code on Ctrl-C
 

@@ -92,7 +92,8 @@ def register(app: typer.Typer) -> None:
         """Make the store anew from the landing zone, decisions included. 由落地区重建存储。
 
         The old store is not touched before the new one is complete. Stopped or killed, it goes on when it is run again.
-        Agreements, peers and answers given, which no source ever said, are carried over from the old store.
+        Agreements, peers, answers given and the exchange with its ledger, which no source ever said, are carried over from
+        the old store.
 
         Examples:
 

@@ -6,8 +6,10 @@ one before. The signature covers the card's canonical bytes: JSON without it, me
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Protocol
 from urllib.parse import urlsplit
@@ -17,10 +19,11 @@ import orjson
 
 from connectors import signature
 from connectors.envelope import Moment, Name
-from connectors.errors import FatalError
+from connectors.errors import FatalError, UsageError
 from hub import home, signing
 from hub.exchange import certificates, keys
 
+_TITLE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 TYPE = "yici-card+jws"
 LARGEST = 64 * 1024
 PORT = 8490
@@ -90,6 +93,30 @@ def own(now: dt.datetime | None = None) -> dict[str, Any]:
     return {**told, "signature": signature.detached(_canonical(told), known.signing(moment), TYPE)}
 
 
+def changed_at() -> dt.datetime:
+    """Since when this hub's card says what it says."""
+    changed = keys.own().changed_at
+    said = home.current().identity("card_changed_at")
+    return max(changed, dt.datetime.fromisoformat(said)) if said else changed
+
+
+def settle(**said: str) -> None:
+    """Remember ``title``, ``exchange_addresses`` (separated by spaces) or ``exchange_port``; peers hear of a change.
+
+    UsageError ``card-address``, ``card-title``.
+    """
+    here = home.current()
+    try:
+        for address in said.get("exchange_addresses", "").split():
+            address_of(address)
+    except ValueError:
+        raise UsageError("card-address") from None
+    if not _TITLE.fullmatch(said.get("title", "x")):
+        raise UsageError("card-title")
+    if any(here.identity(name) != value for name, value in said.items()):
+        here.remember(**said, card_changed_at=dt.datetime.now(dt.UTC).isoformat())
+
+
 def addresses() -> list[str]:
     """Where this hub is reached: ``exchange_addresses`` of ``hub.json``, else this machine at the exchange's port."""
     here = home.current()
@@ -128,6 +155,15 @@ def verify(text: bytes, card: Card, known: Iterable[Key]) -> None:
     try:
         signature.verify_detached(_canonical(told), card.signature, good, card.hub, TYPE)
     except FatalError:
+        raise FatalError("card-signature", peer=card.hub) from None
+
+
+def signer(card: Card) -> str:
+    """The kid of the key that is said to have signed it: who knows that key to be the hub's may take all the card says."""
+    try:
+        header = orjson.loads(base64.urlsafe_b64decode(card.signature.partition(".")[0] + "=="))
+        return str(header["kid"])
+    except (ValueError, KeyError, TypeError):
         raise FatalError("card-signature", peer=card.hub) from None
 
 

@@ -122,13 +122,15 @@ def pinned(connection: sa.Connection, moment: dt.datetime) -> list[Pinned]:
     ]
 
 
-def add(connection: sa.Connection, text: bytes, *, replace: bool = False) -> Peer:
+def add(connection: sa.Connection, text: bytes, kid: str | None = None, *, replace: bool = False) -> Peer:
     """Make the hub of the card ``text`` a peer; one that was removed comes back. ``replace``: in place of what is known of it.
 
-    Whoever calls has seen to it that the card is that hub's. FatalError ``card-invalid``, ``card-signature``; UsageError
-    ``peer-self``, ``peer-known-already``.
+    ``kid``: the key that is known to be that hub's, which has to have signed the card; None where the card itself is known to
+    be. FatalError ``card-invalid``, ``card-signature``; UsageError ``peer-self``, ``peer-known-already``, ``peer-kid``.
     """
     told = cards.read(text)
+    if kid is not None and cards.signer(told) != kid:
+        raise UsageError("peer-kid", kid=cards.signer(told))
     cards.verify(text, told, told.keys)
     if told.hub == signing.publisher().hub:
         raise UsageError("peer-self", peer=told.hub)
