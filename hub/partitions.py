@@ -142,6 +142,12 @@ def following(month: dt.date) -> dt.date:
     return first(dt.date(month.year, month.month, 28) + dt.timedelta(days=4))
 
 
+def earlier(day: dt.date, months: int) -> dt.date:
+    """The first day of the month so many before that of ``day``."""
+    month = day.year * 12 + day.month - 1 - months
+    return dt.date(month // 12, month % 12 + 1, 1)
+
+
 def _missing(connection: sa.Connection, wanted: Mapping[str, Iterable[dt.date]]) -> dict[str, tuple[str, dt.date]]:
     """Partitions that do not exist yet, of tables that are partitioned (in a store not migrated that far none is)."""
     named = {name_of(table, month): (table, first(month)) for table, dates in wanted.items() for month in dates}

@@ -2,8 +2,8 @@
 
 The home's own store is built in a database of its own, ``<name>_rebuild``, and takes the old one's name at the end, in one
 step; another database (``--into``) is filled in place and must be fresh. A database being rebuilt carries a mark: a rebuild
-that was killed is continued when it is started again. What no source ever said (agreements, peers, answers given) is
-carried over from the old store, where there is one.
+that was killed is continued when it is started again. What no source ever said (agreements, peers, answers given, the exchange
+and its ledger) is carried over from the old store, where there is one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ from hub import database, home, peers, replay, schema, state
 from hub.replay import Progress, Replayed, quiet
 
 MARK = "rebuild"
-CARRIED = ("agreement", "peer", "index_read", "answer", "answer_sources", "evidence", "subject_view")
-_HELD = ("source", "batch", "decision", *CARRIED)  # where a store in use has rows
+CARRIED = (
+    "agreement", "peer", "index_read", "answer", "answer_sources", "evidence", "subject_view",
+    "exchange_peer", "exchange_agreement", "exchange_message", "exchange_record", "exchange_pending", "exchange_chain",
+    "exchange_checkpoint", "exchange_head", "correction",
+)  # fmt: skip
+# Where a store in use has rows; the end of the ledger is in every store.
+_HELD = ("source", "batch", "decision", *(table for table in CARRIED if table != "exchange_head"))
 IDLE_WITHIN = 3  # seconds
 _LOCK = "yici-rebuild"
 
@@ -265,7 +270,11 @@ def _carry_over(old: URL | None, engine: sa.Engine) -> dict[str, int] | None:
         return None
     counts = {}
     source = sa.create_engine(old, poolclass=sa.NullPool, hide_parameters=True)
-    with source.connect() as there, engine.begin() as here:
+    # As of one moment: records and their places in the chain belong together, and the old store may be in use.
+    with (
+        source.connect().execution_options(isolation_level="REPEATABLE READ") as there,
+        engine.begin() as here,
+    ):
         for table in CARRIED:
             known, wanted = _columns(there, table), _columns(here, table)
             if not known:

@@ -1,4 +1,4 @@
-"""What is watched: runs, rows by state, freshness against promise, read from the store as Prometheus asks for it.
+"""What is watched: runs, rows by state, freshness against promise, what waits, read from the store as Prometheus asks for it.
 
 Names of sources and states are the only labels. A scrape reads the store at most once in :data:`SECONDS`; while the store
 is away ``yici_store_up`` is 0 and the rest is left out rather than shown as it was.
@@ -35,6 +35,14 @@ FROM batch WHERE state = 'merged' GROUP BY source ORDER BY source
 """
 _HOLDINGS = "SELECT material, count(*) AS holdings FROM holding GROUP BY material ORDER BY material"
 
+# Records of the exchange that have no place in the chain yet: more and older ones mean that nothing chains them.
+_LEDGER = """
+SELECT count(*)::float8 AS waiting, coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8 AS oldest
+FROM exchange_pending
+"""
+
+_QUERIES = (_SOURCES, _BATCHES, _ROWS, _HOLDINGS, _LEDGER)
+
 
 class Store(Collector):
     """A collector over the store that ``engine`` opens."""
@@ -60,10 +68,12 @@ class Store(Collector):
         up = GaugeMetricFamily("yici_store_up", "Whether the store answered this scrape.", value=1)
         try:
             with self._engine().connect() as connection:
-                found = [connection.execute(sa.text(text)).all() for text in (_SOURCES, _BATCHES, _ROWS, _HOLDINGS)]
+                found = [connection.execute(sa.text(text)).all() for text in _QUERIES]
         except Exception:  # whatever is wrong with the store, a scrape is answered
             return [GaugeMetricFamily("yici_store_up", "Whether the store answered this scrape.", value=0)]
-        return [up, *_sources(found[0]), *_batches(found[1]), _rows(found[2]), _holdings(found[3])]
+        return [
+            up, *_sources(found[0]), *_batches(found[1]), _rows(found[2]), _holdings(found[3]), *_ledger(found[4][0])
+        ]  # fmt: skip
 
 
 def _sources(rows: Iterable[sa.Row]) -> list[Metric]:
@@ -108,3 +118,13 @@ def _holdings(rows: Iterable[sa.Row]) -> Metric:
     for row in rows:
         counted.add_metric((row.material,), row.holdings)
     return counted
+
+
+def _ledger(row: sa.Row) -> list[Metric]:
+    waiting = GaugeMetricFamily(
+        "yici_ledger_pending_records", "Records of the exchange without a place in the chain.", value=row.waiting
+    )
+    oldest = GaugeMetricFamily(
+        "yici_ledger_pending_seconds", "How long the oldest of them has waited.", value=row.oldest
+    )
+    return [waiting, oldest]

@@ -78,7 +78,9 @@ def read(signed: str, hub: str) -> Checkpoint:
     """The same, whoever signed it. ValueError when it is no checkpoint of ``hub``."""
     try:
         said = orjson.loads(_part(signed, 1))
-        found = Checkpoint(said["position"], bytes.fromhex(said["chain"]), dt.datetime.fromisoformat(said["at"]), signed)
+        found = Checkpoint(
+            said["position"], bytes.fromhex(said["chain"]), dt.datetime.fromisoformat(said["at"]), signed
+        )
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError("not a checkpoint") from error
     if (said.get("protocol"), said.get("hub"), type(found.position)) != (PROTOCOL, hub, int):

@@ -21,33 +21,35 @@ from hub import records
 FORM = "yici-record/1"  # what is digested begins with this line
 DIRECTIONS = ("asked", "answered", "noted")
 LONGEST = 200  # characters of what a stranger says of itself
-MOMENT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+FIELDS = (  # of a record, in the order of its digest
+    "id", "recorded_at", "peer", "direction", "message", "kind", "agreement", "outcome", "detail", "request", "reply",
+)  # fmt: skip
+FIXED = {"id": 36, "recorded_at": 27, "message": 36}  # characters, where they are always as many
 
-# The fields of a record in the order of its digest, as text. One that is null has no length.
-FIELDS: Mapping[str, str] = {
-    "id": "{row}.id::text",
-    "recorded_at": MOMENT.format("{row}.recorded_at"),
-    "peer": "{row}.peer",
-    "direction": "{row}.direction",
-    "message": "{row}.message::text",
-    "kind": "{row}.kind",
-    "agreement": "{row}.agreement",
-    "outcome": "{row}.outcome",
-    "detail": "{row}.detail",
-    "request": "{row}.request",
-    "reply": "{row}.reply",
-}
+
+def _text(row: str, name: str) -> str:
+    if name == "recorded_at":
+        return f"""to_char({row}.{name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    return f"{row}.{name}::text"
+
+
+def columns(row: str) -> str:
+    """The SELECT list of a record as it is shown: every field as text. ``row``: what the statement calls ``exchange_record``."""
+    return ", ".join(f"{_text(row, name)} AS {name}" for name in FIELDS)
 
 
 def digest(row: str) -> str:
-    """The SQL expression of the digest of a record; ``row``: what the statement calls ``exchange_record``."""
-    fields = (field.format(row=row) for field in FIELDS.values())
-    text = ", ".join(f"octet_length({field}), ':', {field}, chr(10)" for field in fields)
-    return f"sha256(convert_to(concat('{FORM}', chr(10), {text}), 'UTF8'))"
+    """The SQL expression of the digest of a record: every field behind its length in bytes; one that is null has none."""
+    parts = []
+    for name in FIELDS:
+        text = _text(row, name)
+        known = FIXED.get(name)
+        parts.append(f"coalesce('{known}:' || {text}, ':')" if known else f"octet_length({text}), ':', {text}")
+    return f"sha256(convert_to(concat('{FORM}', chr(10), {', chr(10), '.join(parts)}, chr(10)), 'UTF8'))"
 
 
 def digest_of(record: Mapping[str, str | None]) -> bytes:
-    """The same of a record that is shown as text (:data:`FIELDS`)."""
+    """The same of a record as it is shown."""
     parts = [FORM.encode() + b"\n"]
     for name in FIELDS:
         data = (record[name] or "").encode()
