@@ -153,7 +153,7 @@ def verify(text: bytes, card: Card, known: Iterable[Key]) -> None:
     told.pop("signature")
     good: Sequence[Any] = [signature.public_key(key.public_key) for key in known if valid(key, card.at)]
     try:
-        signature.verify_detached(_canonical(told), card.signature, good, card.hub, TYPE)
+        signature.verify_detached(_canonical(told), card.signature, good, TYPE, card.hub)
     except FatalError:
         raise FatalError("card-signature", peer=card.hub) from None
 
