@@ -208,9 +208,9 @@ class _Sql(_Reader):
 
     def named_column(self) -> str:
         kind, text = self.peek()
-        if kind not in ("name", "word"):
-            self.unreadable()
         self.place += 1
+        if kind not in ("name", "word") or self.peek() == ("sign", "("):  # a function
+            self.unreadable()
         return self.column(text.replace("`", ""))
 
     def sign(self) -> str:

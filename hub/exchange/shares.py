@@ -20,7 +20,7 @@ import orjson
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub.exchange import agreements
+from hub.exchange import agreements, ledger
 from hub.exchange.agreement_terms import Mode, Terms, shareable
 from hub.exchange.agreements import LIVE, Agreement
 from hub.schema_exchange import exchange_agreement, share_version
@@ -129,14 +129,18 @@ def profile(
         raise UsageError("share-endpoint-invalid")
     if not 1 <= days <= LONGEST_DAYS:
         raise UsageError("share-token-days", most=LONGEST_DAYS)
-    agreement = of(connection, named, now).agreement
+    share = of(connection, named, now)
+    agreement = share.agreement
     token = secrets.token_urlsafe(32)
     until = min((now + dt.timedelta(days=days)).replace(microsecond=0), agreement.terms.valid_to)
-    revoke(connection, named)
+    _clear(connection, named)
     kept = {"bearer_hash": hashlib.sha256(token.encode()).digest(), "bearer_until": until}
     connection.execute(
         sa.update(_table).where(_table.c.id == named, _table.c.version == agreement.version).values(**kept)
     )
+    told = {"until": until, "tables": sorted(share.tables)}
+    ledger.record(connection, peer=agreement.peer, direction="noted", kind="share.profile", agreement=agreement.reference,
+                  outcome="ok", detail=told)  # fmt: skip
     return {
         "shareCredentialsVersion": 1,
         "endpoint": endpoint.rstrip("/"),
@@ -145,8 +149,15 @@ def profile(
     }
 
 
-def revoke(connection: sa.Connection, named: uuid.UUID) -> bool:
-    """Take the token of an agreement back, and every file address given out under it; whether there was one."""
+def revoke(connection: sa.Connection, named: uuid.UUID, *, now: dt.datetime) -> None:
+    """Take the token of an agreement back, and every file address given out under it. UsageError ``share-none``."""
+    peer, reference = parties(connection, named, now)
+    if not _clear(connection, named):
+        raise UsageError("share-none")
+    ledger.record(connection, peer=peer, direction="noted", kind="share.revoke", agreement=reference, outcome="ok")
+
+
+def _clear(connection: sa.Connection, named: uuid.UUID) -> bool:
     had = sa.update(_table).where(_table.c.id == named, _table.c.provider, _table.c.bearer_hash.is_not(None))
     return bool(connection.execute(had.values(bearer_hash=None, bearer_until=None)).rowcount)
 
