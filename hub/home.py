@@ -50,7 +50,7 @@ class Home:
 
     def identity(self, name: str) -> str | None:
         """``hub`` or ``region``: ``YICI_HUB`` or ``YICI_REGION``, else ``hub.json``, which alone holds the others: ``title``,
-        ``api_port``, ``exchange_port``, ``exchange_addresses``.
+        ``api_port``, ``exchange_port``, ``exchange_host``, ``exchange_addresses``.
 
         FatalError ``identity-invalid`` when the file is no JSON object.
         """

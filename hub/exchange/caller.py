@@ -161,7 +161,7 @@ def _answered(engine: sa.Engine, asked: _Asked, until: dt.datetime) -> Message:
     retrying = Retrying(
         retry=retry_if_exception_type(RetriableError),
         stop=stop_before_delay((until - dt.datetime.now(dt.UTC)).total_seconds()) | stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(initial=FIRST_PAUSE, max=LONGEST_PAUSE, jitter=FIRST_PAUSE),
+        wait=wait_exponential_jitter(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE, jitter=FIRST_PAUSE),
         reraise=True,
     )
     reply: Message = retrying(_tried, engine, asked, until)

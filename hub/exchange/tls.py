@@ -64,7 +64,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: {"fingerprint": self.peer}}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {EXTENSION: {"fingerprint": self.peer}}
 
 
 class Listener:

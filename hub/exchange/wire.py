@@ -6,6 +6,7 @@ and bundles from the environment.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import ssl
 import threading
@@ -18,9 +19,11 @@ from urllib3.exceptions import HTTPError, SSLError
 
 from connectors import envelope
 from connectors.errors import FatalError, RetriableError
-from hub.exchange import cards, tls
+from hub.exchange import cards, keys, tls
+from hub.home import Home
 
 PATH = "/v1/exchange"
+LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 5.0
 CONNECTIONS = 8  # kept to one address
 POOLS = 64
@@ -28,8 +31,7 @@ CHUNK = 256 * 1024
 PLAIN = 64 * 1024  # bytes of an answer that is no message
 
 
-class Plain(RetriableError):
-    """The hub's HTTP answered, not with a message: ``partner-plain``, with the ``status``."""
+PASSING = (408, 429)  # beside 5xx: what another try may change
 
 
 def post(
@@ -38,8 +40,8 @@ def post(
     """The bytes that ``address`` of ``peer`` answers within ``seconds``.
 
     ``own``: PEM file of this hub; ``pems``: the peer's certificates. RetriableError ``partner-away`` when nothing or half an
-    answer comes, :class:`Plain`; FatalError ``partner-certificate`` when another certificate is shown, ``message-malformed``
-    when more comes than a message may have.
+    answer comes, ``partner-plain`` when it is one of HTTP alone (FatalError where another try changes nothing); FatalError
+    ``partner-certificate`` when another certificate is shown, ``message-malformed`` when more comes than a message may have.
     """
     deadline = time.monotonic() + seconds
     pool = _pool(address, own, tuple(pems))
@@ -70,8 +72,24 @@ def post(
     except (HTTPError, OSError) as error:
         raise RetriableError("partner-away", peer=peer, reason=type(error).__name__) from None
     if answer.status != 200:
-        raise Plain("partner-plain", peer=peer, status=answer.status)
+        kind = RetriableError if answer.status >= 500 or answer.status in PASSING else FatalError
+        raise kind("partner-plain", peer=peer, status=answer.status)
     return b"".join(parts)
+
+
+def alive(here: Home, port: int) -> bool:
+    """Whether the listener of ``here`` answers on this machine."""
+    own = keys.own(here)
+    context = tls.client_context(own.certificate(dt.datetime.now(dt.UTC)), [entry.public for entry in own.certificates])
+    pool = urllib3.HTTPSConnectionPool(
+        LOOPBACK, port, ssl_context=context, assert_hostname=False, retries=False, timeout=5
+    )
+    try:
+        return pool.request("GET", "/healthz").status == 200
+    except (HTTPError, OSError):
+        return False
+    finally:
+        pool.close()
 
 
 def _ssl_error(error: BaseException) -> BaseException | None:

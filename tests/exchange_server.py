@@ -1,0 +1,73 @@
+"""``yici exchange serve`` with kinds for tests: ``python -m tests.exchange_server PORT``.
+
+``test.echo`` says what it was told; ``test.once`` writes a row, after ``seconds``, and must not do so twice; ``test.fails``
+meets a fault of its own; ``test.agreed`` needs an agreement. When ``die`` lies in the home, the process dies at the next
+message: carried out, and no reply sent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from hub import database, home
+from hub.exchange import kinds, serve, service
+from hub.exchange.service import Answer, Context, Kind
+
+DONE = "CREATE TABLE IF NOT EXISTS test_done (message uuid, deadline timestamptz)"
+
+
+class Once(msgspec.Struct):
+    seconds: float = 0.0
+
+
+def echo(context: Context) -> Answer:
+    return Answer(context.body, context.message.envelope.type, {"bytes": len(context.body)})
+
+
+def once(context: Context) -> Answer:
+    told, asked = context.decoded(Once), context.message.envelope
+    context.connection.execute(
+        sa.text("INSERT INTO test_done SELECT CAST(:message AS uuid), :deadline FROM pg_sleep(:seconds)"),
+        {"message": str(asked.id), "deadline": asked.deadline, "seconds": told.seconds},
+    )
+    return Answer.of({"done": str(uuid.uuid4())})
+
+
+def fails(context: Context) -> Answer:
+    raise ValueError("nobody's business")
+
+
+KINDS = {
+    "test.echo": Kind(echo, needs_agreement=False),
+    "test.once": Kind(once, once=True, needs_agreement=False),
+    "test.fails": Kind(fails, needs_agreement=False),
+    "test.agreed": Kind(echo),
+}
+
+
+def main() -> None:
+    kinds.register().update(KINDS)
+    with database.engine().begin() as connection:
+        connection.execute(sa.text(DONE))
+    receive, die = service.receive, home.current().path / "die"
+
+    def dying(*arguments: Any) -> bytes:
+        reply = receive(*arguments)
+        if die.exists():
+            die.unlink()
+            os._exit(9)
+        return reply
+
+    service.receive = dying
+    serve.BODY_SECONDS = 3
+    serve.serve("127.0.0.1", int(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
