@@ -2,11 +2,12 @@
 
 ``test.echo`` says what it was told; ``test.once`` writes a row, after ``seconds``, and must not do so twice; ``test.fails``
 meets a fault of its own; ``test.agreed`` needs an agreement. When ``die`` lies in the home, the process dies at the next
-message: carried out, and no reply sent.
+message: carried out, and no reply sent. ``YICI_TEST_CLOCK`` moves its clock by so many minutes.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 import uuid
@@ -19,6 +20,8 @@ from hub import database, home
 from hub.exchange import kinds, serve, service
 from hub.exchange.service import Answer, Context, Kind
 
+CLOCK = "YICI_TEST_CLOCK"
+DATETIME = dt.datetime
 DONE = "CREATE TABLE IF NOT EXISTS test_done (message uuid, deadline timestamptz)"
 
 
@@ -51,7 +54,26 @@ KINDS = {
 }
 
 
+class Shifted(type):
+    """Whatever is a moment is one of the moved clock too."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, DATETIME)
+
+
+def clock(minutes: float) -> None:
+    """From now on this process lives so many minutes later."""
+
+    class Moved(DATETIME, metaclass=Shifted):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
+            return DATETIME.now(tz) + dt.timedelta(minutes=minutes)
+
+    dt.datetime = Moved  # type: ignore[misc]
+
+
 def main() -> None:
+    clock(float(os.environ.get(CLOCK, "0")))
     kinds.register().update(KINDS)
     with database.engine().begin() as connection:
         connection.execute(sa.text(DONE))

@@ -73,7 +73,9 @@ def add(
     kid: Annotated[
         str | None,
         typer.Option(
-            metavar="KID", help="The key its operators told you: taken only if it is this one. 已核实的密钥编号。"
+            "--kid",
+            metavar="KID",
+            help="The key its operators told you: taken only if it is this one. 已核实的密钥编号。",
         ),
     ] = None,
     replace: Annotated[

@@ -105,7 +105,7 @@ def ask(
         reply = _answered(engine, asked, until)
     except YiciError as error:
         with engine.begin() as connection:
-            if isinstance(error, PartnerProblem):
+            if isinstance(error, PartnerProblem) or error.values.get("code") == "internal":  # it lives
                 reach.answered(connection, known, now)
             else:
                 reach.failed(connection, known, dt.datetime.now(dt.UTC))

@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from connectors import signature
-from connectors.envelope import Moment, Name
+from connectors.envelope import SKEW, Moment, Name
 from connectors.errors import FatalError, UsageError
 from hub import home, signing
 from hub.exchange import certificates, keys
@@ -50,8 +50,8 @@ class Card(msgspec.Struct, frozen=True):
     title: Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", max_length=200)]
     region: Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{5}\Z")]
     addresses: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=8)]
-    keys: Annotated[tuple[Key, ...], msgspec.Meta(min_length=1, max_length=8)]
-    certificates: Annotated[tuple[Certificate, ...], msgspec.Meta(min_length=1, max_length=8)]
+    keys: Annotated[tuple[Key, ...], msgspec.Meta(min_length=1, max_length=keys.MOST)]
+    certificates: Annotated[tuple[Certificate, ...], msgspec.Meta(min_length=1, max_length=keys.MOST)]
     at: Moment
     signature: Annotated[str, msgspec.Meta(max_length=1000)]
 
@@ -126,7 +126,7 @@ def addresses() -> list[str]:
 
 
 def read(text: bytes) -> Card:
-    """A card whose keys and certificates are what they are said to be; its signature is not looked at.
+    """A card whose keys and certificates are what they are said to be, not of the future; its signature is not looked at.
 
     FatalError ``card-invalid`` names what is wrong.
     """
@@ -134,6 +134,8 @@ def read(text: bytes) -> Card:
         raise FatalError("card-invalid", reason=f"> {LARGEST} bytes")
     try:
         card = _decoder.decode(text)
+        if card.at > dt.datetime.now(dt.UTC) + SKEW:  # none could come after it
+            raise ValueError("at: of the future")
         for address in card.addresses:
             address_of(address)
         for key in card.keys:

@@ -19,7 +19,7 @@ from hub import database, signing
 from hub.exchange import caller, cards, keys, ledger, peer_messages, peers, reach, tls, wire
 from hub.exchange.peer_messages import Agreed, Checked
 from hub.exchange.peers import Peer
-from hub.exchange.service import JSON
+from hub.exchange.service import FORGED, JSON
 
 SECONDS = 10.0
 
@@ -138,6 +138,8 @@ def _spoken(peer: Peer, address: str, introduce: bool) -> Iterator[Diagnosis]:
         caller.verify(peer, question, reply, dt.datetime.now(dt.UTC))
         yield Diagnosis(step, True, ", ".join(key.kid for key in peer.keys if cards.valid(key, reply.envelope.at)))
         step = "message"
+        if reply.envelope.status in FORGED:
+            raise FatalError("check-unknown", peer=peer.name, code=reply.envelope.status)
         if reply.envelope.status != OK:
             raise caller.problem(peer.name, reply)
         told = caller.decoded(reply, Checked)

@@ -23,13 +23,15 @@ from joserfc.jwk import OKPKey
 
 from connectors import signature
 from connectors.envelope import SKEW
-from connectors.errors import FatalError
+from connectors.errors import FatalError, UsageError
 from hub import home
 from hub.exchange import certificates
 from hub.home import Home, replace_json, write_secret
 
 FILE = "exchange.json"
 OVERLAP = dt.timedelta(days=14)
+EARLIER = dt.timedelta(days=1)  # than it was made a key counts: what is wrong with a clock is said of the clock
+MOST = 8  # keys, or certificates, that count at once
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,13 @@ def own(here: Home | None = None) -> Keys:
 
 
 def rotate(overlap: dt.timedelta = OVERLAP, now: dt.datetime | None = None) -> Keys:
-    """A new message key and a new certificate; the ones until now stay good for ``overlap``."""
+    """A new message key and a new certificate; the ones until now stay good for ``overlap``. UsageError ``keys-many``."""
     here, moment = home.current(), now or dt.datetime.now(dt.UTC)
     own(here)
     with _locked(here):
         known = _load(here)
+        if sum(key.valid(moment) for key in known.keys) >= MOST:
+            raise UsageError("keys-many", most=MOST)
         end = moment + overlap
         made = Keys(
             here,
@@ -119,14 +123,14 @@ def _new_key(here: Home, moment: dt.datetime) -> Timed:
     file = f"exchange-{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.key"
     here.secret(file)
     key = _private(here, file)
-    return Timed(key.thumbprint(), str(key.as_dict(private=False)["x"]), file, moment - SKEW)
+    return Timed(key.thumbprint(), str(key.as_dict(private=False)["x"]), file, moment - EARLIER)
 
 
 def _new_certificate(here: Home, moment: dt.datetime) -> Timed:
     made = certificates.make(here.identity("hub") or "hub", moment)
     file = f"exchange-{made.fingerprint[:12]}.pem"
     write_secret(here.keys / file, made.private.encode() + made.pem.encode())
-    return Timed(made.fingerprint, made.pem, file, moment - SKEW)
+    return Timed(made.fingerprint, made.pem, file, moment - EARLIER)
 
 
 def _begin(here: Home) -> None:

@@ -40,6 +40,7 @@ WORKERS = 8  # messages worked on at once, each with a connection to the store
 WAITING = 64  # beside these
 SHARE = 32  # of one peer, worked on or waiting
 BODY_SECONDS = 20.0
+BUFFERED = 128 * 1024 * 1024  # bytes of all messages that are on their way in
 CONNECTIONS = 512
 
 
@@ -49,6 +50,7 @@ class Application:
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(WORKERS, "exchange")
         self.under_way: Counter[str] = Counter()
+        self.buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,16 +86,40 @@ class Application:
         code = ""
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                wire = await _body(receive)
+                wire = await self._body(receive)
         except TimeoutError:
             code = "body-slow"
         except OverflowError:
             code = "body-too-large"
+        except MemoryError:
+            code = "hub-busy"
         if code:
             await work(_unread, shown, code)
             await _problem(send, code, {"seconds": int(BODY_SECONDS), "limit": envelope.LIMIT}, _CLOSE)
         elif wire is not None:
             await _send(send, 200, envelope.MEDIA_TYPE, await work(_receive, wire, shown))
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The whole message; None when the caller has gone. OverflowError beyond the limit, MemoryError beyond that of all."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                size += len(part)
+                self.buffered += len(part)
+                if size > envelope.LIMIT:
+                    raise OverflowError
+                if self.buffered > BUFFERED:
+                    raise MemoryError
+                parts.append(part)
+                if not message.get("more_body"):
+                    return b"".join(parts)
+        finally:
+            self.buffered -= size
 
 
 def _receive(wire: bytes, shown: str | None) -> bytes:
@@ -102,23 +128,6 @@ def _receive(wire: bytes, shown: str | None) -> bytes:
 
 def _unread(shown: str | None, code: str) -> None:
     service.unread(database.engine(), shown, code)
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """The whole message; None when the caller has gone. OverflowError beyond the limit."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        part = message.get("body", b"")
-        size += len(part)
-        if size > envelope.LIMIT:
-            raise OverflowError
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
 
 
 async def _problem(
@@ -185,7 +194,7 @@ def serve(host: str, port: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     running = server()
     listening = listen(host, port)
-    beside = [ledger.Chainer(_store()), Upkeep()]
+    beside: tuple[ledger.Chainer, Upkeep] = ledger.Chainer(_store()), Upkeep()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GENERATIONS)

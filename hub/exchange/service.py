@@ -33,6 +33,7 @@ log = logging.getLogger("yici.exchange")
 JSON = "application/json"
 UNKNOWN = "-"  # the kind of what could not be read
 LONGEST = dt.timedelta(minutes=2)  # that a statement may take, whatever the asker allows
+FORGED = ("peer-unknown", "certificate-foreign", "message-signature")
 T = TypeVar("T")
 
 
@@ -111,9 +112,9 @@ def receive(engine: sa.Engine, wire: bytes, shown: str | None) -> bytes:
     except Repeated as repeated:
         return repeated.wire
     except YiciError as error:
-        return _refused(engine, message, error, now)
+        return _refused(engine, message, error, shown)
     except Exception as error:
-        return _refused(engine, message, _classified(error, message.envelope, now), now)
+        return _refused(engine, message, _classified(error, message.envelope), shown)
 
 
 def unread(engine: sa.Engine, shown: str | None, code: str, size: int | None = None) -> None:
@@ -228,7 +229,7 @@ def _agreed(connection: sa.Connection, peer: Peer, asked: Envelope, kind: Kind, 
     raise refused or UsageError("agreement-unknown")
 
 
-def _classified(error: Exception, asked: Envelope, now: dt.datetime) -> YiciError:
+def _classified(error: Exception, asked: Envelope) -> YiciError:
     """What a partner may know of an error that no handler named: whether to try again."""
     cause = getattr(error, "orig", error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -242,7 +243,7 @@ def _classified(error: Exception, asked: Envelope, now: dt.datetime) -> YiciErro
     return FatalError("internal")
 
 
-def _refused(engine: sa.Engine, message: Message, error: YiciError, now: dt.datetime) -> bytes:
+def _refused(engine: sa.Engine, message: Message, error: YiciError, shown: str | None) -> bytes:
     """The reply that says so, once it is recorded; what cannot be recorded is said to be the store's."""
     code = problems.code_of(error)
     if code == "internal" and error.code != "internal":
@@ -250,7 +251,9 @@ def _refused(engine: sa.Engine, message: Message, error: YiciError, now: dt.date
     try:
         with engine.begin() as connection:
             reply = _problem(message, code, error, ledger.head(connection))
-            _record(connection, message, code, {}, reply)
+            # Whose certificate it came under, where that need not be the sender's.
+            detail = {"certificate": shown} if code in FORGED else {}
+            _record(connection, message, code, detail, reply)
     except sa.exc.SQLAlchemyError as failure:
         log.error("a refusal was not recorded: %s", type(failure).__name__)
         reply = _problem(message, "store-unavailable", error, None)
