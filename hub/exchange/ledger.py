@@ -132,7 +132,7 @@ WITH waiting AS MATERIALIZED (
   SELECT :position + place, recorded_at, record, entry, chained(entry, :chain) OVER (ORDER BY place) FROM found
   RETURNING position, record, chain
 ), placed AS (
-  DELETE FROM exchange_pending AS p USING linked AS l WHERE p.record = l.record
+  DELETE FROM exchange_pending WHERE record = ANY(ARRAY(SELECT record FROM linked))
 ), moved AS (
   UPDATE exchange_head SET position = l.position, chain = l.chain
   FROM (SELECT position, chain FROM linked ORDER BY position DESC LIMIT 1) AS l
