@@ -87,7 +87,7 @@ def main() -> None:
         return reply
 
     service.receive = dying
-    serve.BODY_SECONDS = 3
+    serve.BODY_SECONDS, serve.SHARE, serve.BUFFERED = 3, 12, 20 << 20
     serve.serve("127.0.0.1", int(sys.argv[1]))
 
 

@@ -305,6 +305,46 @@ def test_too_slow(hubs: tuple[Hub, Hub]) -> None:
     assert zj.outcomes(None)[before:] == ["body-slow"]
 
 
+def test_no_peer_takes_it_all(hubs: tuple[Hub, Hub]) -> None:
+    """More than its share at once is turned away, and recorded once there is time."""
+    sh, zj = hubs
+    answers: list[str] = []
+
+    def ask() -> None:
+        try:
+            answers.append(str(send(sh, zj, question(sh, zj, "test.once", b'{"seconds": 2}')).envelope.status))
+        except RetriableError as error:
+            answers.append(str(error.values["status"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    busy = answers.count("503")
+    assert busy > 0 and sorted(answers) == ["503"] * busy + ["ok"] * (20 - busy)
+    assert send(sh, zj, question(sh, zj)).envelope.status == "ok"
+    told = [json.loads(row.detail) for row in zj.rows("SELECT detail FROM exchange_record WHERE outcome = 'hub-busy'")]
+    assert sum(one["times"] for one in told) == busy
+
+
+def test_no_more_is_held_than_there_is_room_for(hubs: tuple[Hub, Hub]) -> None:
+    sh, zj = hubs
+    answers: list[tuple[int, str]] = []
+
+    def say() -> None:
+        status, told = plain(sh, zj, b"x" * (7 << 20), length=(7 << 20) + 1)  # the last byte never comes
+        answers.append((status, str(told["code"])))
+
+    threads = [threading.Thread(target=say) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    assert {code for _, code in answers} == {"hub-busy", "body-slow"} and len(answers) == 4
+    assert send(sh, zj, question(sh, zj)).envelope.status == "ok"  # there is room again
+
+
 def test_nothing_else_is_there(hubs: tuple[Hub, Hub]) -> None:
     assert plain(*hubs, b"", path="/v1/lookups")[0] == 404
     assert plain(*hubs, b"", path="/healthz")[0] == 404

@@ -13,11 +13,10 @@ import logging
 import ssl
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger("yici.exchange")
+T = TypeVar("T")
 
 PATH = "/v1/exchange"
 WORKERS = 8  # messages worked on at once, each with a connection to the store
@@ -50,6 +50,7 @@ class Application:
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(WORKERS, "exchange")
         self.under_way: Counter[str] = Counter()
+        self.turned_away: Counter[str] = Counter()  # since it was last recorded
         self.buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,10 +68,13 @@ class Application:
     async def _exchange(self, shown: str | None, receive: Receive, send: Send) -> None:
         whose = shown or ""
         if self.under_way.total() >= WORKERS + WAITING or self.under_way[whose] >= SHARE:
+            self.turned_away[whose] += 1
             await _problem(send, "hub-busy", more=_CLOSE)
             return
         self.under_way[whose] += 1
         try:
+            if times := self.turned_away.pop(whose, 0):
+                await self._work(_unread, shown, "hub-busy", {"times": times})
             await self._answer(shown, receive, send)
         except YiciError as error:
             await _problem(send, problems.code_of(error))
@@ -82,7 +86,6 @@ class Application:
             self.under_way += Counter()  # keeps no zeros
 
     async def _answer(self, shown: str | None, receive: Receive, send: Send) -> None:
-        work = partial(asyncio.get_running_loop().run_in_executor, self.threads)
         code = ""
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -94,10 +97,13 @@ class Application:
         except MemoryError:
             code = "hub-busy"
         if code:
-            await work(_unread, shown, code)
+            await self._work(_unread, shown, code, {})
             await _problem(send, code, {"seconds": int(BODY_SECONDS), "limit": envelope.LIMIT}, _CLOSE)
         elif wire is not None:
-            await _send(send, 200, envelope.MEDIA_TYPE, await work(_receive, wire, shown))
+            await _send(send, 200, envelope.MEDIA_TYPE, await self._work(_receive, wire, shown))
+
+    async def _work(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, call, *arguments)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """The whole message; None when the caller has gone. OverflowError beyond the limit, MemoryError beyond that of all."""
@@ -126,8 +132,8 @@ def _receive(wire: bytes, shown: str | None) -> bytes:
     return service.receive(database.engine(), wire, shown)
 
 
-def _unread(shown: str | None, code: str) -> None:
-    service.unread(database.engine(), shown, code)
+def _unread(shown: str | None, code: str, detail: dict[str, Any]) -> None:
+    service.unread(database.engine(), shown, code, detail)
 
 
 async def _problem(

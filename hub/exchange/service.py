@@ -104,7 +104,7 @@ def receive(engine: sa.Engine, wire: bytes, shown: str | None) -> bytes:
         if message.envelope.reply_to or message.envelope.request or message.envelope.status:
             raise FatalError("message-malformed")
     except FatalError as error:
-        unread(engine, shown, error.code, len(wire))
+        unread(engine, shown, error.code, {"bytes": len(wire)})
         raise
     try:
         with engine.begin() as connection:
@@ -117,7 +117,7 @@ def receive(engine: sa.Engine, wire: bytes, shown: str | None) -> bytes:
         return _refused(engine, message, _classified(error, message.envelope), shown)
 
 
-def unread(engine: sa.Engine, shown: str | None, code: str, size: int | None = None) -> None:
+def unread(engine: sa.Engine, shown: str | None, code: str, detail: dict[str, Any]) -> None:
     """Record that something was refused before it was read; the certificate says whose it was."""
     now = dt.datetime.now(dt.UTC)
     with engine.begin() as connection:
@@ -130,7 +130,7 @@ def unread(engine: sa.Engine, shown: str | None, code: str, size: int | None = N
             kind=UNKNOWN,
             agreement=None,
             outcome=code,
-            detail={} if size is None else {"bytes": size},
+            detail=detail,
             request=None,
             reply=None,
         )
