@@ -7,6 +7,7 @@ import datetime as dt
 import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -16,11 +17,14 @@ from joserfc.jwk import OKPKey
 
 from connectors import envelope
 from connectors.envelope import Message
-from hub import home, records
+from hub import database, home, records
 from hub.exchange import checkpoints, entries, keys, ledger, peers
 from hub.exchange.peers import Peer
+from hub.home import Home
+from tests.conftest import _passing
 
 KIND = "index.page"
+TABLES = ("exchange_record", "exchange_pending", "exchange_chain", "exchange_checkpoint", "exchange_head")
 
 
 @contextlib.contextmanager
@@ -87,6 +91,33 @@ def filled(engine: sa.Engine, folder: Path, count: int = 12, every: int = 4) -> 
             ledger.chain(engine)
     ledger.chain(engine)
     return made
+
+
+@dataclass
+class Kept:
+    """A store of ``sh`` whose ledger is kept aside as it was. ``made``: the ids of its records; ``folder``: of both homes."""
+
+    engine: sa.Engine
+    folder: Path
+    made: list[uuid.UUID]
+
+    def restore(self) -> None:
+        for table in TABLES:
+            changed(self.engine, f"DELETE FROM {table}", f"INSERT INTO {table} TABLE kept_{table}")
+
+
+@contextlib.contextmanager
+def kept(server_home: Home, template: str, folder: Path, count: int) -> Iterator[Kept]:
+    """As this hub: ``count`` records with ``zj``, to be changed by tests and put back."""
+    with contextlib.contextmanager(_passing)(server_home, template) as url, acting(folder / "sh", "sh", "310000", url):
+        database.upgrade()
+        engine = database.engine()
+        with engine.begin() as connection:
+            partner(connection, folder / "zj")
+        made = filled(engine, folder / "zj", count)
+        changed(engine, *(f"CREATE TABLE kept_{table} AS TABLE {table}" for table in TABLES))
+        yield Kept(engine, folder, made)
+        engine.dispose()
 
 
 def plain(engine: sa.Engine, count: int, start: int = 0) -> None:

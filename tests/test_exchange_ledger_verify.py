@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import re
 import threading
@@ -13,52 +12,34 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from hub import database
 from hub.exchange import entries, ledger, ledger_verify, witnesses
 from hub.exchange.ledger_verify import Report
 from hub.exchange.witnesses import Told
 from hub.home import Home
 from hub.schema_exchange import exchange_chain, exchange_checkpoint, exchange_record
 from tests import ledgers
-from tests.conftest import _passing
+from tests.ledgers import Kept
 
 COUNT = 12  # records; signed after each fourth
-TABLES = ("exchange_record", "exchange_pending", "exchange_chain", "exchange_checkpoint", "exchange_head")
 
 
 @pytest.fixture(scope="module")
-def kept(
-    server_home: Home, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[sa.Engine, list[uuid.UUID]]]:
-    """A store whose ledger is kept aside as it was, and the ids of its records."""
-    folder = tmp_path_factory.mktemp("hubs")
-    with (
-        contextlib.contextmanager(_passing)(server_home, template) as url,
-        ledgers.acting(folder / "sh", "sh", "310000", url),
-    ):
-        database.upgrade()
-        engine = database.engine()
-        with engine.begin() as connection:
-            ledgers.partner(connection, folder / "zj")
-        made = ledgers.filled(engine, folder / "zj", COUNT)
-        ledgers.changed(engine, *(f"CREATE TABLE kept_{table} AS TABLE {table}" for table in TABLES))
-        yield engine, made
-        engine.dispose()
+def kept(server_home: Home, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    with ledgers.kept(server_home, template, tmp_path_factory.mktemp("hubs"), COUNT) as found:
+        yield found
 
 
 @pytest.fixture
-def hub(kept: tuple[sa.Engine, list[uuid.UUID]]) -> sa.Engine:
+def hub(kept: Kept) -> sa.Engine:
     """The hub ``sh`` with the ledger as it was."""
-    engine = kept[0]
-    for table in TABLES:
-        ledgers.changed(engine, f"DELETE FROM {table}", f"INSERT INTO {table} TABLE kept_{table}")
-    return engine
+    kept.restore()
+    return kept.engine
 
 
 @pytest.fixture
-def made(kept: tuple[sa.Engine, list[uuid.UUID]]) -> list[uuid.UUID]:
+def made(kept: Kept) -> list[uuid.UUID]:
     """The ids of :data:`COUNT` records exchanged with ``zj``, in order."""
-    return kept[1]
+    return kept.made
 
 
 def found(hub: sa.Engine, piece: int = ledger_verify.PIECE) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -76,7 +57,7 @@ def test_nothing_was_changed(hub: sa.Engine, made: list[uuid.UUID], piece: int) 
 
 
 def test_an_empty_ledger_is_sound(hub: sa.Engine) -> None:
-    ledgers.changed(hub, *(f"DELETE FROM {table}" for table in TABLES[:-1]))
+    ledgers.changed(hub, *(f"DELETE FROM {table}" for table in ledgers.TABLES[:-1]))
     ledgers.changed(hub, "UPDATE exchange_head SET position = 0, chain = decode(repeat('00', 32), 'hex')")
     report = ledger_verify.verify(hub, ask=())
     assert report.ok and (report.first, report.last, report.records) == (1, 0, 0)

@@ -138,8 +138,12 @@ def witness(connection: sa.Connection, peer: Peer, told: Mapping[str, Any] | Non
     those kept as ``checkpoint-contradicts``: another chain at the same position, or a later position signed earlier. One
     under a key that is not known any more is passed over. Waits for nobody.
     """
-    if told is None or _heard(connection, peer, told.get("signature"), float("inf")):
+    if told is None:
         return True
+    place = str(connection.engine.url), peer.name, orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+    known_at, stands = _heard.get(place, (0.0, None))
+    if stands or (stands is False and time.monotonic() - known_at < AGAIN):
+        return stands
     signed = str(told.get("signature"))[:LONGEST]
     try:
         found = read(signed, peer.name)
@@ -149,14 +153,14 @@ def witness(connection: sa.Connection, peer: Peer, told: Mapping[str, Any] | Non
         if opened(signed, peer.name, known) is None or any(told[name] != value for name, value in _plain(found)):
             raise ValueError("not what was signed")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return _noted(connection, peer, FALSE, signed, {})
+        return _noted(connection, place, FALSE, {"told": signed})
     for row in connection.execute(_BESIDE, {"hub": peer.name, "position": found.position}):
         kept = of(row)
         if kept.position == found.position and kept.chain == found.chain:
-            _hear(connection, peer, signed)
+            _hear(connection, place, True)
             return True
         if kept.position == found.position or (kept.at - found.at) * (kept.position - found.position) < dt.timedelta():
-            return _noted(connection, peer, CONTRADICTS, signed, {"told": found.told(), "kept": kept.told()})
+            return _noted(connection, place, CONTRADICTS, {"told": found.told(), "kept": kept.told()})
     connection.execute(_PEERS, {**_row(peer.name, found), "lock": f"checkpoint {peer.name}"})
     return True
 
@@ -186,34 +190,29 @@ def _latest(connection: sa.Connection) -> dict[str, Any] | None:
     return of(row).told() if row else None
 
 
-def _noted(connection: sa.Connection, peer: Peer, outcome: str, signed: str, detail: dict[str, Any]) -> bool:
-    """Into the ledger, the same of a peer once in a while; False."""
-    if not _heard(connection, peer, signed, AGAIN):
-        log.error("%s peer=%s", outcome, peer.name)
-        detail = detail or {"told": signed}
-        entries.record(connection, peer=peer.name, direction="noted", kind=KIND, outcome=outcome, detail=detail)
-        _hear(connection, peer, signed)
+def _noted(connection: sa.Connection, place: _Place, outcome: str, detail: dict[str, Any]) -> bool:
+    """Into the ledger; False."""
+    peer = place[1]
+    log.error("%s peer=%s", outcome, peer)
+    entries.record(connection, peer=peer, direction="noted", kind=KIND, outcome=outcome, detail=detail)
+    _hear(connection, place, False)
     return False
 
 
-def _heard(connection: sa.Connection, peer: Peer, signed: object, within: float) -> bool:
-    at = _said.get((str(connection.engine.url), peer.name, signed))
-    return at is not None and time.monotonic() - at < within
-
-
-def _hear(connection: sa.Connection, peer: Peer, signed: str) -> None:
-    """This process needs not look at it again, once the caller's transaction has kept what was found."""
+def _hear(connection: sa.Connection, place: _Place, stands: bool) -> None:
+    """Once the caller's transaction has kept what was found, this process knows."""
 
     def committed(connection: sa.Connection) -> None:
-        if len(_said) >= HELD:
-            _said.clear()
-        _said[str(connection.engine.url), peer.name, signed] = time.monotonic()
+        if len(_heard) >= HELD:
+            _heard.clear()
+        _heard[place] = time.monotonic(), stands
 
     sa.event.listen(connection, "commit", committed, once=True)
 
 
+_Place = tuple[str, str, bytes]  # the store, the peer, what it told
+_heard: dict[_Place, tuple[float, bool]] = {}
 _known: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}
-_said: dict[tuple[str, str, object], float] = {}
 _reading = threading.Lock()
 
 _COLUMNS = "position, chain, signed_at, signature"
