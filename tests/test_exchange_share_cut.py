@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from connectors.zone import Zone
 from hub.exchange import share_cut
 from hub.exchange.share_cut import cut
-from hub.exchange.share_parts import Folder
+from hub.exchange.share_folder import Folder
 from hub.exchange.share_predicates import Columns, read
 from mappings import arrow
 
@@ -62,7 +62,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     files = [folder.write(WHOLE.slice(start, 100), "rows", f"{start}-").path for start in range(0, 400, 100)]
     return {
         "landing": str(landing), "place": "shares/a", "into": ["answers", "20260301T000000Z"], "files": files,
-        "types": dict(COLUMNS), "columns": list(COLUMNS), "predicate": None, "limit": None,
+        "columns": list(COLUMNS), "predicate": None, "limit": None,
     }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_rows_are_those_that_another_engine_selects(condition: str) -> None:
     """DuckDB reads the same SQL with its own parser and its own three values of truth."""
     node = read([condition], None, COLUMNS)
     assert node is not None
-    found = WHOLE.filter(share_cut.expression(node, dict(COLUMNS)))
+    found = WHOLE.filter(share_cut.expression(node, WHOLE.schema))
     known = WHOLE  # noqa: F841 - DuckDB finds it by name
     wanted = (
         duckdb.sql(f"SELECT * FROM known WHERE {condition.replace('`', chr(34))}").to_arrow_table().cast(WHOLE.schema)
@@ -135,7 +135,7 @@ def test_rows_and_columns(job: dict[str, Any]) -> None:
     """What a condition looks at is not given out with it."""
     node = read(["attributes.count > 0 AND name IN ('a', '甲')"], None, COLUMNS)
     found = result(job, predicate=node, columns=["valid_from"])
-    wanted = WHOLE.filter(share_cut.expression(node, dict(COLUMNS)))
+    wanted = WHOLE.filter(share_cut.expression(node, WHOLE.schema))
     assert found.column_names == ["valid_from"] and found.equals(wanted.select(["valid_from"])) and 0 < len(found) < 400
 
 
@@ -143,7 +143,7 @@ def test_rows_and_columns(job: dict[str, Any]) -> None:
 def test_limits(job: dict[str, Any], limit: int) -> None:
     assert result(job, limit=limit).equals(WHOLE.slice(0, limit))
     node = read(["name = 'b'"], None, COLUMNS)
-    wanted = WHOLE.filter(share_cut.expression(node, dict(COLUMNS)))
+    wanted = WHOLE.filter(share_cut.expression(node, WHOLE.schema))
     assert result(job, predicate=node, limit=limit).equals(wanted.slice(0, limit))
 
 

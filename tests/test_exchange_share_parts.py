@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from connectors.zone import Zone
 from hub.exchange import share_parts
-from hub.exchange.share_parts import CHANGE_TYPE, Changes, Folder
+from hub.exchange.share_folder import Folder
+from hub.exchange.share_parts import CHANGE_TYPE, Changes
 from hub.exchange.share_rows import KEY, Range, Rows
 from mappings import arrow
 
@@ -79,7 +81,7 @@ def test_ranges_cover_all_keys_once() -> None:
     assert (Range(0, 0, 0).low, Range(0, 0, 0).high) == (bytes(16), b"\xff" * 16)
     parts = [Range(3, number, number) for number in range(8)]
     assert parts[0].low == bytes(16) and parts[-1].high == b"\xff" * 16
-    for one, other in zip(parts, parts[1:], strict=False):
+    for one, other in pairwise(parts):
         assert int.from_bytes(one.high, "big") + 1 == int.from_bytes(other.low, "big")
     assert Range(3, 2, 5).low == parts[2].low and Range(3, 2, 5).high == parts[5].high
 
@@ -100,7 +102,7 @@ def test_files_are_named_by_their_content_and_private(folder: Folder, tmp_path: 
     # Nothing but the columns: no schema of Arrow's, no keys.
     assert pq.read_schema(path).metadata is None and pq.read_schema(path).names == SCHEMA.names
     known = folder.write(pa.table({"key": state.keys}), "keys")
-    again = folder.rows(written.path, known.path, SCHEMA)
+    again = share_parts.stored(folder, written.path, known.path, SCHEMA)
     assert again.keys.equals(state.keys) and again.table.equals(state.table)
     (tmp_path / "shares/a/t/rows/other.parquet").write_bytes(b"of a run that was killed")
     assert folder.sweep({written.path, known.path}) == 1

@@ -20,7 +20,8 @@ import sqlalchemy as sa
 from connectors.errors import UsageError
 from hub import database, home
 from hub.exchange import share_files, share_making, share_rows, share_tables, share_versions, shares
-from hub.exchange.share_parts import CHANGE_TYPE, Folder
+from hub.exchange.share_folder import Folder
+from hub.exchange.share_parts import CHANGE_TYPE
 from hub.exchange.share_tables import Made, publish
 from tests.peering import move, withdraw
 from tests.sharing import LICENCE, agree, as_zj, change, licence, set_state

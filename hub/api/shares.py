@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 from anyio import to_thread
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from connectors.errors import UsageError
-from hub import database
+from hub import state
 from hub.api.responses import Json
 from hub.api.sharing import Asking, AskingShare, SharingRoute
 from hub.clock import CHINA
@@ -95,25 +96,22 @@ def list_all_tables(asked: AskingShare, share: str, most: Most = None, page: Pag
 
 
 @router.get(TABLE + "/version", name="version")
-def version(
-    asked: AskingShare, share: str, schema: str, table: str,
-    startingTimestamp: Moment = None,
-) -> Response:  # fmt: skip
-    known, versions = _versions(asked, share, schema, table)
+def version(asked: AskingShare, share: str, schema: str, table: str, startingTimestamp: Moment = None) -> Response:
     at = _moment(startingTimestamp)
+    with state.snapshot() as connection:
+        _, versions = _versions(connection, asked, share, schema, table)
     found = versions[-1] if at is None else share_versions.since(versions, at)
-    asked.told.detail |= {"table": known.name, "version": found.number}
+    asked.told.detail["version"] = found.number
     return Response(headers={VERSION: str(found.number), **_PRIVATE})
 
 
 @router.get(TABLE + "/metadata", name="metadata")
 def metadata(request: Request, asked: AskingShare, share: str, schema: str, table: str) -> Response:
     form = _form(request)
-    known, versions = _versions(asked, share, schema, table)
-    found = versions[-1]
-    with database.engine().connect() as connection:
-        files = share_versions.files(connection, asked.share, known, found)
-    asked.told.detail |= {"table": known.name, "version": found.number}
+    with state.snapshot() as connection:
+        known, versions = _versions(connection, asked, share, schema, table)
+        files = share_versions.files(connection, asked.share, known, found := versions[-1])
+    asked.told.detail["version"] = found.number
     return _lines(form, found, share_lines.head(form, asked.share, known, tuple(known.columns), found, files))
 
 
@@ -126,21 +124,22 @@ async def query(request: Request, asked: AskingShare, share: str, schema: str, t
 
 
 def _queried(request: Request, asked: Asking, form: Form, question: Question, names: tuple[str, str, str]) -> Response:
-    known, versions = _versions(asked, *names)
-    found = share_versions.chosen(versions, question.version, _moment(question.timestamp))
+    with state.snapshot() as connection:
+        known, versions = _versions(connection, asked, *names)
+        found = share_versions.chosen(versions, question.version, _moment(question.timestamp))
+        files = share_versions.files(connection, asked.share, known, found)
+    asked.told.detail["version"] = found.number
     hints = question.predicateHints or (), question.jsonPredicateHints
     wanted = Selection(
         share_selection.columns(known, question.columns),
         share_predicates.read(*hints, known.columns),
         question.limitHint,
     )
-    asked.told.detail |= {"table": known.name, "version": found.number, "columns": len(wanted.columns)}
+    asked.told.detail["columns"] = len(wanted.columns)
     if wanted.predicate is not None:
         asked.told.detail["where"] = sorted(share_predicates.named(wanted.predicate))
     if wanted.limit is not None:
         asked.told.detail["limit"] = wanted.limit
-    with database.engine().connect() as connection:
-        files = share_versions.files(connection, asked.share, known, found)
     chosen, cut = share_selection.selected(asked.share, known, files, wanted, asked.now)
     asked.told.detail |= {"files": len(chosen), "rows": sum(one.rows for one in chosen), "cut": cut}
     lines = share_lines.head(form, asked.share, known, wanted.columns, found, files)
@@ -154,21 +153,20 @@ def changes(
     startingVersion: Number = None, startingTimestamp: Moment = None,
     endingVersion: Number = None, endingTimestamp: Moment = None,
 ) -> Response:  # fmt: skip
-    form = _form(request)
-    known, versions = _versions(asked, share, schema, table)
-    if (startingVersion is None) == (startingTimestamp is None):
+    form, starting, ending = _form(request), _moment(startingTimestamp), _moment(endingTimestamp)
+    if (startingVersion is None) == (starting is None):
         raise UsageError("share-parameters")
-    starting, ending = _moment(startingTimestamp), _moment(endingTimestamp)
-    first = share_versions.since(versions, starting) if starting else share_versions.chosen(versions, startingVersion)
-    last = share_versions.chosen(versions, endingVersion, ending)
-    if last.number < first.number:
-        raise UsageError("share-parameters")
-    with database.engine().connect() as connection:
+    with state.snapshot() as connection:
+        known, versions = _versions(connection, asked, share, schema, table)
+        first = (
+            share_versions.since(versions, starting) if starting else share_versions.chosen(versions, startingVersion)
+        )
+        last = share_versions.chosen(versions, endingVersion, ending)
+        if last.number < first.number:
+            raise UsageError("share-parameters")
         found = share_versions.changes(connection, asked.share, known, versions, first.number, last.number)
-    rows = sum(one.file.rows for one in found)
-    asked.told.detail |= {
-        "table": known.name, "version": first.number, "until": last.number, "files": len(found), "rows": rows,
-    }  # fmt: skip
+    asked.told.detail |= {"version": first.number, "until": last.number, "files": len(found)}
+    asked.told.detail["rows"] = sum(one.file.rows for one in found)
     addresses = (url for _, url in _addressed(request, asked, [one.file for one in found]))
     lines = share_lines.head(form, asked.share, known, tuple(known.columns), first)
     lines += share_lines.change_files(form, zip(found, addresses, strict=True), _expires(asked))
@@ -181,13 +179,16 @@ def _require(asked: Asking, share: str, schema: str = SCHEMA) -> None:
         raise UsageError("share-unknown")
 
 
-def _versions(asked: Asking, share: str, schema: str, table: str) -> tuple[Shared, list[Version]]:
+def _versions(
+    connection: sa.Connection, asked: Asking, share: str, schema: str, table: str
+) -> tuple[Shared, list[Version]]:
+    """The table, and its versions that are served. ``connection``: in one snapshot with what is read of them after."""
     _require(asked, share, schema)
     known = asked.share.tables.get(table.lower())
     if known is None:
         raise UsageError("share-table-unknown")
-    with database.engine().connect() as connection:
-        return known, share_versions.served(connection, asked.share, known)
+    asked.told.detail["table"] = known.name
+    return known, share_versions.served(connection, asked.share, known)
 
 
 def _tables(asked: Asking) -> list[dict[str, str]]:

@@ -21,10 +21,8 @@ import pyarrow.parquet as pq
 
 from connectors.spooled import seekable
 from connectors.zone import Zone
-from hub.exchange.share_parts import Folder, Written
+from hub.exchange.share_folder import Folder, Written
 from hub.exchange.share_predicates import Node, named
-from mappings import arrow
-from mappings.model import ValueType
 
 FILE_ROWS = 1 << 18
 _SIGNS: dict[str, Any] = {
@@ -39,11 +37,9 @@ _SIGNS: dict[str, Any] = {
 
 def cut(job: dict[str, Any]) -> list[Written]:
     """``job``: see :func:`hub.exchange.share_selection.selected`, which makes it."""
-    types: dict[str, ValueType] = job["types"]
     zone, columns, predicate, left = Zone(job["landing"]), job["columns"], job["predicate"], job["limit"]
     into = Folder(zone, job["place"], job["into"][0])
     wanted = list(dict.fromkeys([*columns, *sorted(named(predicate))])) if predicate else columns
-    condition = None if predicate is None else expression(predicate, types)
     written: list[Written] = []
     waiting: list[pa.Table] = []
 
@@ -57,8 +53,8 @@ def cut(job: dict[str, Any]) -> list[Written]:
         if left == 0:
             break
         part = _read(zone, f"{job['place']}/{path}", wanted)
-        if condition is not None:
-            part = part.filter(condition)
+        if predicate is not None:
+            part = part.filter(expression(predicate, part.schema))
         part = part.select(columns).slice(0, left)
         left = None if left is None else left - part.num_rows
         waiting.append(part)
@@ -68,24 +64,28 @@ def cut(job: dict[str, Any]) -> list[Written]:
     return written
 
 
-def expression(node: Node, types: dict[str, ValueType]) -> pc.Expression:
+def expression(node: Node, schema: pa.Schema) -> pc.Expression:
     """The node as Arrow computes it: nulls as in SQL, rows for which it is null are left out."""
     op = node[0]
     if op in ("and", "or"):
-        parts = [expression(child, types) for child in node[1:]]
+        parts = [expression(child, schema) for child in node[1:]]
         return functools.reduce(operator.and_ if op == "and" else operator.or_, parts)
     if op == "not":
-        return ~expression(node[1], types)
+        return ~expression(node[1], schema)
     field = pc.field(node[1])
     if op == "null":
         return field.is_null()
-    return _SIGNS[op](field, _literal(types[node[1]], node[2]))
+    return _SIGNS[op](field, _literal(schema.field(node[1]).type, node[2]))
 
 
-def _literal(kind: ValueType, text: str) -> pa.Scalar:
-    values: dict[str, Any] = {"date": dt.date.fromisoformat, "integer": int, "decimal": Decimal, "string": str}
-    value = text == "true" if kind == "boolean" else values[kind](text)
-    return pa.scalar(value, arrow.TYPES[kind])
+def _literal(kind: pa.DataType, text: str) -> pa.Scalar:
+    if pa.types.is_date32(kind):
+        return pa.scalar(dt.date.fromisoformat(text), kind)
+    if pa.types.is_boolean(kind):
+        return pa.scalar(text == "true", kind)
+    return pa.scalar(
+        text if pa.types.is_string(kind) else Decimal(text) if pa.types.is_decimal(kind) else int(text), kind
+    )
 
 
 def _read(zone: Zone, path: str, columns: list[str]) -> pa.Table:

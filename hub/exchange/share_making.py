@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from hub import copying, partitions
 from hub.exchange import share_parts, share_rows
-from hub.exchange.share_parts import Changes, Folder, Written
+from hub.exchange.share_folder import Folder, Written
+from hub.exchange.share_parts import Changes
 from hub.exchange.share_rows import CHANGED, KEY, Range, Rows
 from hub.exchange.shares import Shared
 from hub.schema_exchange import share_file
@@ -72,7 +73,7 @@ class Run:
         return Rows(rows.keys.slice(first, last - first), rows.table.slice(first, last - first))
 
     def _read(self, row: sa.Row[Any]) -> Rows:
-        return self.folder.rows(row.path, row.key_path, share_rows.schema(self.shared))
+        return share_parts.stored(self.folder, row.path, row.key_path, share_rows.schema(self.shared))
 
     def settle(self, number: int, old: Rows, new: Rows) -> None:
         """Keep the part ``number`` as it is, or write it anew with what changed."""

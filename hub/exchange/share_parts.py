@@ -1,77 +1,26 @@
-"""Parts of a shared table: the rows of some holding keys as one Parquet file, beside it a file of the keys themselves.
-
-A file is named by its content and appears whole or not at all, so that a run that was killed leaves at most files nobody
-refers to; they go with the next run.
-"""
+"""Parts of a shared table: the rows of some holding keys, and what changed between two states of them."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from connectors.spooled import seekable
-from connectors.zone import Zone
+from hub.exchange.share_folder import Folder, Written
 from hub.exchange.share_rows import KEY, Rows
 from mappings import cleaning
 
 CHANGE_TYPE = "_change_type"
 CHANGES_ROWS = 1 << 18  # of a file of changes
-COMPRESSION = "zstd"
 
 
-@dataclass(frozen=True)
-class Written:
-    """A file below the folder of an agreement, ``size`` in bytes."""
-
-    path: str
-    size: int
-    rows: int
-
-
-@dataclass
-class Folder:
-    """The files of one table. ``place``: the folder of the agreement in the zone; ``material``: that of the table in it."""
-
-    zone: Zone
-    place: str
-    material: str
-
-    def write(self, table: pa.Table, kind: str, name: str = "") -> Written:
-        """``kind``: rows, keys, changes; ``name``: before the digest in the name of the file."""
-        content = io.BytesIO()
-        pq.write_table(table, content, compression=COMPRESSION, store_schema=False)
-        data = content.getvalue()
-        digest = hashlib.sha256(data).hexdigest()
-        path = f"{self.material}/{kind}/{name}{digest}.parquet"
-        if self.zone.size(f"{self.place}/{path}") != len(data):
-            self.zone.write(f"{self.place}/{path}", data)
-        return Written(path, len(data), table.num_rows)
-
-    def read(self, path: str, wanted: pa.Schema) -> pa.Table:
-        """FileNotFoundError when it is gone."""
-        with seekable(lambda: self.zone.open(f"{self.place}/{path}"), path) as stream:
-            return pq.read_table(stream).select(wanted.names).cast(wanted)
-
-    def rows(self, path: str, keys: str, wanted: pa.Schema) -> Rows:
-        known = self.read(keys, pa.schema([("key", KEY)]))
-        return Rows(cleaning.whole(known["key"]), self.read(path, wanted))
-
-    def sweep(self, kept: set[str]) -> int:
-        """Remove the files of this table that are not ``kept``; how many went."""
-        gone = 0
-        for kind in ("rows", "keys", "changes"):
-            for name in self.zone.names(f"{self.place}/{self.material}/{kind}"):
-                if f"{self.material}/{kind}/{name}" not in kept:
-                    self.zone.remove_file(f"{self.place}/{self.material}/{kind}/{name}")
-                    gone += 1
-        return gone
+def stored(folder: Folder, path: str, key_path: str, wanted: pa.Schema) -> Rows:
+    """The part in two files, its rows as ``wanted``."""
+    keys = folder.read(key_path, pa.schema([("key", KEY)]))["key"]
+    return Rows(cleaning.whole(keys), folder.read(path, wanted))
 
 
 @dataclass

@@ -16,13 +16,15 @@ import datetime as dt
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from connectors.errors import UsageError
-from mappings.model import ValueType
+
+if TYPE_CHECKING:
+    from mappings.model import ValueType
 
 Node = list[Any]
-Columns = Mapping[str, ValueType]
+Columns = Mapping[str, "ValueType"]
 
 DEEPEST = 32
 MOST = 1000  # nodes of one hint

@@ -67,7 +67,6 @@ def selected(
         "place": share_files.folder(share.name),
         "into": share_files.answers(now).split("/"),
         "files": [one.path for one in files],
-        "types": dict(table.columns),
         "columns": wanted.columns,
         "predicate": wanted.predicate,
         "limit": wanted.limit,

@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from connectors.errors import UsageError
 from hub import database
 from hub.exchange import share_files, share_making, shares
+from hub.exchange.share_folder import Folder
 from hub.exchange.share_making import Progress, Run, quiet
-from hub.exchange.share_parts import Folder
 from hub.exchange.shares import Share, Shared
 from hub.schema_exchange import share_file, share_version
 

@@ -129,9 +129,7 @@ def kept(connection: sa.Connection, agreement: uuid.UUID) -> dict[str, Version]:
     """The latest version of each table of an agreement, served or not, by material."""
     query = sa.select(_version).where(_version.c.agreement == agreement)
     latest = query.distinct(_version.c.material).order_by(_version.c.material, _version.c.version.desc())
-    return {
-        row.material: Version(row.version, row.made_at, row.rows, row.whole) for row in connection.execute(latest)
-    }
+    return {row.material: Version(row.version, row.made_at, row.rows, row.whole) for row in connection.execute(latest)}
 
 
 def _unknown(versions: Sequence[Version]) -> UsageError:
