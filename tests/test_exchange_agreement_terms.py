@@ -55,7 +55,11 @@ def test_one_agreement_has_one_text() -> None:
     assert agreement_terms.canonical(again.numbered(ID, 3)) == document
     shown = json.loads(document)
     assert document == json.dumps(shown, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    assert (shown["regions"], shown["modes"], shown["valid_from"]) == (["33"], ["evidence", "index"], "2026-03-01T00:00:00Z")
+    assert (shown["regions"], shown["modes"], shown["valid_from"]) == (
+        ["33"],
+        ["evidence", "index"],
+        "2026-03-01T00:00:00Z",
+    )
     assert agreement_terms.parse(document) == said.numbered(ID, 3)
     assert set(shown) == set(Terms.model_fields)
 
@@ -159,7 +163,9 @@ def test_sharing_follows_the_model() -> None:
     assert "no such material" in reasons(materials={"passport": "*"})
     assert "no such material" in reasons(materials={"service-item": "*"})  # of the catalogue, no certificate
     conditions = agreement_terms.conditions(terms(ID, materials={"business-licence": "*", "household-register": "*"}))
-    assert list(conditions) == ["household-register"] and isinstance(conditions["household-register"].sharing.conditions, Text)
+    assert list(conditions) == ["household-register"] and isinstance(
+        conditions["household-register"].sharing.conditions, Text
+    )
 
 
 def test_what_is_never_announced_can_be_asked_for() -> None:

@@ -28,9 +28,7 @@ from hub.exchange.agreements import Agreement
 from hub.home import Home
 from tests import terms
 
-TABLES = (
-    "exchange_agreement, exchange_message, exchange_record, exchange_pending, exchange_chain, exchange_checkpoint"
-)
+TABLES = "exchange_agreement, exchange_message, exchange_record, exchange_pending, exchange_chain, exchange_checkpoint"
 REGIONS = {"zj": "330000", "sh": "310000", "js": "320000"}
 
 
@@ -69,6 +67,10 @@ class Pair:
     def sh(self) -> Hub:
         return self.hubs["sh"]
 
+    @property
+    def js(self) -> Hub:
+        return self.hubs["js"]
+
     def post(
         self, peer: str, address: str, own: Path, pems: Any, message: bytes, seconds: float, limit: int = envelope.LIMIT
     ) -> bytes:
@@ -98,7 +100,9 @@ class Pair:
             hub.away = False
             with hub.acting() as engine, engine.begin() as connection:
                 connection.execute(sa.text(f"TRUNCATE {TABLES}"))
-                connection.execute(sa.text("UPDATE exchange_head SET position = 0, chain = decode(repeat('00', 32), 'hex')"))
+                connection.execute(
+                    sa.text("UPDATE exchange_head SET position = 0, chain = decode(repeat('00', 32), 'hex')")
+                )
                 connection.execute(sa.text("UPDATE exchange_peer SET removed_at = NULL"))
         self.rested()
         self.forget_fate()
@@ -148,7 +152,9 @@ class Pair:
 
     def outcomes(self, hub: Hub, kind: str) -> list[str]:
         """Of the messages of this kind that ``hub`` answered, in their order."""
-        query = "SELECT outcome FROM exchange_record WHERE direction = 'answered' AND kind = :kind ORDER BY recorded_at, id"
+        query = (
+            "SELECT outcome FROM exchange_record WHERE direction = 'answered' AND kind = :kind ORDER BY recorded_at, id"
+        )
         with hub.acting() as engine, engine.connect() as connection:
             return list(connection.scalars(sa.text(query), {"kind": kind}))
 

@@ -16,7 +16,8 @@ import typer
 from connectors.errors import YiciError
 
 TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "notices", "burden", "deposits", "subjects", "items", "clients",
-          "peers", "exchange", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention", "ledger")  # fmt: skip
+          "peers", "exchange", "agreement", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention", "ledger", "shares",
+          "reconcile", "corrections")  # fmt: skip
 
 INTERRUPTED = 130  # typer's exit code on Ctrl-C
 

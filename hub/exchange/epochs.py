@@ -134,6 +134,6 @@ def _about(named: uuid.UUID) -> str:
 _LATEST = (
     sa.select(_table.c.epoch, _table.c.sealed_key)
     .where(_table.c.id == sa.bindparam("id"), _table.c.epoch.is_not(None))
-    .order_by(_table.c.epoch.desc())
+    .order_by(_table.c.epoch.collate("C").desc())
     .limit(1)
 )
