@@ -89,6 +89,12 @@ KINDS: Mapping[str, Kind] = {
     "method-not-allowed": Kind(405),
     "body-slow": Kind(408),
     "agreement-accepted": Kind(409),
+    "announced-to-nobody": Kind(409),
+    "announced-unread": Kind(409),
+    "reconcile-ahead": Kind(409),
+    "reconcile-behind": Kind(409),
+    "reconcile-epoch": Kind(409),
+    "reconcile-read-on": Kind(409),
     "agreement-altered": Kind(409),
     "agreement-crossed": Kind(409),
     "agreement-declined": Kind(409),
@@ -139,6 +145,7 @@ KINDS: Mapping[str, Kind] = {
     "share-unavailable": Kind(503, "hub"),
     "hub-busy": Kind(503, "hub"),
     "store-not-migrated": Kind(503, "hub"),
+    "reconcile-busy": Kind(503, "hub"),
     "store-unavailable": Kind(503, "hub"),
 }
 # Errors of the store name hosts and folders; the caller only learns that the hub cannot answer now.

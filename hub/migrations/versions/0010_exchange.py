@@ -11,32 +11,47 @@ down_revision = "0009"
 def upgrade() -> None:
     op.create_table(
         "correction",
-        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False, comment="the same at both hubs; sorts by time (UUID version 7)"),
         sa.Column("peer", sa.Text(), nullable=False),
         sa.Column("owner", sa.Boolean(), nullable=False, comment="whether this hub owns the record"),
-        sa.Column("agreement", sa.Text(), nullable=False),
+        sa.Column("agreement", sa.Text(), nullable=False, comment="id/version"),
+        sa.Column("epoch", sa.Text(), nullable=False, comment="of the index whose handle it is"),
         sa.Column(
-            "handle",
-            sa.Text(),
-            nullable=False,
-            comment="of the certificate in the peer's index, or its holding key here",
+            "handle", sa.LargeBinary(length=16), nullable=False, comment="of the certificate in the owner's index"
+        ),
+        sa.Column(
+            "holding", sa.LargeBinary(length=16), nullable=True, comment="the owner's: what the handle stands for"
         ),
         sa.Column("material", sa.Text(), nullable=False),
         sa.Column("field", sa.Text(), nullable=False),
         sa.Column(
-            "sealed", sa.LargeBinary(), nullable=True, comment="what is said of it, encrypted under keys/exchange.key"
+            "version", sa.Text(), nullable=True, comment="digest of the version it is about, as the index tells it"
         ),
+        sa.Column(
+            "sealed", sa.LargeBinary(), nullable=False, comment="what is said of it, encrypted under keys/exchange.key"
+        ),
+        sa.Column("filed_by", sa.Text(), nullable=True, comment="who filed it, where that was here"),
         sa.Column("filed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("due_on", sa.Date(), nullable=False, comment="10 working days on (Order 809 Art 26)"),
         sa.Column(
             "state", sa.Text(), nullable=False, comment="filed, corrected, confirmed (it is right as it is), refused"
         ),
-        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("sealed_reason", sa.LargeBinary(), nullable=True, comment="of the answer"),
+        sa.Column("answered_by", sa.Text(), nullable=True, comment="who answered, where that was here"),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True, comment="when the fix came through the feed"),
+        sa.Column(
+            "told_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when the other hub took what was said here last; null: to be sent again",
+        ),
+        sa.Column(
+            "seen_at", sa.DateTime(timezone=True), nullable=True, comment="when another version came through the feed"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("correction_pkey")),
         comment="Errors that one hub found in what another holds (校核).",
     )
+    op.create_index("correction_handle_idx", "correction", ["handle"], unique=False)
     op.create_index(op.f("correction_peer_filed_at_idx"), "correction", ["peer", "filed_at"], unique=False)
     op.create_table(
         "exchange_agreement",
@@ -230,6 +245,37 @@ def upgrade() -> None:
         op.f("exchange_record_peer_recorded_at_idx"), "exchange_record", ["peer", "recorded_at"], unique=False
     )
     op.create_table(
+        "reconciliation",
+        sa.Column("id", sa.Uuid(), nullable=False, comment="sorts by time (UUID version 7)"),
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.Column("agreement", sa.Text(), nullable=False, comment="id/version"),
+        sa.Column("provider", sa.Boolean(), nullable=False, comment="whether this hub gives and the peer receives"),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("epoch", sa.Text(), nullable=False),
+        sa.Column(
+            "position", sa.BigInteger(), nullable=False, comment="of the feed, up to which the receiver has read"
+        ),
+        sa.Column(
+            "differing",
+            sa.Integer(),
+            nullable=False,
+            comment="records in which the two differ, as far as they were named",
+        ),
+        sa.Column(
+            "amiss",
+            sa.Integer(),
+            nullable=False,
+            comment="certificates whose index entries do not follow from what was told",
+        ),
+        sa.Column("left", sa.Integer(), nullable=False, comment="of both, what was not healed"),
+        sa.Column("bytes", sa.BigInteger(), nullable=False, comment="of all messages, both ways"),
+        sa.Column("result", postgresql.JSONB(), nullable=False, comment="as it was shown"),
+        sa.PrimaryKeyConstraint("id", name=op.f("reconciliation_pkey")),
+        comment="What two hubs found when they compared what they hold (对账).",
+    )
+    op.create_index(op.f("reconciliation_peer_started_at_idx"), "reconciliation", ["peer", "started_at"], unique=False)
+    op.create_table(
         "share_file",
         sa.Column("agreement", sa.Uuid(), nullable=False),
         sa.Column("material", sa.Text(), nullable=False),
@@ -277,11 +323,67 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("agreement", "material", "version", name=op.f("share_version_pkey")),
         comment="Versions of shared tables.",
     )
+    op.add_column(
+        "evidence",
+        sa.Column(
+            "receiver", sa.Text(), nullable=True, comment="partner hub that it was given to; null: a client of this one"
+        ),
+    )
+    op.add_column(
+        "evidence",
+        sa.Column(
+            "provider", sa.Text(), nullable=True, comment="partner hub that holds it and gave it; null: this one"
+        ),
+    )
+    op.add_column(
+        "evidence",
+        sa.Column(
+            "subject",
+            sa.LargeBinary(length=16),
+            nullable=True,
+            comment="keyed hash: whose certificate it is, where a partner hub holds it",
+        ),
+    )
+    op.alter_column(
+        "evidence",
+        "answer",
+        existing_type=sa.UUID(),
+        comment="the grant; once for each holding. To a partner hub: its message",
+        existing_comment="the grant; once for each holding",
+        existing_nullable=False,
+    )
+    op.alter_column(
+        "evidence",
+        "holding",
+        existing_type=postgresql.BYTEA(),
+        comment="from a partner hub: what it calls the certificate",
+        existing_nullable=False,
+    )
+    op.alter_column(
+        "evidence",
+        "asked_at",
+        existing_type=postgresql.TIMESTAMP(timezone=True),
+        comment="of the answer, or the message",
+        existing_comment="of the answer",
+        existing_nullable=False,
+    )
+    op.alter_column(
+        "evidence", "client", existing_type=sa.TEXT(), comment="or the partner hub that asked", existing_nullable=False
+    )
+    op.create_index(
+        "evidence_subject_idx",
+        "evidence",
+        ["subject", "given_at"],
+        unique=False,
+        postgresql_where=sa.text("subject IS NOT NULL"),
+    )
     for table in ("exchange_record", "exchange_chain"):
         op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
     op.execute("INSERT INTO exchange_head (position, chain) VALUES (0, decode(repeat('00', 32), 'hex'))")
     op.execute(_LINK)
     op.execute(_CHAINED)
+    op.execute(_SUBJECTS)
+    op.execute(_WORDS)
 
 
 # As a window function over entries in order: the chain after each of them (NULL, NULL: none yet).
@@ -290,6 +392,21 @@ CREATE FUNCTION chain_link(bytea, bytea, bytea) RETURNS bytea IMMUTABLE PARALLEL
   RETURN sha256(coalesce($1, $3) || $2)
 """
 _CHAINED = "CREATE AGGREGATE chained(entry bytea, before bytea) (SFUNC = chain_link, STYPE = bytea)"
+# As functions, since a subquery of each row would keep a statement to one process. The holders of a document as the index
+# feed names them, role:id in the order of bytes, each once; words of a text in the order of bytes, each once.
+_SUBJECTS = """
+CREATE FUNCTION announced_subjects(holders jsonb, inner_key bytea, outer_key bytea) RETURNS text STABLE PARALLEL SAFE LANGUAGE sql
+  RETURN (
+    SELECT string_agg(DISTINCT said COLLATE "C", ' ' ORDER BY said COLLATE "C")
+    FROM jsonb_array_elements(holders) AS s, LATERAL (SELECT (s ->> 'role') || ':'
+      || encode(keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), inner_key, outer_key), 'hex') AS said) AS t)
+"""
+_WORDS = """
+CREATE FUNCTION ordered_words(words text) RETURNS text IMMUTABLE PARALLEL SAFE LANGUAGE sql
+  RETURN (
+    SELECT string_agg(DISTINCT word COLLATE "C", ' ' ORDER BY word COLLATE "C")
+    FROM string_to_table(words, ' ') AS word WHERE word <> '')
+"""
 
 
 def downgrade() -> None:
