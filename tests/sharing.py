@@ -77,18 +77,18 @@ def set_state(engine: sa.Engine, named: uuid.UUID, **values: Any) -> None:
         connection.execute(sa.update(exchange_agreement).where(exchange_agreement.c.id == named).values(**values))
 
 
-def licence(engine: sa.Engine, number: int, *, region: str = "330106", **more: Any) -> str:
+def licence(engine: sa.Engine, serial: int, /, *, region: str = "330106", **more: Any) -> str:
     """One licence, announced in the feed; its key in hex."""
     said: dict[str, Any] = {
-        "number": f"33-{number:04d}", "name": f"企业{number}", "valid_from": "2020-01-02", "region": region,
+        "number": f"33-{serial:04d}", "name": f"企业{serial}", "valid_from": "2020-01-02", "region": region,
         "attributes": {
-            "registered_capital": {"amount": f"{number}.5000", "currency": "CNY"},
-            "registered_on": f"2020-02-{number % 28 + 1:02d}", "enterprise_type": f"type-{number}",
+            "registered_capital": {"amount": f"{serial}.5000", "currency": "CNY"},
+            "registered_on": f"2020-02-{serial % 28 + 1:02d}", "enterprise_type": f"type-{serial}",
         },
     }  # fmt: skip
     said |= more
     stored.source(engine, SOURCE, LICENCE, region="330000")
-    key = stored.holding(engine, SOURCE, LICENCE, ("holder", "cn.uscc", f"9133{number:014d}"), **said)
+    key = stored.holding(engine, SOURCE, LICENCE, ("holder", "cn.uscc", f"9133{serial:014d}"), **said)
     announce(engine, key)
     return key
 
@@ -142,7 +142,9 @@ class Reader:
         """With SQL hints, which ``load_as_pandas`` does not take."""
         profile = delta_sharing.protocol.DeltaSharingProfile.read_from_file(str(self.path))
         table = delta_sharing.protocol.Table(LICENCE, str(self.named), "materials")
-        return DeltaSharingReader(table, DataSharingRestClient(profile), predicateHints=list(hints), **options).to_pandas()
+        return DeltaSharingReader(
+            table, DataSharingRestClient(profile), predicateHints=list(hints), **options
+        ).to_pandas()
 
     def get(self, path: str, **more: Any) -> requests.Response:
         return self.session.get(self.base + path, timeout=30, **more)

@@ -107,6 +107,12 @@ def test_what_was_signed_cannot_be_changed(reader: Reader, store: sa.Engine) -> 
     ):  # fmt: skip
         assert wrong != url
         reader.refused(get(wrong), 403, "share-address-invalid")
+    for wrong in (f"../rows/{path}", f"%2e%2e/rows/{path}", f"./{path}", f"/{path}"):  # as no client would send it
+        connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+        connection.request("GET", f"{parts.path}?{parts.query}".replace(path, wrong))
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["errorCode"]) == (403, "share-address-invalid"), wrong
+        connection.close()
     reader.refused(
         get(url.replace(str(reader.named), "00000000-0000-0000-0000-000000000000")), 403, "agreement-unknown"
     )
