@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import orjson
@@ -146,6 +147,21 @@ def many(engine: sa.Engine, count: int) -> None:
             INSERT INTO exchange_pending (record, recorded_at) SELECT id, recorded_at FROM made"""),
             {"count": count},
         )
+
+
+@contextlib.contextmanager
+def living(at: str) -> Iterator[None]:
+    """Records and checkpoints are made at this moment."""
+    moment = dt.datetime.fromisoformat(at)
+
+    class Then(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return moment
+
+    told = SimpleNamespace(datetime=Then, UTC=dt.UTC)
+    with mock.patch.object(entries, "dt", told), mock.patch.object(checkpoints, "dt", told):
+        yield
 
 
 def changed(engine: sa.Engine, *statements: str) -> None:

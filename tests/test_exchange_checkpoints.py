@@ -233,9 +233,9 @@ def test_old_ones_become_sparse(hub: sa.Engine, zj: Peer, key: OKPKey, monkeypat
     for position in (1, 3, 9, 10, 12, 25, 31, 33):
         heard(hub, zj, told(key, position))
     with hub.begin() as connection:
-        earlier = "UPDATE exchange_checkpoint SET signed_at = signed_at - interval '2 days' WHERE position < 33"
         assert checkpoints.thin(connection) == 0, "all of the last day stay"
-        connection.execute(sa.text(earlier))
-        assert checkpoints.thin(connection) == 4
+        old = "CASE position WHEN 1 THEN '2020-03-10Z' ELSE '2021-03-10Z' END::timestamptz"
+        connection.execute(sa.text(f"UPDATE exchange_checkpoint SET signed_at = {old}"))
+        assert checkpoints.thin(connection) == 3
         assert checkpoints.thin(connection) == 0
-    assert kept(hub) == [9, 12, 25, 33], "31 went too: 33 is among the same ten"
+    assert kept(hub) == [1, 9, 12, 25, 33], "the last of a month, and of ten positions"

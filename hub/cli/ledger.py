@@ -184,11 +184,13 @@ def check(
         keys = [signature.public_key(text) for text in key]
     except ValueError:
         raise UsageError("proof-key-invalid") from None
+    if any(file.stat().st_size > LARGEST for file in (proof, body) if file):
+        raise UsageError("proof-too-large", limit=LARGEST)
     try:
-        content = orjson.loads(_bytes(proof))
+        content = orjson.loads(proof.read_bytes())
     except ValueError:
         raise FatalError("proof-form") from None
-    checked = proofs.verify_proof(content, keys, _bytes(body) if body else None)
+    checked = proofs.verify_proof(content, keys, body.read_bytes() if body else None)
     if json:
         output.json(checked.shown())
     else:
@@ -211,13 +213,6 @@ def chain(json: Json = False) -> None:
         output.json({"records": done, "head": head})
     else:
         output.messages().print(f"+{done} records 条记录, position 位置 {head['position'] if head else 0}")
-
-
-def _bytes(path: Path) -> bytes:
-    """ValueError for what is too large to be one."""
-    if path.stat().st_size > LARGEST:
-        raise ValueError("too large")
-    return path.read_bytes()
 
 
 def _report(report: Report) -> None:

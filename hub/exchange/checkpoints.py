@@ -33,7 +33,7 @@ CHAIN_BYTES = 32
 FRESH = 2.0  # seconds for which a process goes by what it has read
 AGAIN = 600.0  # seconds after which the same of a peer is noted again
 HELD = 1000  # of what peers said, in a process
-SPARSE = 1000  # positions of which, after a day, one checkpoint is left
+SPARSE = 1000  # positions of which, after a day, few checkpoints are left
 LONGEST = 4096  # characters of a checkpoint
 
 log = logging.getLogger("yici.ledger")
@@ -166,7 +166,8 @@ def witness(connection: sa.Connection, peer: Peer, told: Mapping[str, Any] | Non
 
 
 def thin(connection: sa.Connection) -> int:
-    """Of checkpoints older than a day leave one of every :data:`SPARSE` positions, the last; returns how many went."""
+    """Of checkpoints older than a day leave the last of every :data:`SPARSE` positions and of every month, where retention
+    can begin; returns how many went."""
     return connection.execute(_THIN, {"sparse": SPARSE}).rowcount
 
 
@@ -231,5 +232,6 @@ ON CONFLICT DO NOTHING
 _THIN = sa.text("""
 DELETE FROM exchange_checkpoint AS c WHERE c.signed_at < now() - interval '1 day' AND EXISTS (
   SELECT FROM exchange_checkpoint AS l
-  WHERE l.hub = c.hub AND l.position > c.position AND l.position < (c.position / :sparse + 1) * :sparse)
+  WHERE l.hub = c.hub AND l.position > c.position AND l.position < (c.position / :sparse + 1) * :sparse
+    AND date_trunc('month', l.signed_at AT TIME ZONE 'UTC') = date_trunc('month', c.signed_at AT TIME ZONE 'UTC'))
 """)
