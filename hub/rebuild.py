@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from connectors.errors import FatalError, RetriableError
 from connectors.landing import Landing
 from hub import database, home, peers, replay, schema, state
+from hub.exchange import epochs
 from hub.replay import Progress, Replayed, quiet
 
 MARK = "rebuild"
@@ -107,6 +108,7 @@ def rebuild(
         for peer in peers.every():  # positions in the feed are others now
             if peer.in_force(dt.datetime.now(dt.UTC)):
                 peers.rotate(peer.client)
+        epochs.renew_all(dt.datetime.now(dt.UTC))
         progress("digest", 0, 0)
         with state.snapshot(engine) as connection:
             digest = state.digest(connection)

@@ -54,6 +54,21 @@ def test_an_epoch_lasts_as_long_as_agreed(hubs: Pair) -> None:
     assert third > second.name
 
 
+def test_a_feed_that_begins_anew_is_read_anew(hubs: Pair) -> None:
+    read, unread, ended, broken = (hubs.agree() for _ in range(4))
+    now = dt.datetime.now(dt.UTC)
+    before = {named: current(hubs, hubs.agreement(hubs.zj, named), now) for named in (read, ended, broken)}
+    with hubs.zj.acting() as engine, engine.begin() as connection:
+        for change, named in (("state = 'ended'", ended), ("document = set_byte(document, 3, 65)", broken)):
+            connection.execute(sa.text(f"UPDATE exchange_agreement SET {change} WHERE id = :id"), {"id": named})
+    with hubs.zj.acting():
+        [begun] = epochs.renew_all(now)
+    assert begun > before[read].name and current(hubs, hubs.agreement(hubs.zj, read), now).name == begun
+    assert hubs.rows(hubs.zj, unread)[0].epoch is None
+    with hubs.sh.acting():
+        assert epochs.renew_all(now) == []
+
+
 def test_keys_rest_sealed_and_are_of_one_agreement(hubs: Pair) -> None:
     one, other = (hubs.agreement(hubs.zj, hubs.agree()) for _ in range(2))
     now = dt.datetime.now(dt.UTC)

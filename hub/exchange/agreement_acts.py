@@ -228,8 +228,8 @@ def _body(row: sa.Row[Any], owed: dict[str, Any]) -> dict[str, Any]:
         return {"document": document.decode(), "signature": row.own_signature}
     if owed["kind"] == ACCEPT:
         return {**said, "signature": row.own_signature}
-    said_why = [each["reason"] for each in row.history if (each["kind"], each["at"]) == (owed["kind"], owed["at"])]
-    reason = {"reason": why for why in said_why if why}
+    why = [each["reason"] for each in row.history if (each["kind"], each["at"]) == (owed["kind"], owed["at"])]
+    reason = {"reason": why[0]} if any(why) else {}
     if owed["kind"] == DECLINE:
         return {**said, **reason}
     return {"agreement": reference, "at": owed["at"], **reason}

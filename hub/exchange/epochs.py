@@ -7,6 +7,7 @@ another one, and the receiver reads anew. Both versions of an agreement that is 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import secrets
 import uuid
@@ -16,11 +17,11 @@ import orjson
 import sqlalchemy as sa
 
 from connectors import signature
-from connectors.errors import UsageError
+from connectors.errors import FatalError, UsageError
 from hub import database, home, index_keys, schema_exchange
 from hub.exchange import agreement_states, agreements
 from hub.exchange.agreements import LIVE, Agreement
-from hub.home import KEY_BYTES
+from hub.home import KEY_BYTES, Home, KeyedHash
 from hub.peers import EPOCH
 
 KIND = "index.key"
@@ -94,6 +95,28 @@ def renew(named: uuid.UUID, now: dt.datetime) -> str:
         return _begin(connection, named, live.version, last, sealed, scope(agreement), now)[0]
 
 
+def renew_all(now: dt.datetime) -> list[str]:
+    """The same for every agreement under which this hub's index was read: its feed begins anew, so positions mean others."""
+    read = sa.select(_table.c.id).where(_table.c.provider, _table.c.epoch.is_not(None), _table.c.state.in_(LIVE))
+    with database.engine().connect() as connection:
+        found = list(connection.scalars(read.distinct().order_by(_table.c.id)))
+    begun = []
+    for named in found:
+        try:
+            begun.append(renew(named, now))
+        except FatalError as error:  # what is broken admits nothing, and keeps nobody from the others
+            if error.code != "agreement-broken":
+                raise
+    return begun
+
+
+def keys(connection: sa.Connection, peer: str, name: str) -> list[KeyedHash]:
+    """The keys that the epoch ``name`` has, or had, under the agreements in which this hub announces to ``peer``: which of
+    them it belongs to, only what was made with it tells."""
+    rows = connection.execute(_SEALED, {"peer": peer})
+    return [KeyedHash(index_keys.epoch_key(_unsealed(home.current(), row.sealed_key, row.id), name)) for row in rows]
+
+
 def _latest(connection: sa.Connection, named: uuid.UUID) -> tuple[str | None, bytes | None]:
     row = connection.execute(_LATEST, {"id": named}).first()
     return (row.epoch, bytes(row.sealed_key)) if row else (None, None)
@@ -131,9 +154,19 @@ def _about(named: uuid.UUID) -> str:
     return f"agreement:{named}"
 
 
+@functools.lru_cache(maxsize=256)
+def _unsealed(here: Home, sealed: bytes, named: uuid.UUID) -> bytes:
+    return index_keys.unseal(here, sealed, _about(named))
+
+
 _LATEST = (
     sa.select(_table.c.epoch, _table.c.sealed_key)
     .where(_table.c.id == sa.bindparam("id"), _table.c.epoch.is_not(None))
     .order_by(_table.c.epoch.collate("C").desc())
     .limit(1)
+)
+_SEALED = (
+    sa.select(_table.c.id, _table.c.sealed_key)
+    .distinct()
+    .where(_table.c.peer == sa.bindparam("peer"), _table.c.provider, _table.c.sealed_key.is_not(None))
 )
