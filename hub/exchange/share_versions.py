@@ -127,9 +127,8 @@ def changes(
 
 def kept(connection: sa.Connection, agreement: uuid.UUID) -> dict[str, Version]:
     """The latest version of each table of an agreement, served or not, by material."""
-    query = sa.select(_version).where(_version.c.agreement == agreement)
-    latest = query.distinct(_version.c.material).order_by(_version.c.material, _version.c.version.desc())
-    return {row.material: Version(row.version, row.made_at, row.rows, row.whole) for row in connection.execute(latest)}
+    query = sa.select(_version).where(_version.c.agreement == agreement).order_by(_version.c.version)
+    return {row.material: Version(row.version, row.made_at, row.rows, row.whole) for row in connection.execute(query)}
 
 
 def _unknown(versions: Sequence[Version]) -> UsageError:
