@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
 from hub import catalogue, database, decisions, home, index_keys, mapped_rows, verify_sql
+from hub.exchange import sightings
 from hub.incoming import Run
 from mappings import model
 
@@ -38,6 +39,7 @@ def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) ->
     run(_SCOPE, epoch=epoch, now=now)
     run(_SCOPE_STATED, now=now, own=own)
     run("DROP TABLE announced")
+    sightings.look(connection, batch.source)
     return opened + closed
 
 

@@ -1,6 +1,6 @@
 """What is watched: runs, rows by state, freshness against promise, what waits, read from the store as Prometheus asks for it.
 
-Names of sources and states are the only labels. A scrape reads the store at most once in :data:`SECONDS`; while the store
+Names of sources, states and partner hubs are the only labels. A scrape reads the store at most once in :data:`SECONDS`; while the store
 is away ``yici_store_up`` is 0 and the rest is left out rather than shown as it was.
 """
 
@@ -41,7 +41,17 @@ SELECT count(*)::float8 AS waiting, coalesce(extract(epoch FROM clock_timestamp(
 FROM exchange_pending
 """
 
-_QUERIES = (_SOURCES, _BATCHES, _ROWS, _HOLDINGS, _LEDGER)
+_CORRECTIONS = """
+SELECT peer, CASE WHEN owner THEN 'owner' ELSE 'filer' END AS side, count(*) FILTER (WHERE state = 'filed') AS open,
+  count(*) FILTER (WHERE state = 'filed' AND due_on < (clock_timestamp() AT TIME ZONE 'Asia/Shanghai')::date) AS overdue
+FROM correction GROUP BY peer, owner ORDER BY peer, owner
+"""
+_RECONCILED = """
+SELECT DISTINCT ON (peer, provider) peer, CASE WHEN provider THEN 'provider' ELSE 'receiver' END AS side,
+  "left" AS differing, extract(epoch FROM finished_at)::float8 AS at
+FROM reconciliation ORDER BY peer, provider, started_at DESC
+"""
+_QUERIES = (_SOURCES, _BATCHES, _ROWS, _HOLDINGS, _LEDGER, _CORRECTIONS, _RECONCILED)
 
 
 class Store(Collector):
@@ -72,7 +82,8 @@ class Store(Collector):
         except Exception:  # whatever is wrong with the store, a scrape is answered
             return [GaugeMetricFamily("yici_store_up", "Whether the store answered this scrape.", value=0)]
         return [
-            up, *_sources(found[0]), *_batches(found[1]), _rows(found[2]), _holdings(found[3]), *_ledger(found[4][0])
+            up, *_sources(found[0]), *_batches(found[1]), _rows(found[2]), _holdings(found[3]), *_ledger(found[4][0]),
+            *_corrections(found[5]), *_reconciled(found[6]),
         ]  # fmt: skip
 
 
@@ -111,6 +122,26 @@ def _rows(rows: Iterable[sa.Row]) -> Metric:
         for name in COUNTED:
             counted.add_metric((row.source, name), getattr(row, name))
     return counted
+
+
+def _corrections(rows: Iterable[sa.Row]) -> list[Metric]:
+    labels = ("peer", "side")
+    waiting = GaugeMetricFamily("yici_corrections_open", "Corrections that wait for an answer.", labels=labels)
+    overdue = GaugeMetricFamily("yici_corrections_overdue", "Corrections not answered in time.", labels=labels)
+    for row in rows:
+        waiting.add_metric((row.peer, row.side), row.open)
+        overdue.add_metric((row.peer, row.side), row.overdue)
+    return [waiting, overdue]
+
+
+def _reconciled(rows: Iterable[sa.Row]) -> list[Metric]:
+    labels = ("peer", "side")
+    differing = GaugeMetricFamily("yici_reconciliation_differing", "Records that differed in the end.", labels=labels)
+    at = GaugeMetricFamily("yici_reconciliation_timestamp_seconds", "End of the last reconciliation.", labels=labels)
+    for row in rows:
+        differing.add_metric((row.peer, row.side), row.differing)
+        at.add_metric((row.peer, row.side), row.at)
+    return [differing, at]
 
 
 def _holdings(rows: Iterable[sa.Row]) -> Metric:

@@ -1,5 +1,5 @@
 """What goes on beside the exchange as a server: peers hear of a changed card and
-of what was decided about agreements, ids of old messages are forgotten."""
+of what was decided about agreements and corrections, ids of old messages are forgotten."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from connectors.errors import YiciError
 from hub import database
-from hub.exchange import agreement_acts, cards, peer_messages, peers
+from hub.exchange import agreement_acts, cards, corrections, peer_messages, peers
 
 SECONDS = 30.0
 KEPT = dt.timedelta(days=1)  # far longer than a message may be on its way
@@ -39,6 +39,7 @@ class Upkeep:
                 forget()
                 introduce()
                 agreement_acts.tell_all()
+                corrections.tell_all()
             except (YiciError, sa.exc.SQLAlchemyError) as error:
                 log.warning("%s", getattr(error, "code", type(error).__name__))
 
