@@ -197,10 +197,29 @@ def test_what_is_no_region(bad: str) -> None:
         draft(regions=[bad])
 
 
-@pytest.mark.parametrize("bad", ["a\nb", "a\x1b[2J", "a‮b", "  ", "身份证 11010519491231002x。", "x" * 2001])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "a\nb",
+        "a\x1b[2J",
+        "a‮b",
+        "  ",
+        "身份证 11010519491231002x。",
+        "ID11010519491231002X",
+        "１１０１０５１９４９１２３１００２Ｘ",
+        "x" * 2001,
+    ],
+)
 def test_what_is_said_is_plain_text_about_nobody(bad: str) -> None:
     with pytest.raises(ValueError):
         draft(basis={"zh": bad, "en": "Art. 20"})
+
+
+@pytest.mark.parametrize(
+    "good", ["case 11370800MB285591843370117002011202511230001", "No. 110105194912310021", "Order 809 (2025)"]
+)
+def test_what_only_looks_long_names_nobody(good: str) -> None:
+    assert not agreement_terms.names_somebody(good)
 
 
 def test_terms_written_as_yaml_are_the_same_terms(tmp_path: Path) -> None:

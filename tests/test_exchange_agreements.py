@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError, YiciError
-from hub.exchange import agreement_terms, agreements, peers
+from hub.exchange import agreement_terms, agreements, keys, peers
 from hub.exchange.agreements import Agreement
 from hub.home import Home
 from mappings import model
 from tests.test_protocol_agreements import admission
-from tests.twohubs import Hub, Pair, pair
+from tests.twohubs import Hub, Pair, introduce, pair
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
@@ -242,6 +242,30 @@ def test_a_hub_that_is_no_peer_any_more_is_given_nothing(hubs: Pair) -> None:
         with hub.acting() as engine, engine.begin() as connection:
             peers.remove(connection, name)
     assert code(hubs, f"{agreed}/1") == {"agreement-unknown"}
+    assert hubs.agreement(hubs.zj, agreed).state == "in_force"  # it can still be looked at
+    with hubs.zj.acting() as engine, engine.connect() as connection:
+        assert [row.id for row in agreements.every(connection)] == [agreed]
+        with pytest.raises(UsageError) as caught:
+            agreements.choose(connection, "sh", mode="index", provider=True, now=NOW)
+    assert caught.value.code == "agreement-none"
+
+
+def test_it_outlives_the_keys_it_was_signed_with(hubs: Pair) -> None:
+    agreed = hubs.agree()
+    for hub in (hubs.zj, hubs.sh):
+        with hub.acting():
+            keys.rotate(dt.timedelta(0))
+    introduce(hubs.hubs)
+    agreements._verified.cache_clear()
+    assert code(hubs, f"{agreed}/1") == {"ok"}
+    assert code(hubs, f"{hubs.agree()}/1") == {"ok"}
+
+
+def test_an_index_alone_shows_no_field(hubs: Pair) -> None:
+    agreed = hubs.agree(modes=["index"])
+    asked = {"materials": ["business-licence"], "fields": ["name"]}
+    for mode in ("index", None):
+        assert code(hubs, f"{agreed}/1", mode=mode, **asked) == {"field-not-agreed"}
 
 
 def test_what_the_model_no_longer_shares_is_not_given(hubs: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,7 +261,14 @@ OPENINGS = (
     (),
     (("propose", 0, "arrives"), ("accept", 1, "arrives")),
     (("propose", 0, "arrives"), ("accept", 1, "reply lost"), ("suspend", 0, "arrives")),
-    (("propose", 0, "arrives"), ("accept", 1, "arrives"), ("suspend", 1, "arrives"), ("resume", 1, "late")),
+    (
+        ("propose", 0, "arrives"),
+        ("accept", 1, "arrives"),
+        ("suspend", 1, "arrives"),
+        ("resume", 1, "late"),
+        ("suspend", 1, "arrives"),
+        ("late", 1, "arrives"),
+    ),
     (("propose", 0, "arrives"), ("accept", 1, "arrives"), ("propose", 1, "lost"), ("propose", 0, "lost")),
 )
 

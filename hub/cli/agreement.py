@@ -270,7 +270,7 @@ def _found(named: Any, version: int | None) -> sa.Row[Any]:
 
     with database.engine().connect() as connection:
         rows = agreements.versions(connection, named)
-    if not rows:  # with a hub that is no peer any more
+    if not rows:
         raise UsageError("agreement-unknown")
     return agreement_states.version(rows, version or rows[0].version)
 

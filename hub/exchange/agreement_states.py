@@ -20,7 +20,7 @@ from connectors.errors import UsageError
 from hub import schema_exchange
 from hub.exchange import agreement_terms
 from hub.exchange.agreement_terms import Terms
-from hub.exchange.agreements import LIVE, PEER_KEYS
+from hub.exchange.agreements import LIVE, SELECT
 
 PROPOSE, ACCEPT, DECLINE = "agreement.propose", "agreement.accept", "agreement.decline"
 SUSPEND, RESUME, END = "agreement.suspend", "agreement.resume", "agreement.end"
@@ -287,10 +287,4 @@ def _set(connection: sa.Connection, row: sa.Row[Any], now: dt.datetime, **values
 
 
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-agreement ' || :id, 0))")
-_VERSIONS = (
-    sa.select(_table, PEER_KEYS)
-    .outerjoin(schema_exchange.exchange_peer, schema_exchange.exchange_peer.c.name == _table.c.peer)
-    .where(_table.c.id == sa.bindparam("id"))
-    .order_by(_table.c.version.desc())
-    .with_for_update(of=_table)
-)
+_VERSIONS = SELECT.where(_table.c.id == sa.bindparam("id")).order_by(_table.c.version.desc()).with_for_update(of=_table)

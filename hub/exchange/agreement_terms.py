@@ -8,6 +8,7 @@ left out and a day stands for its minutes in Beijing.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import re
 import string
@@ -58,8 +59,14 @@ def plain(text: str) -> str:
 
 def names_somebody(text: str) -> bool:
     """Whether an identifier of a person stands in ``text``."""
-    found = (scalars.parse(word) for word in re.findall(r"[0-9A-Za-z]{15,18}", text))
+    found = map(scalars.parse, _NUMBERS.findall(unicodedata.normalize("NFKC", text)))
     return any(each.scheme in ("cn.ric", "cn.permit", "cn.fpr") and each.verdict != "invalid" for each in found)
+
+
+# 18 or 15 characters as they are written, also right behind or before letters; not within longer numbers.
+_NUMBERS = re.compile(
+    r"(?<![0-9])[0-9]{17}[0-9Xx](?![0-9])|(?<![0-9])[0-9]{15}(?![0-9Xx])|(?<![0-9A-Za-z])[A-Za-z]{3}[0-9]{12}(?![0-9])"
+)
 
 
 def _digits(value: object) -> object:
@@ -190,8 +197,13 @@ class Terms(Draft):
 
 def shareable(code: str) -> Material | None:
     """The material ``code`` where it is a certificate that may be shared at all, as the model is now."""
-    known = {each.code: each for each in model.all_materials() if each.kind == "certificate"}.get(code)
+    known = _certificates().get(code)
     return known if known and known.sharing.class_ != "none" else None
+
+
+@functools.cache
+def _certificates() -> dict[str, Material]:
+    return {each.code: each for each in model.all_materials() if each.kind == "certificate"}
 
 
 def canonical(terms: Terms) -> bytes:
@@ -242,7 +254,7 @@ def flaws(said: Draft, parties: Mapping[str, str]) -> list[tuple[Place, str]]:
 
 
 def _against(said: Draft, code: str, fields: str | Sequence[str]) -> list[str]:
-    known = {each.code: each for each in model.all_materials() if each.kind == "certificate"}
+    known = _certificates()
     if code not in known:
         return [f"{code}: no such material; there are: {', '.join(known)}"]
     if known[code].sharing.class_ == "none":

@@ -25,7 +25,8 @@ from hub.exchange.agreement_terms import READ, Mode, Terms, shareable
 LIVE = ("in_force", "suspended")
 _table = schema_exchange.exchange_agreement
 _peer = schema_exchange.exchange_peer
-PEER_KEYS = _peer.c["keys"].label("peer_keys")
+# Also those with hubs that are no peers any more: they are looked at, and admit nothing.
+SELECT = sa.select(_table, _peer.c["keys"].label("peer_keys")).outerjoin(_peer, _peer.c.name == _table.c.peer)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _require_shown(terms: Terms, code: str, named: Sequence[str], mode: str | No
     material = shareable(code)
     if material is None or not named:
         return
-    shown = terms.shows(material) if mode is None or mode in READ else ()
+    shown = terms.shows(material) if set(READ) & ({mode} if mode else set(terms.modes)) else ()
     if not set(columns(material) if EVERY in named else named) <= set(shown):
         raise UsageError("field-not-agreed", material=code, known=", ".join(shown))
 
@@ -137,7 +138,7 @@ def choose(
     that does not allow it, ``agreement-none`` where there is none."""
     refused: UsageError | None = None
     wanted = tuple(materials)
-    query = SELECT.where(_table.c.peer == peer, _table.c.provider == provider, _table.c.state.in_((*LIVE, "ended")))
+    query = SELECT.where(_table.c.peer == peer, _table.c.provider == provider, _table.c.state.in_(LIVE), _STILL)
     for row in connection.execute(query.order_by(_table.c.changed_at.desc(), _table.c.version.desc())):
         try:
             require_in_force(row, now)
@@ -170,10 +171,9 @@ def _require_within(terms: Terms, now: dt.datetime) -> None:
 
 
 def _require_between(start: dt.datetime, end: dt.datetime, now: dt.datetime) -> None:
-    if now < start:
-        raise UsageError("agreement-not-in-force", state=f"begins {start:%Y-%m-%dT%H:%MZ}")
-    if now >= end:
-        raise UsageError("agreement-not-in-force", state=f"ended {end:%Y-%m-%dT%H:%MZ}")
+    if not start <= now < end:
+        term = [moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%MZ") for moment in (start, end)]
+        raise UsageError("agreement-not-in-force", state=" – ".join(term))
 
 
 def parsed(reference: str | None) -> tuple[uuid.UUID, int] | None:
@@ -245,9 +245,10 @@ def named(text: str) -> uuid.UUID:
     return found[0]
 
 
-SELECT = sa.select(_table, PEER_KEYS).join(_peer, _peer.c.name == _table.c.peer).where(_peer.c.removed_at.is_(None))
+_STILL = _peer.c.removed_at.is_(None)
 _ONE = SELECT.where(
     _table.c.id == sa.bindparam("id"),
     _table.c.version == sa.bindparam("version"),
     _table.c.peer == sa.bindparam("peer"),
+    _STILL,
 )
