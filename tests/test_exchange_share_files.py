@@ -25,7 +25,8 @@ from tests.sharing import LICENCE, Reader, agree, as_zj, licence, set_state
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
-    with served(create()) as address:
+    (app := create()).state.attempts.allowed = 10_000
+    with served(app) as address:
         yield address
 
 
@@ -104,6 +105,7 @@ def test_what_was_signed_cannot_be_changed(reader: Reader, store: sa.Engine) -> 
         url.replace(path, "00001-" + path[6:]),
         url.replace(until, "never"), url.replace(f"until={until}", "until="),
         url.replace(str(reader.named), "nobody"),
+        url.replace(str(reader.named), "00000000-0000-0000-0000-000000000000"),
     ):  # fmt: skip
         assert wrong != url
         reader.refused(get(wrong), 403, "share-address-invalid")
@@ -113,10 +115,21 @@ def test_what_was_signed_cannot_be_changed(reader: Reader, store: sa.Engine) -> 
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())["errorCode"]) == (403, "share-address-invalid"), wrong
         connection.close()
-    reader.refused(
-        get(url.replace(str(reader.named), "00000000-0000-0000-0000-000000000000")), 403, "agreement-unknown"
-    )
     assert get(url).ok and get(f"{url}&more=1").ok
+    with store.connect() as connection:  # whoever that was
+        query = "SELECT DISTINCT peer, agreement FROM exchange_record WHERE outcome = 'share-address-invalid'"
+        assert connection.execute(sa.text(query)).all() == [("?", None)]
+
+
+def test_guessing_has_to_wait(reader: Reader, store: sa.Engine) -> None:
+    with served(create()) as base:
+        wrong = address(reader).replace(reader.base, f"{base}/delta") + "0"
+        for _ in range(10):
+            reader.refused(get(wrong), 403, "share-address-invalid")
+        reader.refused(get(wrong), 429, "too-many-attempts")
+    with store.connect() as connection:
+        outcomes = connection.scalars(sa.text("SELECT outcome FROM exchange_record WHERE kind = 'share.file'")).all()
+    assert outcomes == ["share-address-invalid"] * 10
 
 
 def test_addresses_are_short_lived(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

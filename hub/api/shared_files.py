@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from connectors.errors import UsageError
 from hub import database
-from hub.api.sharing import AskingShare, SharingRoute
+from hub.api.sharing import AskingShare, SharingRoute, trying
 from hub.exchange import share_files
 
 router = APIRouter(prefix="/delta", route_class=SharingRoute, include_in_schema=False)
@@ -27,7 +27,7 @@ Parameter = Annotated[str, Query(max_length=100)]
 def signed(request: Request, agreement: str, path: str, until: Parameter = "", sig: Parameter = "") -> str:
     """The place in the landing zone of the file whose address was signed, while the agreement opens it."""
     now = dt.datetime.now(dt.UTC)
-    with database.engine().connect() as connection:
+    with trying(request), database.engine().connect() as connection:
         share = share_files.admitted(connection, agreement, path, until, sig, now, request.state.told.about)
     return f"{share_files.folder(share.name)}/{path}"
 

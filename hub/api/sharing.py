@@ -1,6 +1,7 @@
 """What every route of ``/delta`` has in common: whose token came, errors in Delta Sharing's form, and the ledger.
 
 Whatever is asked of a share is recorded before it is answered, also what is refused; what cannot be recorded is not answered.
+Of strangers so much is recorded as they may try: whoever only knocks does not fill the ledger.
 The ledger has the table, the version, how many files and rows; never the text of a condition, which may name somebody.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -33,6 +35,7 @@ log = logging.getLogger("yici.api")
 
 RATE = 50  # questions a second of one agreement; files are not counted
 STRANGER = "?"  # no hub is called that
+TRIED = ("token-invalid", "share-address-invalid")  # a stranger's; more than so many a minute are not looked at
 
 
 @dataclass
@@ -76,6 +79,8 @@ class SharingRoute(APIRoute):
                 if problems.KINDS[outcome].fault == "hub":
                     log.error("%s", error.code)
                 response = sharing_problem(outcome, lang, error.values if outcome == error.code else None)
+            if told.peer == STRANGER and outcome not in TRIED:
+                return response
             try:
                 await run_in_threadpool(_record, told, outcome)
             except (sa.exc.SQLAlchemyError, psycopg.Error, YiciError) as failed:
@@ -111,18 +116,25 @@ def asking(request: Request) -> Asking:
     """
     token = guard.bearer_of(request.headers.get("authorization"))
     now, told = dt.datetime.now(dt.UTC), request.state.told
-    address = request.client.host if request.client else ""
-    attempts: guard.Attempts = request.app.state.attempts
-    attempts.check(address, "share")
-    with database.engine().connect() as connection:
-        try:
-            caller = shares.identified(connection, token, now)
-        except UsageError:
-            attempts.failed(address, "share")
-            raise
+    with trying(request), database.engine().connect() as connection:
+        caller = shares.identified(connection, token, now)
         told.about(caller.peer, caller.reference)
         request.app.state.rates.take(f"share {caller.reference}", RATE)
         return Asking(shares.opened(connection, caller, now), now, told)
+
+
+@contextmanager
+def trying(request: Request) -> Iterator[None]:
+    """Count what does not fit; UsageError ``too-many-attempts`` before anything is looked at when there were too many."""
+    address = request.client.host if request.client else ""
+    attempts: guard.Attempts = request.app.state.attempts
+    attempts.check(address, "share")
+    try:
+        yield
+    except UsageError as error:
+        if error.code in TRIED:
+            attempts.failed(address, "share")
+        raise
 
 
 AskingShare = Annotated[Asking, Depends(asking)]

@@ -42,7 +42,7 @@ END = "%Y%m%dT%H%M%SZ"
 def address(share: Share, path: str, now: dt.datetime) -> str:
     """Path and query of a file's address below ``/delta/files/``. ``path``: below the agreement's folder."""
     until = f"{end(now):{END}}"
-    signed = _signature(share, path, until)
+    signed = _signature(share.agreement.reference, share.bearer or b"", path, until).decode()
     return f"{share.name}/{path}?{urlencode({'until': until, 'sp': 'r', 'sig': signed})}"
 
 
@@ -55,22 +55,23 @@ def admitted(
     connection: sa.Connection, named: str, path: str, until: str, signature: str, now: dt.datetime,
     about: Callable[[str, str], None],
 ) -> Share:  # fmt: skip
-    """The share whose file may be read. ``about``: told of the peer and the agreement before anything is refused.
+    """The share whose file may be read. ``about``: told of the peer and the agreement once it is sure whose address it is.
 
     UsageError ``share-address-invalid``, ``share-address-expired``, and those of :func:`hub.exchange.agreements.admit`.
     """
     try:
         ends = dt.datetime.strptime(until, END).replace(tzinfo=dt.UTC)
         agreement = uuid.UUID(named)
-    except ValueError:
+        peer, reference = shares.parties(connection, agreement, now)
+    except (ValueError, UsageError):
         raise UsageError("share-address-invalid") from None
-    about(*shares.parties(connection, agreement, now))
-    share = shares.of(connection, agreement, now)
-    if share.bearer is None or not hmac.compare_digest(_signature(share, path, until).encode(), signature.encode()):
+    bearer = shares.bearer(connection, agreement, now)
+    if bearer is None or not hmac.compare_digest(_signature(reference, bearer, path, until), signature.encode()):
         raise UsageError("share-address-invalid")
+    about(peer, reference)
     if now >= ends:
         raise UsageError("share-address-expired", minutes=MINUTES)
-    return share
+    return shares.of(connection, agreement, now)
 
 
 def zone() -> Zone:
@@ -98,6 +99,6 @@ def drop_answered(lying: Zone, named: uuid.UUID | str, now: dt.datetime) -> None
             lying.remove(f"{kept}/{name}")
 
 
-def _signature(share: Share, path: str, until: str) -> str:
-    said = "\n".join((share.agreement.reference, (share.bearer or b"").hex(), path, until))
-    return hmac.new(home.current().secret(KEY), said.encode(), hashlib.sha256).hexdigest()
+def _signature(reference: str, bearer: bytes, path: str, until: str) -> bytes:
+    said = "\n".join((reference, bearer.hex(), path, until))
+    return hmac.new(home.current().secret(KEY), said.encode(), hashlib.sha256).hexdigest().encode()

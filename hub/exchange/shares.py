@@ -101,9 +101,14 @@ def parties(connection: sa.Connection, named: uuid.UUID, now: dt.datetime) -> tu
 
 def of(connection: sa.Connection, named: uuid.UUID, now: dt.datetime) -> Share:
     """The share of an agreement. UsageError as :func:`hub.exchange.agreements.admit`."""
-    peer, reference = parties(connection, named, now)
-    hashes = sa.select(_table.c.bearer_hash).where(_table.c.id == named, _table.c.provider, _table.c.bearer_until > now)
-    return _share(_admitted(connection, peer, reference, now), connection.scalar(hashes))
+    return _share(_admitted(connection, *parties(connection, named, now), now), bearer(connection, named, now))
+
+
+def bearer(connection: sa.Connection, named: uuid.UUID, now: dt.datetime) -> bytes | None:
+    """SHA-256 of the token of an agreement that is good now."""
+    query = sa.select(_table.c.bearer_hash).where(_table.c.id == named, _table.c.provider, _table.c.bearer_until > now)
+    found: bytes | None = connection.scalar(query)
+    return found
 
 
 def every(connection: sa.Connection) -> list[uuid.UUID]:
