@@ -37,7 +37,7 @@ def once(context: Context) -> Answer:
     told, asked = context.decoded(Once), context.message.envelope
     context.connection.execute(
         sa.text("INSERT INTO test_done SELECT CAST(:message AS uuid), :deadline FROM pg_sleep(:seconds)"),
-        {"message": str(asked.id), "deadline": asked.deadline, "seconds": told.seconds},
+        {"message": str(asked.id), "deadline": context.deadline, "seconds": told.seconds},
     )
     return Answer.of({"done": str(uuid.uuid4())})
 

@@ -182,8 +182,13 @@ def test_a_message_of_another_time(hubs: tuple[Hub, Hub], minutes: int) -> None:
 
 @pytest.mark.parametrize("minutes", [-9, 9])
 def test_a_clock_that_is_not_quite_right(hubs: tuple[Hub, Hub], minutes: int) -> None:
-    message = question(*hubs, at=dt.datetime.now(dt.UTC) + minutes * MINUTES)
+    at = dt.datetime.now(dt.UTC) + minutes * MINUTES
+    assert send(*hubs, question(*hubs, at=at)).envelope.status == "ok"
+    # Nor is the time that it gives any shorter or longer for that.
+    message = question(*hubs, "test.once", at=at, deadline=at + dt.timedelta(seconds=10))
     assert send(*hubs, message).envelope.status == "ok"
+    [done] = hubs[1].rows("SELECT deadline FROM test_done WHERE message = :id", id=message.envelope.id)
+    assert dt.timedelta(0) < done.deadline - dt.datetime.now(dt.UTC) < dt.timedelta(seconds=10)
 
 
 def test_an_unknown_kind(hubs: tuple[Hub, Hub]) -> None:

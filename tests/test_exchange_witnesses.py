@@ -129,7 +129,8 @@ def test_pages(hubs: Hubs, acting: sa.Engine, monkeypatch: pytest.MonkeyPatch) -
         asked.append(body["after"])
         with zj.acting() as engine, engine.connect() as connection:
             data = json.dumps(body).encode()
-            context = Context(connection, zj.peer("sh"), None, data, None, dt.datetime.now(dt.UTC))  # type: ignore[arg-type]
+            now = dt.datetime.now(dt.UTC)
+            context = Context(connection, zj.peer("sh"), None, data, None, now, now)  # type: ignore[arg-type]
             answer = kinds.register()[kind].handler(context)
         page = json.loads(answer.body)
         page["checkpoints"] += forged

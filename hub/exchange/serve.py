@@ -100,7 +100,9 @@ class Application:
             await self._work(_unread, shown, code, {})
             await _problem(send, code, {"seconds": int(BODY_SECONDS), "limit": envelope.LIMIT}, _CLOSE)
         elif wire is not None:
-            await _send(send, 200, envelope.MEDIA_TYPE, await self._work(_receive, wire, shown))
+            await _send(
+                send, 200, envelope.MEDIA_TYPE, await self._work(_receive, wire, shown, dt.datetime.now(dt.UTC))
+            )
 
     async def _work(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, call, *arguments)
@@ -128,8 +130,8 @@ class Application:
             self.buffered -= size
 
 
-def _receive(wire: bytes, shown: str | None) -> bytes:
-    return service.receive(database.engine(), wire, shown)
+def _receive(wire: bytes, shown: str | None, came: dt.datetime) -> bytes:
+    return service.receive(database.engine(), wire, shown, came)
 
 
 def _unread(shown: str | None, code: str, detail: dict[str, Any]) -> None:

@@ -39,7 +39,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler is given. All it does in the store, it does through ``connection``; it commits nothing itself."""
+    """What a handler is given. All it does in the store, it does through ``connection``; it commits nothing itself.
+
+    ``deadline``: when nobody waits any more, by this hub's clock; whoever is asked for the sake of the answer is told of it.
+    """
 
     connection: sa.Connection
     peer: Peer
@@ -47,6 +50,7 @@ class Context:
     body: bytes
     agreement: Agreement | None
     now: dt.datetime
+    deadline: dt.datetime
 
     def decoded(self, kind: type[T]) -> T:
         """The body as JSON of this form. FatalError ``message-body``."""
@@ -93,12 +97,13 @@ class Repeated(Exception):
         self.wire = wire
 
 
-def receive(engine: sa.Engine, wire: bytes, shown: str | None) -> bytes:
-    """The reply to ``wire``, which came over TLS with the certificate ``shown`` (fingerprint).
+def receive(engine: sa.Engine, wire: bytes, shown: str | None, came: dt.datetime | None = None) -> bytes:
+    """The reply to ``wire``, which ``came`` over TLS with the certificate ``shown`` (fingerprint).
 
     FatalError ``message-malformed`` when there is nothing to reply to: it is recorded, and said in plain.
     """
     now = dt.datetime.now(dt.UTC)
+    came = came or now
     try:
         message = envelope.read(wire)
         if message.envelope.reply_to or message.envelope.request or message.envelope.status:
@@ -108,7 +113,7 @@ def receive(engine: sa.Engine, wire: bytes, shown: str | None) -> bytes:
         raise
     try:
         with engine.begin() as connection:
-            return _carried_out(connection, message, shown, now)
+            return _carried_out(connection, message, shown, now, came)
     except Repeated as repeated:
         return repeated.wire
     except YiciError as error:
@@ -136,12 +141,15 @@ def unread(engine: sa.Engine, shown: str | None, code: str, detail: dict[str, An
         )
 
 
-def _carried_out(connection: sa.Connection, message: Message, shown: str | None, now: dt.datetime) -> bytes:
+def _carried_out(
+    connection: sa.Connection, message: Message, shown: str | None, now: dt.datetime, came: dt.datetime
+) -> bytes:
     asked = message.envelope
     peer = admitted(connection, message, shown, now)
     if asked.head is not None:
         ledger.witness(connection, peer, asked.head)
-    deadline = min(asked.deadline or now + LONGEST, now + LONGEST)
+    # Clocks differ by more than most wait: the time that the asker gives counts from when the message came.
+    deadline = came + min(asked.deadline - asked.at, LONGEST) if asked.deadline else now + LONGEST
     _first(connection, message, deadline - now)
     kind = KINDS.get(asked.kind)
     if kind is None:
@@ -149,7 +157,7 @@ def _carried_out(connection: sa.Connection, message: Message, shown: str | None,
     agreement = _agreed(connection, peer, asked, kind, now) if kind.needs_agreement else None
     if deadline <= now:
         raise FatalError("deadline-over")
-    answer = kind.handler(Context(connection, peer, message, message.body, agreement, now))
+    answer = kind.handler(Context(connection, peer, message, message.body, agreement, now, deadline))
     reply = _sealed(message, OK, answer.body, answer.type, ledger.head(connection))
     _record(connection, message, OK, answer.detail, reply)
     if kind.once:
