@@ -31,7 +31,7 @@ MARK = "rebuild"
 CARRIED = (
     "agreement", "peer", "index_read", "answer", "answer_sources", "evidence", "subject_view",
     "exchange_peer", "exchange_agreement", "exchange_message", "exchange_record", "exchange_pending", "exchange_chain",
-    "exchange_checkpoint", "exchange_head", "correction", "reconciliation",
+    "exchange_checkpoint", "exchange_head", "correction", "reconciliation", "share_version", "share_file",
 )  # fmt: skip
 # Where a store in use has rows; the end of the ledger is in every store.
 _HELD = ("source", "batch", "decision", *(table for table in CARRIED if table != "exchange_head"))
