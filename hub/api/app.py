@@ -32,6 +32,7 @@ from hub.api import (
     lookup_batches,
     lookups,
     oauth,
+    partner_evidence,
     service,
     shared_files,
     shares,
@@ -48,6 +49,7 @@ log = logging.getLogger("yici.api")
 VERSION = "1"
 AUTHENTICATING = 2
 DEPOSITING = 2
+ASKING = 16  # questions to partner hubs
 SHARING = 2
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})
@@ -83,6 +85,7 @@ def create() -> Application:
     # Checking a secret is slow on purpose: few at once, so that guessing takes no thread or memory from lookups.
     app.state.authenticating = CapacityLimiter(AUTHENTICATING)
     app.state.sharing = CapacityLimiter(SHARING)  # files are read and cut by processes of their own
+    app.state.asking = CapacityLimiter(ASKING)
     app.state.depositing = CapacityLimiter(DEPOSITING)  # files are hashed, landed, read for their signatures
     for router in (
         service.router,
@@ -94,6 +97,7 @@ def create() -> Application:
         answers.router,
         burden.router,
         evidence.router,
+        partner_evidence.router,
         deposits.router,
         subjects.router,
         shares.router,
@@ -159,6 +163,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for body in (
             lookups.Lookup,
             deposits.Deposit,
+            partner_evidence.EvidenceWanted,
+            partner_evidence.EvidenceUnannounced,
             subjects.SubjectView,
             lookup_batches.LookupBatch,
             lookup_batches.SubjectAnswered,

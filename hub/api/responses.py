@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ from starlette.responses import JSONResponse
 from connectors.errors import YiciError
 from connectors.messages import Language
 from hub import problems
+from hub.exchange import caller
+from hub.exchange.caller import PartnerFailed, PartnerProblem
 
 RETRY_SECONDS = 5
 CHALLENGE = 'Bearer realm="yici"'
@@ -83,7 +87,20 @@ def from_error(error: YiciError, lang: Language) -> Problem:
         headers["Retry-After"] = str(error.values["seconds"])
     if error.code in ("body-slow", "deposit-too-large"):  # the rest of the body is not read any more
         headers["Connection"] = "close"
+    if error.code == "partner-resting":
+        rest = dt.datetime.fromisoformat(str(error.values["until"])) - dt.datetime.now(dt.UTC)
+        headers["Retry-After"] = str(max(1, math.ceil(rest.total_seconds())))
+    if isinstance(error, PartnerProblem | PartnerFailed):
+        return Problem(_of_partner(error, lang), lang, headers)
     return Problem(problems.of(error, lang), lang, headers)
+
+
+def _of_partner(error: YiciError, lang: Language) -> dict[str, Any]:
+    """What a partner hub replied instead of what was asked of it, in the caller's language: whose fault that hub says it is."""
+    code, told = str(error.values["code"]), error.values["told"]
+    values = {**error.values, "reason": caller.reason(code, told if isinstance(told, dict) else {}, lang)}
+    partner = {"hub": error.values["peer"], "code": code, "fault": error.values["fault"]}
+    return problems.document(error.code, lang, values, partner=partner)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

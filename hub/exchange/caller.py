@@ -19,8 +19,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 from connectors import envelope
 from connectors.envelope import OK, PROTOCOL, SKEW, Message
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
-from connectors.messages import sentences, text
-from hub import database, records, signing
+from connectors.messages import Language, sentences, text
+from hub import database, problems, records, signing
 from hub.exchange import agreement_terms, agreements, keys, kinds, ledger, peers, reach, wire
 from hub.exchange.agreements import Agreement
 from hub.exchange.peers import Peer
@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 
 class PartnerProblem(FatalError):
-    """The partner refuses: asking the same again does not help. ``values``: ``peer``, ``code``, ``fault``, ``reason``."""
+    """The partner refuses: asking the same again does not help. ``values``: ``peer``, ``code``, ``fault``, ``reason``; ``told``: what
+    the partner filled in."""
 
 
 class PartnerFailed(RetriableError):
@@ -239,22 +240,27 @@ def problem(peer: str, reply: Message) -> YiciError:
         return FatalError("message-body")
     if told.code != reply.envelope.status:
         return FatalError("message-body")
-    kind = PartnerFailed if told.fault != "caller" else PartnerProblem
-    code = "partner-failed" if told.fault != "caller" else "partner-refused"
-    return kind(code, peer=peer, code=told.code, fault=told.fault, reason=_reason(told))
+    known = problems.KINDS.get(told.code)
+    # What people have to settle over there stays as it is, however often it is asked.
+    passing = told.fault != "caller" and (known is None or known.status >= 500)
+    kind, code = (PartnerFailed, "partner-failed") if passing else (PartnerProblem, "partner-refused")
+    return kind(
+        code, peer=peer, code=told.code, fault=told.fault, reason=reason(told.code, told.values), told=told.values
+    )
 
 
-def _reason(told: _Problem) -> str:
-    """Its sentence in this hub's words, as far as it has some; what the partner filled in is shown where it names nobody."""
-    if told.code not in sentences():
-        return told.code
-    shown = {name: str(value)[:200] for name, value in told.values.items()}
+def reason(code: str, values: Mapping[str, Any], lang: Language | None = None) -> str:
+    """The sentence of a partner's ``code`` in this hub's words, as far as it has some; what the partner filled in is shown where
+    it names nobody."""
+    if code not in sentences():
+        return code
+    shown = {name: str(value)[:200] for name, value in values.items()}
     if any(agreement_terms.names_somebody(value) or not value.isprintable() for value in shown.values()):
-        return told.code
+        return code
     try:
-        return f"{told.code}: {text(told.code, None, **shown)}"
+        return f"{code}: {text(code, lang, **shown)}"
     except (KeyError, IndexError, ValueError):
-        return told.code
+        return code
 
 
 def _record(connection: sa.Connection, asked: _Asked, outcome: str) -> None:
