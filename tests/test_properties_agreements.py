@@ -278,7 +278,7 @@ def whole(examples: int) -> Callable[..., Any]:
     return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@whole(25)
+@whole(20)
 @given(opening=st.integers(0, len(OPENINGS) - 1), steps=STEPS, questions=QUESTIONS)
 def test_neither_side_admits_what_is_not_signed_and_in_force(
     made: Pair, opening: int, steps: list[Any], questions: list[dict[str, Any]]

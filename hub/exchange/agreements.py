@@ -25,8 +25,9 @@ from hub.exchange.agreement_terms import READ, Mode, Terms, shareable
 LIVE = ("in_force", "suspended")
 _table = schema_exchange.exchange_agreement
 _peer = schema_exchange.exchange_peer
+PEER_KEYS = _peer.c["keys"].label("peer_keys")
 # Also those with hubs that are no peers any more: they are looked at, and admit nothing.
-SELECT = sa.select(_table, _peer.c["keys"].label("peer_keys")).outerjoin(_peer, _peer.c.name == _table.c.peer)
+SELECT = sa.select(_table, PEER_KEYS).outerjoin(_peer, _peer.c.name == _table.c.peer)
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,11 @@ def named(text: str) -> uuid.UUID:
     return found[0]
 
 
-_STILL = _peer.c.removed_at.is_(None)
-_ONE = SELECT.where(
+_STILL = sa.and_(_peer.c.name.is_not(None), _peer.c.removed_at.is_(None))
+_UNREAD = ("history", "untold", "changed_at", "ended_by", "sealed_key", "bearer_hash", "bearer_until")
+_ONE: sa.Select[Any] = SELECT.with_only_columns(
+    *(column for column in _table.c if column.name not in _UNREAD), PEER_KEYS, maintain_column_froms=True
+).where(
     _table.c.id == sa.bindparam("id"),
     _table.c.version == sa.bindparam("version"),
     _table.c.peer == sa.bindparam("peer"),
