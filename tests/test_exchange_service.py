@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import socket
@@ -114,11 +115,10 @@ def test_a_sender_nobody_knows(hubs: tuple[Hub, Hub]) -> None:
     assert (told["fault"], told["values"]) == ("caller", {"peer": "ah"})
 
 
-def test_the_certificate_of_one_peer_the_signature_of_another(
-    hubs: tuple[Hub, Hub], server_home: Home, template: str, tmp_path: Path
-) -> None:
-    sh, zj = hubs
-    with two_hubs(server_home, template, tmp_path) as (other, _):
+@contextlib.contextmanager
+def third(zj: Hub, server_home: Home, template: str, folder: Path) -> Iterator[Hub]:
+    """Another peer of Zhejiang's hub, ``js``."""
+    with two_hubs(server_home, template, folder) as (other, _):
         other.name = "js"
         card = json.loads(other.card())
         with zj.acting() as engine, engine.begin() as connection:
@@ -130,14 +130,47 @@ def test_the_certificate_of_one_peer_the_signature_of_another(
                 {"keys": card["keys"], "certificates": card["certificates"]},
             )
         try:
-            # js on its own is heard
             assert send(other, zj, question(other, zj)).envelope.status == "ok"
-            refused(hubs, question(sh, zj), "certificate-foreign", own=other.certificate())
-            refused(hubs, question(other, zj), "certificate-foreign")
-            refused(hubs, question(sh, zj, key=other.key()), "message-signature")
+            yield other
         finally:
             with zj.acting() as engine, engine.begin() as connection:
                 connection.execute(sa.text("DELETE FROM exchange_peer WHERE name = 'js'"))
+
+
+def test_the_certificate_of_one_peer_the_signature_of_another(
+    hubs: tuple[Hub, Hub], server_home: Home, template: str, tmp_path: Path
+) -> None:
+    sh, zj = hubs
+    with third(zj, server_home, template, tmp_path) as js:
+        refused(hubs, question(sh, zj), "certificate-foreign", own=js.certificate())
+        refused(hubs, question(js, zj), "certificate-foreign")
+        refused(hubs, question(sh, zj, key=js.key()), "message-signature")
+    [detail] = zj.rows(
+        "SELECT detail FROM exchange_record WHERE outcome = 'message-signature' ORDER BY id DESC LIMIT 1"
+    )
+    assert json.loads(detail.detail)["certificate"] == keys.own(sh.home).certificates[0].name
+
+
+def test_nobody_waits_for_the_slow_questions_of_another(
+    hubs: tuple[Hub, Hub], server_home: Home, template: str, tmp_path: Path
+) -> None:
+    sh, zj = hubs
+    with third(zj, server_home, template, tmp_path) as js:
+        slow = [question(sh, zj, "test.once", b'{"seconds": 6}') for _ in range(7)]
+        threads = [threading.Thread(target=send, args=(sh, zj, message)) for message in slow]
+        for thread in threads:
+            thread.start()
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        deadline = time.monotonic() + 20
+        while (busy := len(zj.rows(asleep))) < 6 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert busy == 6  # of its seven
+        began = time.monotonic()
+        assert send(js, zj, question(js, zj)).envelope.status == "ok"
+        took = time.monotonic() - began
+        for thread in threads:
+            thread.join(40)
+    assert took < 3, took
 
 
 def test_an_altered_envelope(hubs: tuple[Hub, Hub]) -> None:

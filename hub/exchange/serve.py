@@ -12,7 +12,7 @@ import gc
 import logging
 import ssl
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -39,6 +39,7 @@ PATH = "/v1/exchange"
 WORKERS = 8  # messages worked on at once, each with a connection to the store
 WAITING = 64  # beside these
 SHARE = 32  # of one peer, worked on or waiting
+TURNS = 6  # of one peer, worked on: the others need not wait for it
 BODY_SECONDS = 20.0
 BUFFERED = 128 * 1024 * 1024  # bytes of all messages that are on their way in
 CONNECTIONS = 512
@@ -51,6 +52,7 @@ class Application:
         self.threads = ThreadPoolExecutor(WORKERS, "exchange")
         self.under_way: Counter[str] = Counter()
         self.turned_away: Counter[str] = Counter()  # since it was last recorded
+        self.turns: defaultdict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(TURNS))
         self.buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,9 +102,10 @@ class Application:
             await self._work(_unread, shown, code, {})
             await _problem(send, code, {"seconds": int(BODY_SECONDS), "limit": envelope.LIMIT}, _CLOSE)
         elif wire is not None:
-            await _send(
-                send, 200, envelope.MEDIA_TYPE, await self._work(_receive, wire, shown, dt.datetime.now(dt.UTC))
-            )
+            came = dt.datetime.now(dt.UTC)
+            async with self.turns[shown]:
+                reply = await self._work(_receive, wire, shown, came)
+            await _send(send, 200, envelope.MEDIA_TYPE, reply)
 
     async def _work(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, call, *arguments)
