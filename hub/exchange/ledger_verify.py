@@ -97,11 +97,12 @@ class _Found:
         count, known = self._kinds.get(code, (0, ()))
         self._kinds[code] = count + (len(named) if found is None else found), (*known, *named)[:SHOWN]
 
-    def all_of(self, connection: sa.Connection, statement: str, **bind: object) -> None:
-        """Every row of ``statement``, (code, key)."""
-        text = sa.text(verify_sql.SAMPLED.format(statement=statement, shown=SHOWN))
-        for row in connection.execute(text, bind):
+    def all_of(self, connection: sa.Connection, statement: str, **bind: object) -> bool:
+        """Every row of ``statement``, (code, key); whether there was any."""
+        rows = connection.execute(sa.text(verify_sql.SAMPLED.format(statement=statement, shown=SHOWN)), bind).all()
+        for row in rows:
             self.add(row.code, *row.keys, found=row.found)
+        return bool(rows)
 
     def differences(self) -> list[Difference]:
         return [Difference("ledger", code, count, named) for code, (count, named) in self._kinds.items()]
@@ -165,8 +166,12 @@ def _records(connection: sa.Connection, found: _Found, progress: Progress, piece
     while low != HIGHEST:
         high = connection.scalar(_RECORD_AHEAD, {"low": low, "piece": piece - 1}) or HIGHEST
         progress("records", done, found.report.records)
-        found.all_of(connection, _PLACED, low=low, high=high)
-        found.all_of(connection, _HELD, low=low, high=high)
+        bind = {"low": low, "high": high}
+        differs = found.all_of(connection, _PLACED, **bind)
+        # Where every record has its place or waits, there are as many places only if each is of one of them.
+        count = connection.execute(_COUNTS, bind).one()
+        if differs or count.records != count.places + count.waiting:
+            found.all_of(connection, _HELD, **bind)
         done, low = done + piece, high
 
 
@@ -243,6 +248,11 @@ FROM exchange_record AS r
   LEFT JOIN exchange_pending AS p ON p.record = r.id AND p.record > :low AND p.record <= :high
 WHERE r.id > :low AND r.id <= :high
 """
+_COUNTS = sa.text("""
+SELECT (SELECT count(*) FROM exchange_record WHERE id > :low AND id <= :high) AS records,
+  (SELECT count(*) FROM exchange_chain WHERE record > :low AND record <= :high) AS places,
+  (SELECT count(*) FROM exchange_pending WHERE record > :low AND record <= :high) AS waiting
+""")
 _HELD = """
 SELECT 'chain-record-removed' AS code, c.record || ' at ' || c.position AS key
 FROM exchange_chain AS c LEFT JOIN exchange_record AS r ON r.id = c.record AND r.id > :low AND r.id <= :high
