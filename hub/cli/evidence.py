@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
         peer: Annotated[str, typer.Argument(help="The partner hub, see `yici peer list`. 伙伴节点编号。")],
         answer: Annotated[
             str,
-            typer.Option(metavar="ANSWER", help="The `answer` of a lookup here with --case and --purpose. 答复编号。"),
+            typer.Option(
+                "--answer", metavar="ANSWER", help="The `answer` of a lookup here with --case and --purpose. 答复编号。"
+            ),
         ],
         id_: Annotated[
             str, typer.Option("--id", metavar="SCHEME:VALUE", help="Whose it is; `-` reads it from stdin. 持证人标识。")

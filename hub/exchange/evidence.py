@@ -107,7 +107,7 @@ def answer(context: Context) -> Answer:
         purpose=told.purpose, case=told.case, item=asked.item, applicant=whose[0], material=asked.material,
         fields=list(columns), digest=hashlib.sha256(body).digest(), receiver=context.peer.name,
     )  # fmt: skip
-    if told.deadline is not None and told.deadline <= dt.datetime.now(dt.UTC):  # nobody waits for it any more
+    if context.deadline <= dt.datetime.now(dt.UTC):  # nobody waits for it any more
         raise FatalError("deadline-over")
     detail: dict[str, Any] = {"material": asked.material, "fields": columns, "item": asked.item, "case": told.case}
     if consent is not None:
