@@ -81,10 +81,10 @@ def answer(context: Context) -> Answer:
     """
     asked, agreement, told = context.decoded(Question), context.agreement, context.message.envelope
     assert agreement is not None and told.purpose is not None  # neither gets here otherwise
-    if not told.case:
-        raise UsageError("case-missing")
     if names_somebody(asked.item) or (asked.handle is None) != (asked.epoch is None):
         raise FatalError("message-body")
+    if not told.case:
+        raise UsageError("case-missing")
     columns = covered(agreement, asked.material, told.purpose, asked.fields)
     consent = agreeing(agreement.terms, asked.consent, context.now)
     whose = identified(asked.holders)
