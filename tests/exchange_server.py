@@ -1,7 +1,7 @@
 """``yici exchange serve`` with kinds for tests: ``python -m tests.exchange_server PORT``.
 
-``test.echo`` says what it was told; ``test.once`` writes a row, after ``seconds``, and must not do so twice; ``test.fails``
-meets a fault of its own; ``test.agreed`` needs an agreement. When ``die`` lies in the home, the process dies at the next
+``test.echo`` says what it was told; ``test.once`` writes a row, after ``seconds``, and must not do so twice; ``test.long`` has as
+many bytes; ``test.fails`` meets a fault of its own; ``test.agreed`` needs an agreement. When ``die`` lies in the home, the process dies at the next
 message: carried out, and no reply sent. ``YICI_TEST_CLOCK`` moves its clock by so many minutes.
 """
 
@@ -42,6 +42,10 @@ def once(context: Context) -> Answer:
     return Answer.of({"done": str(uuid.uuid4())})
 
 
+def long(context: Context) -> Answer:
+    return Answer(b" " * int(context.body))
+
+
 def fails(context: Context) -> Answer:
     raise ValueError("nobody's business")
 
@@ -49,6 +53,7 @@ def fails(context: Context) -> Answer:
 KINDS = {
     "test.echo": Kind(echo, needs_agreement=False),
     "test.once": Kind(once, once=True, needs_agreement=False),
+    "test.long": Kind(long, needs_agreement=False),
     "test.fails": Kind(fails, needs_agreement=False),
     "test.agreed": Kind(echo),
 }

@@ -149,6 +149,17 @@ def test_a_refusal_says_whose_fault_it_is(hubs: Hubs) -> None:
     assert asked(sh).outcome == "internal"
 
 
+def test_as_much_as_a_message_holds(hubs: Hubs) -> None:
+    most = envelope.LIMIT - envelope.LONGEST
+    assert len(ask("zj", "test.long", str(most).encode()).body) == most
+    assert len(ask("zj", "test.echo", b"x" * most, type="text/plain").body) == most
+    with pytest.raises(FatalError) as refusal:
+        ask("zj", "test.echo", b"x" * (most + 1))
+    assert refusal.value.code == "body-too-large"
+    with pytest.raises(PartnerFailed):
+        ask("zj", "test.long", str(most + 1).encode(), seconds=1)
+
+
 # -- partners that are away ----------------------------------------------------------------------------------------------
 
 

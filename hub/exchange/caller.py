@@ -85,6 +85,8 @@ def ask(
     if any(agreement_terms.names_somebody(label) for label in (purpose, case) if label):
         raise UsageError("case-names-somebody")
     data = body if isinstance(body, bytes) else orjson.dumps(body)
+    if len(data) > envelope.LIMIT - envelope.LONGEST:
+        raise FatalError("body-too-large", limit=envelope.LIMIT - envelope.LONGEST)
     engine = database.engine()
     with engine.begin() as connection:
         known = peers.of(connection, peer)

@@ -158,6 +158,8 @@ def _carried_out(
     if deadline <= now:
         raise FatalError("deadline-over")
     answer = kind.handler(Context(connection, peer, message, message.body, agreement, now, deadline))
+    if len(answer.body) > envelope.LIMIT - envelope.LONGEST:  # whoever asks would not take it
+        raise ValueError(f"{asked.kind}: a reply of {len(answer.body)} bytes")
     reply = _sealed(message, OK, answer.body, answer.type, ledger.head(connection))
     _record(connection, message, OK, answer.detail, reply)
     if kind.once:
