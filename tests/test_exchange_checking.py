@@ -207,3 +207,64 @@ def test_clocks_that_differ(hubs: Hubs, minutes: int) -> None:
         with pytest.raises(FatalError) as refusal:
             ask("zj", "test.echo", {}, seconds=5)
         assert refusal.value.code == "message-stale"
+    finally:
+        zj.stop()
+        del zj.variables[exchange_server.CLOCK]
+        zj.start()
+
+
+def test_the_peer_has_an_older_card(hubs: Hubs, yici: Callable[..., str]) -> None:
+    zj = hubs[1]
+    made = keys.rotate(dt.timedelta(hours=2))
+    found = steps()
+    assert not found["card"].ok and made.keys[-1].name in found["card"].detail
+    assert "--introduce" in found["card"].advice
+    yici("check", "zj", "--introduce", status=1)
+    assert steps()["card"].ok
+    assert [key.kid for key in zj.peer("sh").keys][-1] == made.keys[-1].name
+
+
+# -- commands ------------------------------------------------------------------------------------------------------------
+
+
+def test_card_add_list_remove(
+    hubs: Hubs, yici: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zj = hubs[1]
+    assert yici("remove", "zj", "--yes", "--json") == '{\n  "peer": "zj",\n  "removed": true\n}\n'
+    assert json.loads(yici("list", "--json")) == []
+    with zj.acting():
+        shown = yici("card", "--title", "浙江省数据局")
+    file = tmp_path / "zj.json"
+    file.write_text(shown)
+    kid = keys.own(zj.home).keys[0].name
+    assert json.loads(shown)["title"] == "浙江省数据局"
+
+    def code(out: str) -> str:
+        return str(json.loads(out)["error"]["code"])
+
+    assert code(yici("add", str(file), "--kid", "another", "--json", status=2)) == "peer-kid"
+    assert code(yici("add", str(tmp_path / "none"), "--json", status=2)) == "card-unreadable"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    yici("add", str(file), status=1)
+    assert json.loads(yici("list", "--json")) == []
+    added = json.loads(yici("add", str(file), "--kid", kid, "--json"))
+    assert (added["peer"], added["title"], [key["kid"] for key in added["keys"]]) == ("zj", "浙江省数据局", [kid])
+    assert code(yici("add", str(file), "--yes", "--json", status=2)) == "peer-known-already"
+    yici("add", str(file), "--yes", "--replace")
+    assert [peer["peer"] for peer in json.loads(yici("list", "--json"))] == ["zj"]
+    assert "浙江省数据局" in yici("list") and kid in yici("list")
+    assert code(yici("remove", "ah", "--yes", "--json", status=2)) == "peer-unknown"
+    assert code(yici("check", "ah", "--json", status=2)) == "peer-unknown"
+
+
+def test_rotate_key_tells_the_peers(hubs: Hubs, yici: Callable[..., str]) -> None:
+    zj = hubs[1]
+    told = json.loads(yici("rotate-key", "--overlap", "1", "--json"))
+    assert told["told"] == {"zj": "ok"}
+    assert told["kid"] in {key.kid for key in zj.peer("sh").keys}
+    zj.stop()
+    try:
+        assert "not told yet" in yici("rotate-key")
+    finally:
+        zj.start()
