@@ -93,6 +93,7 @@ KINDS: Mapping[str, Kind] = {
     "share-table-unknown": Kind(404),
     "share-unknown": Kind(404),
     "share-version-unknown": Kind(404),
+    "share-made-anew": Kind(404),
     "method-not-allowed": Kind(405),
     "body-slow": Kind(408),
     "agreement-accepted": Kind(409),

@@ -431,7 +431,7 @@ def test_an_agreement_that_stops(reader: Reader, store: sa.Engine) -> None:
     assert {row.peer for row in records(store)} == {"sh"}
 
 
-def test_another_version_of_the_agreement(reader: Reader, store: sa.Engine) -> None:
+def test_another_version_of_the_agreement(reader: Reader, store: sa.Engine, held: list[str]) -> None:
     """The token stays; what is read is by the new terms from that moment."""
     agree(store, reader.named, 2, materials={LICENCE: ["name", "status"]})
     reader.refused(reader.query(), 404, "share-not-published")
@@ -440,7 +440,12 @@ def test_another_version_of_the_agreement(reader: Reader, store: sa.Engine) -> N
     reader.refused(reader.query(version=0), 404, "share-version-unknown")
     with pytest.raises(requests.HTTPError, match="share-version-unknown"):
         reader.changes(starting_version=0)
-    assert list(reader.changes(starting_version=1)["_change_type"]) == ["insert"] * 3
+    # What it has of the table before is under other terms: no changes lead from there to here.
+    for start in ("startingVersion=1", "startingTimestamp=2026-01-01T00:00:00Z"):
+        reader.refused(reader.get(reader.at("changes") + "?" + start), 404, "share-made-anew")
+    change(store, held[0], name="改名")
+    share_tables.publish(reader.named)
+    assert sorted(reader.changes(starting_version=2)["_change_type"]) == ["update_postimage", "update_preimage"]
     agree(store, reader.named, 3, materials={LICENCE: ["name", "status"]}, modes=["index"])
     reader.refused(reader.query(), 403, "mode-not-agreed")
 

@@ -403,6 +403,24 @@ def test_a_feed_that_does_not_tell_everything_any_more(store: sa.Engine, small: 
     assert (made.version, made.changed, made.rows) == (1, 1, 11) and content(store, named, 1) == expected(store)
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_files_that_were_lost(store: sa.Engine, small: None, anew: bool) -> None:
+    """The table begins again; what nobody can read any more is not served."""
+    held = [licence(store, number) for number in range(12)]
+    named = agree(store, materials=FIELDS)
+    one(named)
+    for path in place(named).rglob("rows/*"):
+        path.unlink()
+    if not anew:
+        change(store, held[0], name="甲")
+    made = one(named, anew=anew)
+    assert (made.version, made.new, made.changed, made.rows) == (1, True, 12, 12)
+    connection, _, _, versions = opened(store, named)
+    connection.close()
+    assert [(version.number, version.whole) for version in versions] == [(1, True)]
+    assert content(store, named, 1) == expected(store) and not one(named, anew=True).new
+
+
 def test_many_changes_are_read_whole(store: sa.Engine, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [licence(store, number) for number in range(12)]
     named = agree(store)

@@ -9,6 +9,7 @@ What is no longer served goes: versions under another scope at once, old ones af
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from hub.schema_exchange import share_file, share_version
 KEPT = dt.timedelta(days=30)  # older versions go, but for the latest
 STORE = "share-store"  # setting: what positions of the feed are positions of
 _version, _file = share_version, share_file
+log = logging.getLogger("yici.shares")
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,12 @@ def _publish(engine: sa.Engine, agreement: uuid.UUID, material: str, anew: bool,
         if known and last is not None and last.position == position:
             made = Made(share.name, material, last.version, False, position, last.rows, 0, 0)
         else:
-            run = share_making.make(
-                connection, agreement, shared, folder, last if same else None, position, progress, anew=not known
-            )
+            base = last if same else None
+            try:
+                run = share_making.make(connection, agreement, shared, folder, base, position, progress, anew=not known)
+            except FileNotFoundError:  # somebody cleared the landing zone: what was before is lost
+                log.error("share-files-lost agreement=%s material=%s", agreement, material)
+                run = share_making.make(connection, agreement, shared, folder, None, position, progress, anew=True)
             made = _kept(run, share, last, position, store)
         _prune(connection, agreement, shared)
         needed = _paths(connection, agreement, material)
@@ -166,7 +171,8 @@ def _keep(run: Run, agreement: uuid.UUID, number: int, last: sa.Row[Any] | None,
 
 
 def _prune(connection: sa.Connection, agreement: uuid.UUID, shared: Shared) -> None:
-    """Versions under another scope, and old ones, are no longer kept; the latest always is."""
+    """Versions under another scope or before one that was made from nothing, and old ones, are no longer kept; the latest
+    always is."""
     bind = {"agreement": agreement, "material": shared.name, "scope": shared.scope, "since": _now() - KEPT}
     for statement in _PRUNE:
         connection.execute(statement, bind)
@@ -236,7 +242,8 @@ _PRUNE = [
     ) if "since" in text else sa.text(text).bindparams(sa.bindparam("agreement", type_=sa.Uuid()))
     for text in (
         """DELETE FROM share_version AS v WHERE agreement = :agreement AND material = :material
-        AND (scope <> :scope OR made_at < :since)
+        AND (scope <> :scope OR made_at < :since OR version < (SELECT max(version) FROM share_version AS w
+            WHERE w.agreement = v.agreement AND w.material = v.material AND w.whole))
         AND version < (SELECT max(version) FROM share_version AS l WHERE l.agreement = v.agreement AND l.material = v.material)""",
         """DELETE FROM share_file AS f WHERE agreement = :agreement AND material = :material
         AND (CASE WHEN kind = 'changes' THEN from_version ELSE to_version - 1 END)
