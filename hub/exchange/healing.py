@@ -40,8 +40,8 @@ class Healed:
     mended: int = 0
 
 
-def heal(ask: Ask, received: Received, records: Mapping[str, str | None]) -> Healed:
-    """Fetch ``records`` (handle -> material as known here) and merge them; then mend entries.
+def heal(ask: Ask, received: Received, records: Mapping[str, str | None], *, entries: bool) -> Healed:
+    """Fetch ``records`` (handle -> material as known here) and merge them; ``entries``: mend those of others too.
 
     FatalError ``index-…`` or ``reconcile-answer`` for a page that is not what was asked for: of that nothing is kept. Errors of
     :func:`ask` and :func:`hub.pipeline.run`.
@@ -58,7 +58,8 @@ def heal(ask: Ask, received: Received, records: Mapping[str, str | None]) -> Hea
             shutil.rmtree(folder, ignore_errors=True)
         healed.batch = summary["batch"]
         healed.counts = {name: summary[name] for name in ("accepted", "quarantined", "rejected", "unchanged")}
-    healed.mended = index_entries.mend(received.source)
+    if entries:
+        healed.mended = index_entries.mend(received.source)
     return healed
 
 

@@ -45,8 +45,8 @@ def quiet(agreement: str, messages: int) -> None:
 @dataclass
 class Result:
     """What came of one agreement. ``position``: up to which the receiver has read, ``head``: what there is. ``moved``: records
-    announced since. ``amiss``: certificates whose index entries here do not follow from what was announced, None where
-    this hub gives. ``left``: differences that are still there."""
+    announced since. ``amiss``: other certificates whose index entries here do not follow from what was announced,
+    None where this hub gives. ``left``: differences that are still there."""
 
     id: uuid.UUID
     peer: str
@@ -145,10 +145,9 @@ def _agreements(peer: str, named: uuid.UUID | None) -> list[Agreement]:
 
 def _received(agreement: Agreement, heal: bool, progress: Progress) -> Result:
     """This hub reads the peer's feed: the peer says what it announces."""
-    with _told(agreement) as (connection, received, amiss):
+    with _told(agreement) as (connection, received):
         result = _begun(agreement, received.epoch, received.position)
         asking = _Asking(agreement, result, progress)
-        result.amiss, amiss_handles = amiss
 
         def compare(asked: Asked) -> tuple[Parts, Parts]:
             said, there = asking.digests(asked, received.position)
@@ -159,28 +158,30 @@ def _received(agreement: Agreement, heal: bool, progress: Progress) -> Result:
         result.found = descend(compare)
         with connection.begin():
             known = record_digests.of_handles(connection, result.found.handles)
+            result.amiss, amiss = record_digests.amiss(connection, result.found.handles, SHOWN)
     said = {handle: {"material": told.material, "position": told.position} for handle, told in known.items()}
     result.named = _named(result.found, said)
-    result.named += [{"difference": "entries_amiss", "handle": handle} for handle in amiss_handles]
+    result.named += [{"difference": "entries_amiss", "handle": handle} for handle in amiss]
     result.left = result.found.count + result.amiss
     if heal and result.left and result.found.whole:
         wanted = {handle: known[handle].material if handle in known else None for handle in result.found.handles}
-        result.healed = healing.heal(asking.ask, received, wanted)
+        result.healed = healing.heal(asking.ask, received, wanted, entries=result.amiss > 0)
         result.left = _left(agreement, asking, result.found)
     return result
 
 
 def _left(agreement: Agreement, asking: _Asking, found: Found) -> int:
     """Differences that healing left, of those that there were."""
-    with _told(agreement) as (connection, received, amiss):
-        still = 0
+    with _told(agreement) as (connection, received):
+        still: list[str] = []
         for start in range(0, found.count, record_digests.MOVED):
             asked = Asked((), tuple(sorted(found.handles)[start : start + record_digests.MOVED]))
             said, there = asking.digests(asked, received.position)
             with connection.begin():
                 here = record_digests.told(connection, asked, said.moved)
-            still += sum(here.get(handle) != there.get(handle) for handle in here.keys() | there.keys())
-    return still + amiss[0]
+            still += [handle for handle in here.keys() | there.keys() if here.get(handle) != there.get(handle)]
+        with connection.begin():
+            return len(still) + record_digests.amiss(connection, still)[0]
 
 
 def _provided(agreement: Agreement, progress: Progress) -> Result:
@@ -212,19 +213,19 @@ def _provided(agreement: Agreement, progress: Progress) -> Result:
 
 
 @contextmanager
-def _told(agreement: Agreement) -> Iterator[tuple[sa.Connection, Received, tuple[int, tuple[str, ...]]]]:
-    """A connection with the table ``told``, as of one moment; no transaction is open while a peer is asked."""
+def _told(agreement: Agreement) -> Iterator[tuple[sa.Connection, Received]]:
+    """A connection with the tables ``told`` and ``amiss``, as of one moment; no transaction is open while a peer is asked."""
     with database.engine().connect() as plain:
         connection = plain.execution_options(isolation_level="REPEATABLE READ")
         try:
             with connection.begin():
                 received = announced.received(connection, agreement)
                 record_digests.take_in(connection, received, on_commit="PRESERVE ROWS")
-                amiss = record_digests.amiss(connection, received, SHOWN)
-            yield connection, received, amiss
+                record_digests.look_at_entries(connection, received, on_commit="PRESERVE ROWS")
+            yield connection, received
         finally:
             with connection.begin():
-                connection.execute(sa.text("DROP TABLE IF EXISTS pg_temp.told"))
+                connection.execute(sa.text("DROP TABLE IF EXISTS pg_temp.told, pg_temp.amiss"))
 
 
 class _Asking:

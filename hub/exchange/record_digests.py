@@ -84,14 +84,18 @@ def of_handles(connection: sa.Connection, handles: Sequence[str]) -> dict[str, T
     return {row.handle: Told(row.handle, row.material, row.position) for row in rows}
 
 
-def amiss(connection: sa.Connection, received: Received, shown: int) -> tuple[int, tuple[str, ...]]:
-    """How many certificates of the table ``told`` have other index entries than follow from what was announced, and the
-    handles of some."""
+def look_at_entries(connection: sa.Connection, received: Received, *, on_commit: str = "DROP") -> None:
+    """Make the temporary table ``amiss``: handles of certificates whose index entries do not follow from the table ``told``."""
     hashing = home.keyed_hash()
-    bind = {"source": received.source, "epoch": received.epoch, "inner": hashing.inner, "outer": hashing.outer,
-            "shown": shown}  # fmt: skip
+    bind = {"source": received.source, "epoch": received.epoch, "inner": hashing.inner, "outer": hashing.outer}
+    connection.execute(sa.text("DROP TABLE IF EXISTS pg_temp.amiss"))
     with _settings(connection), joining.forced(connection, lookup=False):
-        row = connection.execute(sa.text(_AMISS), bind).one()
+        connection.execute(sa.text(_AMISS.format(on_commit=on_commit)), bind)
+
+
+def amiss(connection: sa.Connection, known: Iterable[str], shown: int = 0) -> tuple[int, tuple[str, ...]]:
+    """How many of the table ``amiss`` are not among the handles ``known``, and some of them."""
+    row = connection.execute(sa.text(_COUNTED), {"known": _bytes(known), "shown": shown}).one()
     return row.found, tuple(row.handles or ())
 
 
@@ -245,6 +249,7 @@ WHERE handle = ANY (cast(:handles AS bytea[]))
 """
 # As hub/verify_sql.py compares all entries of all partners, here those of one source with what is read already.
 _AMISS = """
+CREATE TEMP TABLE amiss ON COMMIT {on_commit} AS
 WITH due AS (
   SELECT t.handle, split_part(said, ':', 1) AS role,
     keyed_hash('index:' || :source || ':' || :epoch || ':' || split_part(said, ':', 2), :inner, :outer) AS identifier,
@@ -255,11 +260,13 @@ WITH due AS (
 ), kept AS (
   SELECT handle, role, identifier, (material, region, status, valid_from, valid_to, digest, epoch)::text AS rest
   FROM index_entry WHERE source = :source AND recorded_to IS NULL
-), found AS (
-  SELECT DISTINCT coalesce(k.handle, d.handle) AS handle FROM due AS d FULL JOIN kept AS k
-    ON k.handle = d.handle AND k.role = d.role AND k.identifier = d.identifier
-  WHERE d.rest IS DISTINCT FROM k.rest
 )
-SELECT (SELECT count(*) FROM found) AS found,
-  (SELECT array_agg(encode(handle, 'hex')) FROM (SELECT handle FROM found ORDER BY handle LIMIT :shown) AS first) AS handles
+SELECT DISTINCT coalesce(k.handle, d.handle) AS handle FROM due AS d FULL JOIN kept AS k
+  ON k.handle = d.handle AND k.role = d.role AND k.identifier = d.identifier
+WHERE d.rest IS DISTINCT FROM k.rest
+"""
+_COUNTED = """
+WITH beside AS (SELECT handle FROM amiss EXCEPT SELECT unnest(cast(:known AS bytea[])))
+SELECT (SELECT count(*) FROM beside) AS found,
+  (SELECT array_agg(encode(handle, 'hex')) FROM (SELECT handle FROM beside ORDER BY handle LIMIT :shown) AS first) AS handles
 """
