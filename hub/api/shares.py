@@ -165,7 +165,7 @@ def changes(
         if last.number < first.number:
             raise UsageError("share-parameters")
         if first.whole and first.number:  # nothing leads to it from what the caller has
-            raise UsageError("share-made-anew", version=first.number, next=first.number + 1)
+            raise UsageError("share-made-anew", version=first.number)
         found = share_versions.changes(connection, asked.share, known, versions, first.number, last.number)
     asked.told.detail |= {"version": first.number, "until": last.number, "files": len(found)}
     asked.told.detail["rows"] = sum(one.file.rows for one in found)
