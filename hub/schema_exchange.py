@@ -181,7 +181,7 @@ reconciliation = Table(
     Column("finished_at", Timestamp, nullable=False),
     Column("epoch", Text, nullable=False),
     Column("position", BigInteger, nullable=False, comment="of the feed, up to which the receiver has read"),
-    Column("differing", Integer, nullable=False, comment="records in which the two differ, as far as they were named"),
+    Column("differing", Integer, nullable=False, comment="records in which the two differ, at least"),
     Column("amiss", Integer, nullable=False, comment="certificates whose index entries do not follow from what was told"),
     Column("left", Integer, nullable=False, comment="of both, what was not healed"),
     Column("bytes", BigInteger, nullable=False, comment="of all messages, both ways"),

@@ -95,8 +95,7 @@ def _sentences(shown: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
     said: list[tuple[str, dict[str, Any]]] = [(code, {"found": count}) for code, count in found if count]
     if not differences["all_named"]:
-        named = sum(differences[kind] for kind in ("missing_here", "missing_there", "differing"))
-        said = [("reconciled-wholesale", {"found": named})]
+        said = [("reconciled-wholesale", {"found": differences["at_least"]})]
     if not said:
         said.append(("reconciled-equal", {"found": shown["records"]["here"]}))
     if shown["moved"]:

@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 @dataclass
 class Found:
     """Handles of the records in which both sides differ. ``here``, ``there``: how many records either has. ``whole``: false
-    when there are so many that only some are named."""
+    when there are so many, ``least`` or more, that only some are named."""
 
     here: int = 0
     there: int = 0
@@ -47,6 +47,7 @@ class Found:
     missing_there: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     whole: bool = True
+    least: int = 0
 
     @property
     def count(self) -> int:
@@ -82,9 +83,10 @@ def descend(compare: Callable[[Asked], tuple[Parts, Parts]], most: int = MOST) -
                     (small if size <= LISTED else deeper)[prefix] = size
             # Each part that differs holds a record that does.
             if found.count + len(deeper) + len(small) > most:
-                found.whole = False
+                found.whole, found.least = False, found.count + len(deeper) + len(small)
                 return found
         within, listed = deeper, small
+    found.least = found.count
     return found
 
 

@@ -86,7 +86,7 @@ class Result:
             "head": self.head,
             "moved": self.moved,
             "records": {"here": found.here, "there": found.there},
-            "differences": {kind: len(getattr(found, kind)) for kind in KINDS} | {"all_named": found.whole},
+            "differences": {kind: len(getattr(found, kind)) for kind in KINDS} | {"at_least": found.least, "all_named": found.whole},
             "entries_amiss": self.amiss,
             "named": self.named,
             "healed": vars(self.healed) if self.healed else None,
@@ -162,7 +162,7 @@ def _received(agreement: Agreement, heal: bool, progress: Progress) -> Result:
     said = {handle: {"material": told.material, "position": told.position} for handle, told in known.items()}
     result.named = _named(result.found, said)
     result.named += [{"difference": "entries_amiss", "handle": handle} for handle in amiss]
-    result.left = result.found.count + result.amiss
+    result.left = result.found.least + result.amiss
     if heal and result.left and result.found.whole:
         wanted = {handle: known[handle].material if handle in known else None for handle in result.found.handles}
         result.healed = healing.heal(asking.ask, received, wanted, entries=result.amiss > 0)
@@ -208,7 +208,7 @@ def _provided(agreement: Agreement, progress: Progress) -> Result:
         held = record_digests.holdings(connection, given, _some(result.found))
     said = {handle: {"holding": key, "material": material} for handle, (key, material) in held.items()}
     result.named = _named(result.found, said)
-    result.left = result.found.count
+    result.left = result.found.least
     return result
 
 
@@ -278,7 +278,7 @@ def _keep(result: Result) -> None:
         "finished_at": result.finished_at,
         "epoch": result.epoch,
         "position": result.position,
-        "differing": found.count,
+        "differing": found.least,
         "amiss": result.amiss or 0,
         "left": result.left,
         "bytes": result.sent + result.received,

@@ -256,12 +256,7 @@ def upgrade() -> None:
         sa.Column(
             "position", sa.BigInteger(), nullable=False, comment="of the feed, up to which the receiver has read"
         ),
-        sa.Column(
-            "differing",
-            sa.Integer(),
-            nullable=False,
-            comment="records in which the two differ, as far as they were named",
-        ),
+        sa.Column("differing", sa.Integer(), nullable=False, comment="records in which the two differ, at least"),
         sa.Column(
             "amiss",
             sa.Integer(),
