@@ -314,6 +314,14 @@ class Test_identities:
         assert self.refused(hubs, agreement, PERSON, f"cn.ric:{stored.SPOUSE}")["code"] == "identity-undecided"
         assert self.ask(hubs, agreement, PERSON) == "N1"
 
+    def test_nor_where_only_one_of_them_has_it(self, hubs: Exchange, agreement: Any) -> None:
+        """A list of people is no person: nobody learns which of them it is."""
+        self.card(hubs, PERSON, "N1")
+        spouse, theirs = f"cn.ric:{stored.SPOUSE}", "passport:K7654321"
+        self.join(hubs, Said(PERSON, PASSPORT), Said(spouse, theirs))
+        assert self.refused(hubs, agreement, theirs, PASSPORT)["code"] == "identity-undecided"
+        assert self.ask(hubs, agreement, PASSPORT, PERSON) == "N1"
+
 
 def test_a_material_that_no_index_announces_can_be_asked_for(hubs: Exchange) -> None:
     agreement = hubs.agree(

@@ -123,7 +123,7 @@ def test_what_is_held_elsewhere_is_fetched_from_there(hubs: Exchange, base: str,
     assert answer[LICENCE]["disposition"] == "held_elsewhere"
     [there] = answer[LICENCE]["elsewhere"]
     assert (there["hub"], there["handle"]) == ("zj", announced)
-    found = hall.fetch(there["handle"], answer["answer"])
+    found = hall.fetch(there["handle"], answer["answer"], seconds=17)
     assert found.status_code == 200, found.text
     assert (found.headers["Cache-Control"], found.headers["Content-Type"]) == ("no-store", "application/json")
     body = found.json()
@@ -151,6 +151,11 @@ def test_what_is_held_elsewhere_is_fetched_from_there(hubs: Exchange, base: str,
     [there_too] = hubs.given()
     assert (there_too.digest, there_too.fields, there_too.receiver) == (digest, body["fields"], "sh")
     assert asked(hubs) == ["ok"]
+    [record] = hubs.sh.rows("SELECT request FROM exchange_record WHERE kind LIKE 'evidence.%'")
+    told = envelope.read(f"{record.request}\n".encode()).envelope
+    assert told.deadline is not None and 10 < (told.deadline - told.at).total_seconds() <= 17, (
+        "as long as the client waits"
+    )
     problem(hall.fetch(announced, answer["answer"]), 409, "grant-used")
     assert len(hubs.given()) == 1 and hall.fetch(announced, hall.ask()).status_code == 200, (
         "a new answer is a new grant"

@@ -49,7 +49,7 @@ log = logging.getLogger("yici.api")
 VERSION = "1"
 AUTHENTICATING = 2
 DEPOSITING = 2
-ASKING = 16  # questions to partner hubs
+ASKING = 32  # questions to partner hubs: each waits most of its time
 SHARING = 2
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})

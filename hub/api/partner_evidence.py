@@ -6,6 +6,7 @@ POST, since whose it is has to be said again, in the body: nobody here keeps ide
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import functools
 from typing import Annotated
 
@@ -15,7 +16,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from starlette.requests import Request
 from starlette.responses import Response
 
-from connectors.messages import Language
 from hub import database
 from hub.agreements import Agreement
 from hub.api import language
@@ -128,7 +128,7 @@ async def ask(request: Request, caller: Caller, grant: Grant = "") -> Response:
 async def _relayed(
     request: Request, caller: Agreement, grant: str, form: type[EvidenceWanted], handle: str | None = None
 ) -> Response:
-    lang: Language = language.of(request.headers)
+    came, lang = dt.datetime.now(dt.UTC), language.of(request.headers)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return problem("media-type-unsupported", lang, {"expected": "application/json"})
     try:
@@ -140,9 +140,8 @@ async def _relayed(
     consent = Consent(said.consent.reference, said.consent.at, said.consent.method) if said.consent else None
     hub, material = (said.hub, said.material) if isinstance(said, EvidenceUnannounced) else (None, None)
     wanted = Wanted(said.id, handle, hub, material, said.fields, consent)
-    fetched = functools.partial(
-        evidence_asking.fetch, database.engine(), caller.client, grant, wanted, seconds=said.seconds
-    )
+    until = came + dt.timedelta(seconds=said.seconds)
+    fetched = functools.partial(evidence_asking.fetch, database.engine(), caller.client, grant, wanted, until)
     # Few at once: a partner that lets everybody wait must not take the threads of all other routes.
     found: Relayed = await to_thread.run_sync(fetched, limiter=request.app.state.asking)
     digest = base64.b64encode(found.digest).decode()

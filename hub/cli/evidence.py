@@ -78,7 +78,8 @@ def register(app: typer.Typer) -> None:
             _names(fields),
             _consent(consent, consent_at, consent_method),
         )
-        found = evidence_asking.fetch(database.engine(), lookup.CLIENT, answer, wanted, seconds=seconds, operator=True)
+        until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
+        found = evidence_asking.fetch(database.engine(), lookup.CLIENT, answer, wanted, until, operator=True)
         shown = _shown(found)
         if json:
             output.json(shown)

@@ -205,7 +205,7 @@ WITH asked AS MATERIALIZED (
   WHERE h.material = :material AND coalesce(CAST(:role AS text) = o.role, true)
     AND EXISTS (SELECT FROM unnest(CAST(:regions AS text[])) AS r WHERE starts_with(coalesce(h.region, s.region), r)){named}
 )
-SELECT (SELECT coalesce(bool_or(state <> 'joined'), false) FROM linked) AS undecided,
+SELECT (SELECT coalesce(bool_or(state <> 'joined'), false) OR count(DISTINCT cluster) > 1 FROM linked) AS undecided,
   (SELECT count(DISTINCT person) FROM found WHERE good) AS persons, b.*, m.document, m."row",
   (SELECT name FROM landed_file WHERE id = m.file) AS file
 FROM (SELECT) AS always

@@ -72,16 +72,15 @@ class _Shown(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def fetch(
-    engine: sa.Engine, client: str, grant: str, wanted: Wanted, *, seconds: float = SECONDS, operator: bool = False
+    engine: sa.Engine, client: str, grant: str, wanted: Wanted, until: dt.datetime, *, operator: bool = False
 ) -> Relayed:
     """What ``client`` may see of a certificate that a partner hub holds, under ``grant``, the id of its answer.
 
-    ``operator``: who asks is no client but runs this hub; what partners agreed to binds it as well. Errors as
+    ``until``: it waits no longer. ``operator``: who asks is no client but runs this hub; what partners agreed to binds it as well. Errors as
     :func:`hub.evidence.fetch` and :func:`hub.exchange.evidence_grants.opening`; ``evidence-under-way`` while another asks the
     same; ``case-missing``, ``consent-required``, ``consent-invalid``, ``agreement-none`` and those of
     :meth:`Agreement.covers`; ``partner-…`` when the partner is away, refuses, or replies what it must not.
     """
-    deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
     try:
         named = uuid.UUID(grant)
     except ValueError:
@@ -89,7 +88,7 @@ def fetch(
     with _alone((named, wanted.handle, wanted.hub, wanted.material)):
         with engine.begin() as connection:
             case = _allowed(connection, client, grant, wanted, operator=operator)
-        found = _asked(case, deadline)
+        found = _asked(case, until)
         shown = _require_no_more(case, found)
         relayed = Relayed(case.opening.hub, found.body, found.sealed)
         with engine.begin() as connection:
@@ -139,7 +138,7 @@ def _operators(client: str, answer: sa.Row[Any]) -> clients.Agreement:
     return clients.Agreement(client, client, (answer.item,), (answer.purpose,), since, None, every)
 
 
-def _asked(case: _Case, deadline: dt.datetime) -> Message:
+def _asked(case: _Case, until: dt.datetime) -> Message:
     opening = case.opening
     question = Question(
         opening.material, (Holder(opening.scheme, opening.value),), case.answer.item, opening.role, opening.handle,
@@ -148,7 +147,7 @@ def _asked(case: _Case, deadline: dt.datetime) -> Message:
     try:
         return caller.ask(
             opening.hub, REQUEST, msgspec.json.encode(question), agreement=case.agreement, purpose=case.answer.purpose,
-            case=case.answer.case, deadline=deadline, seconds=LONGEST,
+            case=case.answer.case, deadline=until, seconds=LONGEST,
         )  # fmt: skip
     except YiciError as error:
         if error.code in UNACCEPTABLE:
