@@ -60,7 +60,7 @@ def examples() -> dict[str, Any]:
         signature.detached(document, examplemessages.key(key), agreement_terms.TYPE) for key in (ZHEJIANG, SHANGHAI)
     )
     at = "2026-03-01T08:30:00.120000Z"
-    accept = {"agreement": AGREEMENT, "digest": digest, "signature": taken}
+    accept = {"agreement": AGREEMENT, "digest": digest, "signature": taken, "at": "2026-01-08T02:00:00.000000Z"}
     scope = epochs.Scope(("business-licence", "household-register"), ("33",))
     name = f"20260301T000000Z-{scope.digest()}"
     told = epochs.Epoch(name, index_keys.epoch_key(examplepage.AGREED_KEY, name), scope).told()
@@ -78,7 +78,7 @@ def examples() -> dict[str, Any]:
         "document": json.loads(document),
         "canonical": document.decode(),
         "signatures": {"digest": digest, "zj": given, "sh": taken},
-        "propose": {"document": document.decode(), "signature": given},
+        "propose": {"document": document.decode(), "signature": given, "at": "2026-01-07T06:30:00.000000Z"},
         "proposed": {"agreement": AGREEMENT, "state": "proposed"},
         "refused": refused,
         "accept": accept,

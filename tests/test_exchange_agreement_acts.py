@@ -290,6 +290,58 @@ def test_crossed_proposals_are_refused(hubs: Pair) -> None:
     assert hubs.states(agreed)["zj"] == {1: "superseded", 2: "declined", 3: "in_force"}
 
 
+def test_a_refused_proposal_keeps_no_word_back(hubs: Pair) -> None:
+    agreed = hubs.agree()
+    hubs.zj.away = hubs.sh.away = True
+    hubs.propose(hubs.zj, hubs.sh, id=str(agreed), modes=["index"])
+    hubs.propose(hubs.sh, hubs.zj, id=str(agreed), modes=["evidence"])
+    hubs.zj.away = hubs.sh.away = False
+    done = act(hubs.zj, agreement_acts.suspend, agreed)
+    assert (done.state, done.problem) == ("suspended", None)
+    assert hubs.states(agreed) == {"zj": {1: "suspended", 2: "declined"}, "sh": {1: "suspended", 2: "proposed"}}
+
+
+def test_wishes_for_an_end_that_met(hubs: Pair) -> None:
+    """One side takes its wish back while the other, whose own was not heard yet, has ended it."""
+    agreed = hubs.agree()
+    hubs.zj.away = True
+    act(hubs.sh, agreement_acts.end, agreed)
+    hubs.zj.away = False
+
+    def lost(to: Hub, message: bytes, carry: Callable[[], bytes]) -> bytes:
+        carry()
+        raise RetriableError("partner-away", peer=to.name, reason="lost")
+
+    hubs.fate = lost
+    act(hubs.zj, agreement_acts.end, agreed)
+    assert hubs.states(agreed) == {"zj": {1: "in_force"}, "sh": {1: "ended"}}
+    hubs.forget_fate()
+    assert act(hubs.zj, agreement_acts.resume, agreed).state == "ended"
+    assert hubs.states(agreed) == {"zj": {1: "ended"}, "sh": {1: "ended"}}
+    # A version that both sign afterwards brings it back, and no word of before ends that.
+    hubs.propose(hubs.zj, hubs.sh, id=str(agreed))
+    act(hubs.sh, agreement_acts.accept, agreed)
+    assert hubs.states(agreed) == {"zj": {1: "ended", 2: "in_force"}, "sh": {1: "ended", 2: "in_force"}}
+    for hub in (hubs.zj, hubs.sh):
+        with hub.acting():
+            agreement_acts.tell_all()
+        assert hubs.rows(hub, agreed)[0].ended_by == []
+
+
+def test_nobody_ends_it_by_saying_so(hubs: Pair) -> None:
+    agreed = hubs.agree()
+
+    def ended(to: Hub, message: bytes, carry: Callable[[], bytes]) -> bytes:
+        with to.acting() as engine, engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE exchange_agreement SET state = 'ended', ended_by = '{sh,zj}'")
+        return carry()
+
+    hubs.fate = ended  # the partner alone thinks so
+    assert act(hubs.zj, agreement_acts.suspend, agreed).state == "suspended"
+    assert act(hubs.zj, agreement_acts.resume, agreed).state == "in_force"
+    assert act(hubs.zj, agreement_acts.end, agreed).state == "ended"
+
+
 def test_what_cannot_be_proposed(hubs: Pair) -> None:
     refused("peer-unknown", lambda: hubs.propose(hubs.zj, Hub("ah", {})))
     refused("agreement-file", lambda: hubs.propose(hubs.zj, hubs.sh, provider="js"))

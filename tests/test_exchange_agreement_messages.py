@@ -38,6 +38,9 @@ def hubs(made: Pair) -> Pair:
     return made
 
 
+AT = "2026-03-01T00:00:00Z"
+
+
 def signed(hub: Hub, document: bytes, kind: str = agreement_terms.TYPE) -> str:
     with hub.acting():
         return signature.detached(document, keys.own().signing(agreement_acts._now()), kind)
@@ -45,7 +48,7 @@ def signed(hub: Hub, document: bytes, kind: str = agreement_terms.TYPE) -> str:
 
 def proposal(signer: Hub, told: Terms | bytes) -> dict[str, str]:
     document = told if isinstance(told, bytes) else agreement_terms.canonical(told)
-    return {"document": document.decode(), "signature": signed(signer, document)}
+    return {"document": document.decode(), "signature": signed(signer, document), "at": AT}
 
 
 def count(hub: Hub) -> int:
@@ -130,7 +133,7 @@ def test_an_id_is_one_agreement_with_one_hub_in_one_direction(hubs: Pair) -> Non
         ("agreement.suspend", {"agreement": f"{agreed}/1", "at": "2026-03-01T00:00:00Z"}),
         ("agreement.end", {"agreement": f"{agreed}/1", "at": "2026-03-01T00:00:00Z"}),
         ("agreement.decline", {"agreement": f"{agreed}/1", "digest": "0" * 64}),
-        ("agreement.accept", {"agreement": f"{agreed}/1", "digest": "0" * 64, "signature": "a..b"}),
+        ("agreement.accept", {"agreement": f"{agreed}/1", "digest": "0" * 64, "signature": "a..b", "at": AT}),
     ):
         assert hubs.say(hubs.js, hubs.sh, kind, body)["status"] == "agreement-unknown"
     assert hubs.states(agreed) == {"zj": {1: "in_force"}, "sh": {1: "in_force"}}
@@ -139,8 +142,8 @@ def test_an_id_is_one_agreement_with_one_hub_in_one_direction(hubs: Pair) -> Non
 def test_what_was_said_before_is_not_taken_again(hubs: Pair) -> None:
     agreed = hubs.agree()
     first = hubs.rows(hubs.zj, agreed)[0]
-    replayed = {"document": bytes(first.document).decode(), "signature": first.own_signature}
-    accepted = {"agreement": f"{agreed}/1", "digest": agreement_terms.digest(bytes(first.document))}
+    replayed = {"document": bytes(first.document).decode(), "signature": first.own_signature, "at": AT}
+    accepted = {"at": AT, "agreement": f"{agreed}/1", "digest": agreement_terms.digest(bytes(first.document))}
     assert hubs.say(hubs.zj, hubs.sh, "agreement.propose", replayed)["status"] == "agreement-accepted"
     other = terms.terms(agreed, 1, modes=["share"])
     assert hubs.say(hubs.zj, hubs.sh, "agreement.propose", proposal(hubs.zj, other))["status"] == "agreement-altered"
@@ -161,7 +164,7 @@ def test_an_acceptance_has_to_be_the_other_sides_and_of_these_terms(hubs: Pair) 
     agreed = uuid.UUID(done.agreement.partition("/")[0])
     [row] = hubs.rows(hubs.zj, agreed)
     document = bytes(row.document)
-    said = {"agreement": done.agreement, "digest": agreement_terms.digest(document)}
+    said = {"agreement": done.agreement, "digest": agreement_terms.digest(document), "at": AT}
     other = agreement_terms.canonical(terms.terms(agreed, 1, regions=["3301"]))
     for body, code in (
         ({**said, "signature": signed(hubs.zj, document)}, "agreement-signature"),

@@ -71,7 +71,9 @@ def test_from_proposal_to_the_key_of_the_index(hubs: tuple[Hub, Hub], tmp_path: 
 def test_a_forged_proposal_does_not_get_in(hubs: tuple[Hub, Hub]) -> None:
     sh, zj = hubs
     document = agreement_terms.canonical(terms.terms(named := uuid.uuid4())).decode()
-    body = orjson.dumps({"document": document, "signature": "eyJhbGciOiJFZDI1NTE5In0..AAAA"})
+    body = orjson.dumps(
+        {"document": document, "signature": "eyJhbGciOiJFZDI1NTE5In0..AAAA", "at": "2026-03-01T00:00:00Z"}
+    )
     reply = exchanging.send(zj, sh, exchanging.question(zj, sh, "agreement.propose", body))
     assert exchanging.problem(reply)["code"] == "agreement-signature"
     with sh.acting() as engine, engine.connect() as connection:

@@ -50,6 +50,7 @@ CHANGES = st.fixed_dictionaries(
     }
 )
 FATES = st.sampled_from(["arrives"] * 6 + ["lost", "reply lost", "late", "twice"])
+WORDS = ("agreement.suspend", "agreement.resume", "agreement.end")
 ACTS = ("propose", "accept", "accept", "decline", "suspend", "suspend", "resume", "end", "tell", "late")
 STEPS = st.lists(st.tuples(st.sampled_from(ACTS), st.sampled_from(NAMES), FATES, CHANGES), min_size=4, max_size=14)
 QUESTIONS = st.lists(
@@ -74,17 +75,20 @@ PLAIN = {"mode": None, "purpose": None, "materials": [], "fields": None, "region
 
 @dataclass
 class Side:
-    """What one hub can know. ``said``: the last word of each hub that it has heard, its own at once."""
+    """What one hub can know. ``heard``: when each hub said the last word that this one heard, its own at once; ``wanted``: when
+    it last wanted the end."""
 
     suspended: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(NAMES, False))
     ended: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(NAMES, False))
     heard: dict[str, str] = field(default_factory=lambda: dict.fromkeys(NAMES, ""))
+    wanted: dict[str, str] = field(default_factory=lambda: dict.fromkeys(NAMES, ""))
+    signed: dict[str, str] = field(default_factory=lambda: dict.fromkeys(NAMES, ""))
     begun: list[int] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
     over: bool = False
 
     def word(self, kind: str, hub: str, at: str) -> None:
-        if self.over or not self.begun or at <= self.heard[hub]:
+        if not self.begun or at <= self.heard[hub] or (kind == "agreement.end" and at <= self.signed[hub]):
             return
         self.heard[hub] = at
         if kind == "agreement.resume":
@@ -92,14 +96,21 @@ class Side:
         elif kind == "agreement.suspend":
             self.suspended[hub] = True
         else:
-            self.ended[hub] = True
-            self.over = all(self.ended.values())
+            self.ended[hub], self.wanted[hub] = True, at
+        self.over = self.over or all(self.ended.values())
 
-    def begin(self, version: int) -> None:
+    def begin(self, version: int, signed: dict[str, str]) -> None:
+        """Who signs a version after it wanted the end wants the end no more."""
         if version not in self.begun:
             self.begun.append(version)
-            self.ended = dict.fromkeys(NAMES, False)
-            self.over = False
+            self.signed = signed
+            self.ended = {hub: self.ended[hub] and self.wanted[hub] > signed[hub] for hub in NAMES}
+            self.over = all(self.ended.values())
+
+    def concluded(self, own: str) -> None:
+        """The other says that it has ended."""
+        if self.wanted[own] > self.signed[own]:
+            self.over = True
 
 
 class Play:
@@ -112,6 +123,7 @@ class Play:
         self.documents: dict[int, set[bytes]] = {}
         self.proposed: dict[tuple[int, str], bytes] = {}
         self.accepted: set[tuple[int, str]] = set()
+        self.signed: dict[int, dict[str, str]] = {}
         self.late: list[Callable[[], bytes]] = []
         hubs.fate = self.carried
         self.fate = "arrives"
@@ -120,6 +132,13 @@ class Play:
 
     def carried(self, to: Hub, message: bytes, carry: Callable[[], bytes]) -> bytes:
         told = envelope.read(message)
+        kind, sender, body = told.envelope.kind, told.envelope.sender, json.loads(told.body)
+        if kind == "agreement.propose":
+            self.signed.setdefault(json.loads(body["document"])["version"], {})[sender] = body["at"]
+        elif kind == "agreement.accept":
+            self.signed.setdefault(int(body["agreement"].partition("/")[2]), {})[sender] = body["at"]
+        elif kind in WORDS:
+            self.sides[sender].word(kind, sender, body["at"])  # it counts here before anybody hears it
 
         def done(returns: bool) -> bytes:
             reply = carry()
@@ -147,14 +166,16 @@ class Play:
         if kind == "agreement.accept":
             version = int(body["agreement"].partition("/")[2])
             if status == "ok":
-                self.sides[at].begin(version)
+                self.sides[at].begin(version, self.signed[version])
             if returns and status in ("ok", "agreement-accepted"):
-                self.sides[sender].begin(version)
-        elif kind in ("agreement.suspend", "agreement.resume", "agreement.end") and status == "ok":
+                self.sides[sender].begin(version, self.signed[version])
+        elif kind in WORDS and status == "ok":
             version = int(body["agreement"].partition("/")[2])
             if (version, at) in self.accepted and version not in self.sides[at].gone:
-                self.sides[at].begin(version)
+                self.sides[at].begin(version, self.signed[version])
             self.sides[at].word(kind, sender, body["at"])
+            if returns and json.loads(reply.body)["state"] == "ended":
+                self.sides[sender].concluded(sender)
         elif kind == "agreement.decline" and status == "ok":
             self.sides[at].gone.add(int(body["agreement"].partition("/")[2]))
 
@@ -202,15 +223,13 @@ class Play:
             if what == "decline":
                 side.gone.add(rows[0].version)
         else:
-            # An operator's word counts on its own side from the moment it is said, whatever becomes of the message.
-            kind = f"agreement.{what}"
             try:
                 getattr(agreement_acts, what)(self.named, "t")
-            finally:
+            finally:  # it counts on this side, whether or not a message ever leaves
                 for row in reversed(self.hubs.rows(hub, self.named)):
                     for entry in row.history:
-                        if entry["hub"] == hub.name and entry["kind"] == kind:
-                            side.word(kind, hub.name, entry["at"])
+                        if entry["hub"] == hub.name and entry["kind"] == f"agreement.{what}":
+                            side.word(entry["kind"], hub.name, entry["at"])
 
     def allowed(self, name: str, version: int, asked: dict[str, Any]) -> bool:
         """Whether ``name`` may do this: read off the text that both signed."""
@@ -274,6 +293,21 @@ OPENINGS = (
         ("late", 1, "arrives"),
     ),
     (("propose", 0, "arrives"), ("accept", 1, "arrives"), ("propose", 1, "lost"), ("propose", 0, "lost")),
+    (
+        ("propose", 0, "arrives"),
+        ("accept", 1, "arrives"),
+        ("end", 1, "lost"),
+        ("end", 0, "reply lost"),
+        ("resume", 0, "arrives"),
+    ),
+    (
+        ("propose", 0, "arrives"),
+        ("accept", 1, "arrives"),
+        ("end", 1, "lost"),
+        ("end", 0, "arrives"),
+        ("propose", 0, "arrives"),
+        ("accept", 1, "arrives"),
+    ),
     (("propose", 0, "arrives"), ("accept", 1, "arrives"), ("propose", 1, "arrives"), ("accept", 0, "arrives")),
 )
 

@@ -18,8 +18,19 @@ from connectors import signature
 from connectors.errors import RetriableError, UsageError, YiciError
 from hub import database, schema_exchange, signing
 from hub.exchange import agreement_states, agreement_terms, agreements, caller, peers
-from hub.exchange.agreement_messages import plain
-from hub.exchange.agreement_states import ACCEPT, DECLINE, END, PROPOSE, RESUME, SUSPEND, Rows, Step
+from hub.exchange.agreement_messages import Standing, plain
+from hub.exchange.agreement_states import (
+    ACCEPT,
+    DECLINE,
+    END,
+    ENDED,
+    PROPOSE,
+    RESUME,
+    STATEMENTS,
+    SUSPEND,
+    Rows,
+    Step,
+)  # fmt: skip
 from hub.exchange.agreements import LIVE
 from hub.exchange.caller import PartnerProblem
 from hub.exchange.peers import Peer
@@ -41,6 +52,15 @@ class Done:
     agreement: str
     state: str
     problem: YiciError | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """``problem``: why not all could be told. ``refused``: proposals and acceptances that the peer refused for good: version,
+    kind, and how it said so."""
+
+    problem: YiciError | None
+    refused: list[tuple[int, str, YiciError]]
 
 
 def propose(name: str, path: Path, actor: str) -> Done:
@@ -65,7 +85,7 @@ def propose(name: str, path: Path, actor: str) -> Done:
             connection, rows, terms, document, Step(PROPOSE, signing.own_name(), now, actor=actor),
             peer=peer.name, own_signature=_signed(document, now), now=now,
         )  # fmt: skip
-    return _told(named, terms.version)
+    return _told(named, terms.version, PROPOSE)
 
 
 def accept(named: uuid.UUID, actor: str, number: int | None = None) -> Done:
@@ -85,7 +105,7 @@ def accept(named: uuid.UUID, actor: str, number: int | None = None) -> Done:
                 raise UsageError("agreement-terms", reasons="; ".join(reason for _, reason in reasons))
             step = Step(ACCEPT, signing.own_name(), now, actor=actor)
             agreement_states.sign(connection, row, step, _signed(bytes(row.document), now), now)
-    return _told(named, row.version)
+    return _told(named, row.version, ACCEPT)
 
 
 def decline(named: uuid.UUID, actor: str, reason: str | None = None, number: int | None = None) -> Done:
@@ -102,7 +122,7 @@ def decline(named: uuid.UUID, actor: str, reason: str | None = None, number: int
             agreement_states.decline(connection, row, now, step, owed=True)
         elif row.state != "declined":
             raise UsageError(agreement_states.past(row.state))
-    return _told(named, row.version)
+    return _told(named, row.version, DECLINE)
 
 
 def suspend(named: uuid.UUID, actor: str, reason: str | None = None) -> Done:
@@ -123,29 +143,28 @@ def end(named: uuid.UUID, actor: str, reason: str | None = None) -> Done:
     return _say(END, named, actor, reason)
 
 
-def tell(named: uuid.UUID) -> YiciError | None:
-    """Tell the peer what it has not confirmed, in order; why it could not be told, None when all is.
-
-    What the peer refuses for good is settled and raised where it is a proposal or an acceptance.
-    """
+def tell(named: uuid.UUID) -> Told:
+    """Tell the peer what it has not confirmed, in order. What it refuses for good is settled, and does not keep back the rest."""
+    refused: list[tuple[int, str, YiciError]] = []
     while True:
         with database.engine().connect() as connection:
             found = agreements.versions(connection, named)
-        row = next((row for row in reversed(found) if row.untold), None)
-        if row is None:
-            return None
-        owed = row.untold[0]
+        waiting = [(owed, row) for row in found for owed in row.untold]
+        if not waiting:
+            return Told(None, refused)
+        owed, row = min(waiting, key=lambda each: str(each[0]["at"]))
         try:
-            caller.ask(row.peer, owed["kind"], _body(row, owed), agreement=agreements.opened(row))
+            reply = caller.ask(row.peer, owed["kind"], _body(row, owed), agreement=agreements.opened(row))
+            stands = caller.decoded(reply, Standing).state
         except YiciError as error:
-            refused = str(error.values["code"]) if isinstance(error, PartnerProblem) else None
-            if refused not in FINAL:
-                return error
-            _settle(named, row.version, owed, refused)
-            if owed["kind"] in (PROPOSE, ACCEPT) and refused != "agreement-accepted":
-                raise
+            code = str(error.values["code"]) if isinstance(error, PartnerProblem) else None
+            if code not in FINAL:
+                return Told(error, refused)
+            _settle(named, row.version, owed, code)
+            if owed["kind"] in (PROPOSE, ACCEPT) and code != "agreement-accepted":
+                refused.append((row.version, owed["kind"], error))
         else:
-            _settle(named, row.version, owed, None)
+            _settle(named, row.version, owed, None, stands)
 
 
 def tell_all(peer: str | None = None) -> dict[str, YiciError | None]:
@@ -155,11 +174,9 @@ def tell_all(peer: str | None = None) -> dict[str, YiciError | None]:
     for named, name in _owing(peer):
         if name in away:
             continue
-        try:
-            done[str(named)] = tell(named)
-        except YiciError as error:
-            done[str(named)] = error
-        if isinstance(done[str(named)], RetriableError):
+        told = tell(named)
+        done[str(named)] = told.problem or next((error for *_, error in told.refused), None)
+        if isinstance(told.problem, RetriableError):
             away.add(name)
     return done
 
@@ -175,49 +192,58 @@ def _say(kind: str, named: uuid.UUID, actor: str, reason: str | None) -> Done:
     with database.engine().begin() as connection:
         rows = _rows(connection, named)
         live = next((row for row in rows if row.state in LIVE), None)
+        if live is None and (kind != END or all(row.state != ENDED for row in rows)):
+            raise UsageError("agreement-not-in-force", state=rows[0].state)
         said = (
-            live is not None
-            and {
+            live is None
+            or {
                 SUSPEND: own in live.suspended_by,
                 END: own in live.ended_by,
                 RESUME: own not in live.suspended_by and own not in live.ended_by,
             }[kind]
         )
-        if said and kind == RESUME and not _owes(rows, RESUME):
-            raise UsageError("agreement-not-suspended", by=", ".join(live.suspended_by) if live else "")
+        if live is not None and said and kind == RESUME and not _owes(rows, RESUME):
+            raise UsageError("agreement-not-suspended", by=", ".join(live.suspended_by) or "-")
         if not said:
             step = Step(kind, own, agreement_states.after(rows, own, now), _plain(reason), actor)
             agreement_states.state(connection, rows, step, now, ours=True)
-    return _told(named, live.version if live else rows[0].version)
+    return _told(named, live.version if live else rows[0].version, kind)
 
 
 def _owes(rows: Rows, kind: str) -> bool:
     return any(owed["kind"] == kind for row in rows for owed in row.untold)
 
 
-def _told(named: uuid.UUID, number: int) -> Done:
-    problem = tell(named)
+def _told(named: uuid.UUID, number: int, kind: str) -> Done:
+    told = tell(named)
+    for refused in told.refused:
+        if refused[:2] == (number, kind):
+            raise refused[2]
     with database.engine().connect() as connection:
         row = agreement_states.version(agreements.versions(connection, named), number)
-    return Done(f"{named}/{number}", row.state, problem)
+    return Done(f"{named}/{number}", row.state, told.problem)
 
 
-def _settle(named: uuid.UUID, number: int, owed: dict[str, Any], refused: str | None) -> None:
-    """What comes of ``owed`` now that the peer confirmed or ``refused`` it for good."""
+def _settle(
+    named: uuid.UUID, number: int, owed: dict[str, Any], refused: str | None, stands: str | None = None
+) -> None:
+    """What comes of ``owed`` now that the peer ``refused`` it for good, or confirmed it and says how the agreement ``stands``."""
     now = _now()
     with database.engine().begin() as connection:
         rows = agreement_states.locked(connection, named)
         row = agreement_states.version(rows, number)
         if owed not in row.untold:  # another process was told so too
             return
-        stands = refused in (None, "agreement-accepted")
-        if owed["kind"] == ACCEPT and stands:
+        taken = refused in (None, "agreement-accepted")
+        if owed["kind"] == ACCEPT and taken:
             agreement_states.begin(connection, rows, row, now, peer_signature=row.peer_signature)
-        elif owed["kind"] in (PROPOSE, ACCEPT) and not stands:
+        elif owed["kind"] in (PROPOSE, ACCEPT) and not taken:
             step = Step(DECLINE, row.peer, now, refused)
             agreement_states.decline(connection, row, now, step, owed=False)
         else:
             agreement_states.told(connection, row, owed, now)
+        if owed["kind"] in STATEMENTS and stands == ENDED:
+            agreement_states.conclude(connection, rows, signing.own_name(), now)
 
 
 def _body(row: sa.Row[Any], owed: dict[str, Any]) -> dict[str, Any]:
@@ -225,9 +251,9 @@ def _body(row: sa.Row[Any], owed: dict[str, Any]) -> dict[str, Any]:
     document = bytes(row.document)
     said = {"agreement": reference, "digest": agreement_terms.digest(document)}
     if owed["kind"] == PROPOSE:
-        return {"document": document.decode(), "signature": row.own_signature}
+        return {"document": document.decode(), "signature": row.own_signature, "at": owed["at"]}
     if owed["kind"] == ACCEPT:
-        return {**said, "signature": row.own_signature}
+        return {**said, "signature": row.own_signature, "at": owed["at"]}
     why = [each["reason"] for each in row.history if (each["kind"], each["at"]) == (owed["kind"], owed["at"])]
     reason = {"reason": why[0]} if any(why) else {}
     if owed["kind"] == DECLINE:

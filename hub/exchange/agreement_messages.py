@@ -23,10 +23,11 @@ Signature = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
 class Proposal(msgspec.Struct, frozen=True):
-    """``document``: canonical JSON, as text; ``signature``: of the sender, beside it."""
+    """``document``: canonical JSON, as text; ``signature``: of the sender, beside it; ``at``: when it signed."""
 
     document: str
     signature: Signature
+    at: Moment
 
 
 class Acceptance(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class Acceptance(msgspec.Struct, frozen=True):
     agreement: Reference
     digest: Digest
     signature: Signature
+    at: Moment
 
 
 class Declined(msgspec.Struct, frozen=True):
@@ -51,6 +53,13 @@ class Word(msgspec.Struct, frozen=True):
     agreement: Reference
     at: Moment
     reason: str | None = None
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A reply: how the agreement stands with the receiver."""
+
+    agreement: str
+    state: str
 
 
 def plain(reason: str | None) -> str | None:
@@ -77,7 +86,7 @@ def proposed(context: Context) -> Answer:
     agreements.verify(document, told.signature, (key.public_key for key in context.peer.keys))
     if reasons := agreement_terms.flaws(terms, parties):
         raise UsageError("agreement-terms", reasons="; ".join(reason for _, reason in reasons)[:4000])
-    step = Step(PROPOSE, peer, now)
+    step = Step(PROPOSE, peer, told.at.astimezone(dt.UTC))
     agreement_states.file(
         context.connection, rows, terms, document, step, peer=peer, peer_signature=told.signature, now=now
     )
@@ -92,7 +101,7 @@ def accepted(context: Context) -> Answer:
     agreements.verify(bytes(row.document), told.signature, (key.public_key for key in context.peer.keys))
     if row.valid_to <= context.now:
         raise UsageError("agreement-over")
-    step = Step(ACCEPT, context.peer.name, context.now)
+    step = Step(ACCEPT, context.peer.name, told.at.astimezone(dt.UTC))
     state = agreement_states.begin(context.connection, rows, row, context.now, step, peer_signature=told.signature)
     return _answer(told.agreement, state)
 
@@ -149,8 +158,7 @@ def _rows(context: Context, reference: str) -> tuple[Rows, int]:
 
 
 def _answer(reference: str, state: str) -> Answer:
-    told = {"agreement": reference, "state": state}
-    return Answer.of(told, **told)
+    return Answer.of(Standing(reference, state), agreement=reference, state=state)
 
 
 KINDS = {

@@ -2,7 +2,8 @@
 
 proposed → in_force ⇄ suspended → superseded (by a later version) or ended; proposed → declined. The side that proposed decides
 when it is in force: when it takes the acceptance. Suspension is of the whole agreement, by one side, at once, and stays when
-a new version comes; its end before the term needs both (Order 809 Art 27). All functions work in the caller's transaction, on
+a new version comes; its end before the term needs both (Order 809 Art 27). Of each hub the last word counts, by its own clock,
+so that both sides come to the same whatever order messages take. All functions work in the caller's transaction, on
 rows locked by :func:`locked`.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from hub.exchange.agreements import LIVE, SELECT
 PROPOSE, ACCEPT, DECLINE = "agreement.propose", "agreement.accept", "agreement.decline"
 SUSPEND, RESUME, END = "agreement.suspend", "agreement.resume", "agreement.end"
 STATEMENTS = (SUSPEND, RESUME, END)
+ENDED = "ended"
 OPEN = 100  # proposals of one peer that wait, at most
 KEPT = 30  # steps of one hub in the history of a version, at most
 TICK = dt.timedelta(microseconds=1)
@@ -183,12 +185,10 @@ def begin(
 ) -> str:
     """Both have signed the version: it is in force, and takes the place of earlier ones as soon as it counts.
 
-    Who suspended the agreement still does. Returns its state.
+    Who suspended the agreement still does; who wanted it to end and signed this version later, no longer. Returns its state.
     """
     if any(each.version > row.version and each.state in LIVE for each in rows):
         raise UsageError("agreement-version-old")
-    before = [each for each in rows if each.state in LIVE]
-    suspended = sorted({hub for each in before for hub in each.suspended_by})
     start = sa.literal(row.valid_from, _table.c.valid_from.type)
     earlier = _table.c.id == row.id, _table.c.version < row.version, _table.c.state.in_(LIVE)
     connection.execute(
@@ -197,17 +197,21 @@ def begin(
         .values(
             state=sa.case((start <= sa.func.greatest(_table.c.valid_from, now), "superseded"), else_=_table.c.state),
             replaced_at=sa.func.least(sa.func.coalesce(_table.c.replaced_at, start), start),
-            ended_by=[],
             changed_at=now,
         )
     )
-    state = "suspended" if suspended else "in_force"
+    history = _with(row, step)
+    signed = _signed(history)
+    before = next((each for each in rows if each.state in (*LIVE, ENDED)), None)
+    suspended = list(before.suspended_by) if before else []
+    ended = [hub for hub in (before.ended_by if before else ()) if _last(rows, hub, (END,)) > signed[hub]]
+    became = _standing(suspended, ended)
     told = [owed for owed in row.untold if owed["kind"] in STATEMENTS]
     _set(
-        connection, row, now, state=state, suspended_by=suspended, untold=told, peer_signature=peer_signature,
-        history=_with(row, step),
+        connection, row, now, state=became, suspended_by=suspended, ended_by=ended, untold=told, history=history,
+        peer_signature=peer_signature,
     )  # fmt: skip
-    return state
+    return became
 
 
 def decline(connection: sa.Connection, row: sa.Row[Any], now: dt.datetime, step: Step, *, owed: bool) -> None:
@@ -219,15 +223,14 @@ def decline(connection: sa.Connection, row: sa.Row[Any], now: dt.datetime, step:
 def state(connection: sa.Connection, rows: Rows, step: Step, now: dt.datetime, *, ours: bool) -> str:
     """``step.hub`` suspends the agreement, lets it go on, or wants it to end. Returns its state.
 
-    What it decided before its latest word is no longer heard. UsageError ``agreement-not-in-force``.
+    What it decided before its latest word is no longer heeded, nor an end that it wanted before it signed the version that counts. What
+    has ended stays so, and the word is kept for a version to come. UsageError ``agreement-not-in-force``: it never was.
     """
-    live = [row for row in rows if row.state in LIVE]
-    if not live:
-        if rows and step.kind == END and any(row.state == "ended" for row in rows):
-            return "ended"
+    counted = [row for row in rows if row.state in LIVE] or [row for row in rows if row.state == ENDED][:1]
+    if not counted:
         raise UsageError("agreement-not-in-force", state=rows[0].state if rows else "unknown")
-    latest = live[0]
-    if step.at <= last_word(rows, step.hub):
+    latest = counted[0]
+    if step.at <= last_word(rows, step.hub) or (step.kind == END and step.at <= _signed(latest.history)[step.hub]):
         return str(latest.state)
     suspended, ended = set(latest.suspended_by), set(latest.ended_by)
     if step.kind == RESUME:
@@ -235,9 +238,12 @@ def state(connection: sa.Connection, rows: Rows, step: Step, now: dt.datetime, *
         ended.discard(step.hub)
     else:
         (suspended if step.kind == SUSPEND else ended).add(step.hub)
-    became = "ended" if len(ended) == 2 else "suspended" if suspended else "in_force"
+    became = ENDED if latest.state == ENDED else _standing(suspended, ended)
     values = {"state": became, "suspended_by": sorted(suspended), "ended_by": sorted(ended), "changed_at": now}
-    connection.execute(sa.update(_table).where(_table.c.id == latest.id, _table.c.state.in_(LIVE)).values(**values))
+    versions = [row.version for row in counted]
+    connection.execute(
+        sa.update(_table).where(_table.c.id == latest.id, _table.c.version.in_(versions)).values(**values)
+    )
     told = list(latest.untold)
     if ours:  # told in this order: to go on undoes what was said before
         undone = STATEMENTS if step.kind == RESUME else (step.kind,)
@@ -246,15 +252,41 @@ def state(connection: sa.Connection, rows: Rows, step: Step, now: dt.datetime, *
     return became
 
 
+def conclude(connection: sa.Connection, rows: Rows, hub: str, now: dt.datetime) -> None:
+    """The peer says that the agreement has ended: it has, where this hub (``hub``) wanted so too, though it took that back
+    since: the two met."""
+    live = [row for row in rows if row.state in LIVE]
+    if not live or _last(rows, hub, (END,)) <= _signed(live[0].history)[hub]:
+        return
+    both = sorted((hub, live[0].peer))
+    change = sa.update(_table).where(_table.c.id == live[0].id, _table.c.state.in_(LIVE))
+    connection.execute(change.values(state=ENDED, ended_by=both, changed_at=now))
+
+
 def last_word(rows: Rows, hub: str) -> dt.datetime:
     """When ``hub`` last suspended, resumed or wanted to end, by its own clock."""
+    return _last(rows, hub, STATEMENTS)
+
+
+def _last(rows: Rows, hub: str, kinds: Sequence[str]) -> dt.datetime:
     said = [
         dt.datetime.fromisoformat(entry["at"])
         for row in rows
         for entry in row.history
-        if entry["hub"] == hub and entry["kind"] in STATEMENTS
+        if entry["hub"] == hub and entry["kind"] in kinds
     ]
     return max(said, default=dt.datetime.min.replace(tzinfo=dt.UTC))
+
+
+def _signed(history: Sequence[Mapping[str, Any]]) -> dict[str, dt.datetime]:
+    """When each hub signed the version, by its own clock."""
+    return {
+        entry["hub"]: dt.datetime.fromisoformat(entry["at"]) for entry in history if entry["kind"] in (PROPOSE, ACCEPT)
+    }
+
+
+def _standing(suspended: Collection[str], ended: Collection[str]) -> str:
+    return ENDED if len(ended) == 2 else "suspended" if suspended else "in_force"
 
 
 def after(rows: Rows, hub: str, now: dt.datetime) -> dt.datetime:
@@ -273,12 +305,15 @@ def _owed(step: Step) -> dict[str, str]:
 
 
 def _with(row: sa.Row[Any], step: Step | None) -> list[dict[str, Any]]:
-    """The history with ``step``: of each hub the first and its latest ones."""
+    """The history with ``step``: of each hub the first, the last of each kind, and the latest ones."""
     if step is None:
         return list(row.history)
-    mine = [entry for entry in row.history if entry["hub"] == step.hub]
-    gone = mine[1 : 1 + max(0, len(mine) + 1 - KEPT)]
-    return [*(entry for entry in row.history if entry not in gone), step.entry()]
+    history = [*row.history, step.entry()]
+    mine = [entry for entry in history if entry["hub"] == step.hub]
+    last = {entry["kind"]: entry for entry in mine}
+    spare = [entry for entry in mine[1:] if last[entry["kind"]] is not entry]
+    gone = spare[: max(0, len(mine) - KEPT)]
+    return [entry for entry in history if entry not in gone]
 
 
 def _set(connection: sa.Connection, row: sa.Row[Any], now: dt.datetime, **values: Any) -> None:
