@@ -32,17 +32,15 @@ MATERIAL = "household-register"
 INDEX = "index_entry, index_key, index_scope, reconciliation, correction, landed_file, decision"
 
 
-class Exchange:
-    """The pair, with what either does in it."""
+class Reading:
+    """Two hubs, and what either does."""
 
-    def __init__(self, pair: Pair, base: str) -> None:
-        self.pair, self.base = pair, base
-        self.zj, self.sh = pair.zj, pair.sh
+    def __init__(self, zj: Any, sh: Any, base: str) -> None:
+        self.zj, self.sh, self.base = zj, sh, base
         self.named = uuid.UUID(int=0)
 
-    def begin(self, **terms: Any) -> None:
-        """Empty stores, an agreement, and a reader that may read."""
-        self.pair.forget()
+    def clear(self) -> None:
+        """Empty stores."""
         for hub in (self.zj, self.sh):
             with hub.acting() as engine, engine.begin() as connection:
                 connection.execute(sa.text(f"TRUNCATE {STORE}, {INDEX}, peer, index_read RESTART IDENTITY CASCADE"))
@@ -50,7 +48,9 @@ class Exchange:
             for folder in ("landing", "work"):
                 shutil.rmtree(Path(hub.variables["YICI_HOME"]) / folder, ignore_errors=True)
             (Path(hub.variables["YICI_HOME"]) / "work").mkdir()
-        self.named = self.pair.agree(**terms)
+
+    def let_in(self) -> None:
+        """Shanghai may read Zhejiang's feed."""
         with self.zj.acting() as engine:
             stored.source(engine, REGISTER, MATERIAL, region="330000")
             made = peers.grant("sh", "sh", [MATERIAL, "business-licence"], replace=True)
@@ -72,16 +72,13 @@ class Exchange:
         with self.sh.acting():
             return pipeline.run(SOURCE)
 
-    def reconcile(self, by: Hub | None = None, *, heal: bool = False) -> Result:
+    def reconcile(self, by: Any = None, *, heal: bool = False) -> Result:
         by = by or self.sh
         with by.acting():
             [result] = reconciliation.reconcile("sh" if by is self.zj else "zj", heal=heal)
         return result
 
-    def agreement(self, hub: Hub) -> Agreement:
-        return self.pair.agreement(hub, self.named)
-
-    def sql(self, hub: Hub, statement: str, **bind: Any) -> list[Any]:
+    def sql(self, hub: Any, statement: str, **bind: Any) -> list[Any]:
         with hub.acting() as engine, engine.begin() as connection:
             done = connection.execute(sa.text(statement), bind)
             return list(done) if done.returns_rows else []
@@ -93,17 +90,41 @@ class Exchange:
         return [row[0] for row in self.sql(self.sh, query)]
 
 
+class Exchange(Reading):
+    """Both in one process, their messages carried by the test."""
+
+    def __init__(self, pair: Pair, base: str) -> None:
+        super().__init__(pair.zj, pair.sh, base)
+        self.pair = pair
+
+    def begin(self, **terms: Any) -> None:
+        """Empty stores, an agreement, and a reader that may read."""
+        self.pair.forget()
+        self.clear()
+        self.named = self.pair.agree(**terms)
+        self.let_in()
+
+    def agreement(self, hub: Hub) -> Agreement:
+        return self.pair.agreement(hub, self.named)
+
+
 @contextlib.contextmanager
 def exchanging(pair: Pair) -> Iterator[Exchange]:
-    """Zhejiang's API is a process of its own."""
+    with announcing(pair.zj) as base:
+        yield Exchange(pair, base)
+
+
+@contextlib.contextmanager
+def announcing(hub: Any) -> Iterator[str]:
+    """The address of the hub's API, a process of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home = Path(pair.zj.variables["YICI_HOME"])
+    home = Path(hub.variables["YICI_HOME"])
     with open(home / "api.log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "hub", "serve", "--port", str(port)],
-            env={**os.environ, **pair.zj.variables}, stdout=log, stderr=log,
+            env={**os.environ, **hub.variables}, stdout=log, stderr=log,
         )  # fmt: skip
     base = f"http://127.0.0.1:{port}"
     try:
@@ -111,7 +132,7 @@ def exchanging(pair: Pair) -> Iterator[Exchange]:
         while not _ready(base):
             assert process.poll() is None and time.monotonic() < deadline, (home / "api.log").read_text()
             time.sleep(0.05)
-        yield Exchange(pair, base)
+        yield base
     finally:
         process.terminate()
         process.wait(20)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from connectors.envelope import SKEW
+from connectors.envelope import SKEW, Moment
 from connectors.errors import FatalError, UsageError
 from hub import clock, schema_exchange, working_days
 from hub.agreements import ALWAYS
@@ -71,7 +71,7 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
 
     correction: uuid.UUID
     outcome: Outcome
-    at: Annotated[dt.datetime, msgspec.Meta(tz=True)]
+    at: Moment
     reason: Words | None = None
     epoch: Epoch | None = None
     handle: Handle | None = None
