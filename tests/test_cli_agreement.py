@@ -168,7 +168,7 @@ def test_what_is_refused_is_said(hubs: Pair, yici: Run) -> None:
     assert json_of(yici, hubs.sh, "decline", agreed)["state"] == "declined"
     assert json_of(yici, hubs.sh, "accept", agreed, "--yes", status=2)["error"]["code"] == "agreement-declined"
     named = json_of(yici, hubs.sh, "suspend", agreed, "--reason", "11010519491231002X", status=2)
-    assert named["error"]["code"] == "reason-names-somebody"
+    assert named["error"]["code"] == "agreement-not-in-force"
 
 
 def test_one_altered_in_the_store_is_listed_as_such(hubs: Pair, yici: Run) -> None:
