@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
 import pytest
 import sqlalchemy as sa
 
-from connectors.errors import UsageError
+from connectors import signature
+from connectors.errors import UsageError, YiciError
 from hub.exchange import agreement_acts, agreement_terms, agreements, caller, epoch_keys, epochs
 from hub.exchange.upkeep import Upkeep
 from hub.home import Home
@@ -110,3 +112,47 @@ def test_what_was_decided_while_the_other_was_away_reaches_it(
             upkeep.stop()
             upkeep._thread.join(30)
     assert state(zj, named) == "suspended"
+
+
+def together(*acts: Callable[[], object]) -> list[object]:
+    """What each brings, or the code it is refused with, all at once."""
+
+    def done(act: Callable[[], object]) -> object:
+        try:
+            return act()
+        except YiciError as error:
+            return error.values.get("code", error.code)
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return list(pool.map(done, acts))
+
+
+def test_many_operators_at_once_decide_one_thing(hubs: tuple[Hub, Hub], tmp_path: Path) -> None:
+    sh, zj = hubs
+    named = propose(zj, sh, tmp_path)
+    with sh.acting():
+        told = together(*[lambda: agreement_acts.accept(named, "tester").state] * 4)
+        assert "in_force" in told and set(told) <= {"in_force", "agreement-accepted"}
+        together(*[lambda: agreement_acts.suspend(named, "tester")] * 4)
+        together(*[lambda: agreement_acts.end(named, "tester")] * 4)
+    for hub in (sh, zj):
+        with hub.acting() as engine, engine.connect() as connection:
+            [row] = agreements.versions(connection, named)
+        assert (row.state, row.suspended_by, row.ended_by, row.untold) == ("suspended", ["sh"], ["sh"], [])
+        kinds = [entry["kind"] for entry in row.history]
+        assert sorted(kinds) == ["agreement.accept", "agreement.end", "agreement.propose", "agreement.suspend"]
+
+
+def test_of_proposals_that_come_at_once_one_is_taken(hubs: tuple[Hub, Hub]) -> None:
+    sh, zj = hubs
+    named = uuid.uuid4()
+
+    def said(days: int) -> Callable[[], object]:
+        document = agreement_terms.canonical(terms.terms(named, epoch_days=days))
+        beside = signature.detached(document, zj.key(), agreement_terms.TYPE)
+        body = orjson.dumps({"document": document.decode(), "signature": beside, "at": "2026-03-01T00:00:00Z"})
+        asked = exchanging.question(zj, sh, "agreement.propose", body)
+        return lambda: exchanging.send(zj, sh, asked).envelope.status
+
+    told = together(*[said(days) for days in range(1, 7)])
+    assert sorted(map(str, told)) == ["agreement-altered"] * 5 + ["ok"]
