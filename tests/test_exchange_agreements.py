@@ -247,7 +247,7 @@ def test_a_hub_that_is_no_peer_any_more_is_given_nothing(hubs: Pair) -> None:
         assert [row.id for row in agreements.every(connection)] == [agreed]
         with pytest.raises(UsageError) as caught:
             agreements.choose(connection, "sh", mode="index", provider=True, now=NOW)
-    assert caught.value.code == "agreement-none"
+    assert caught.value.code == "agreement-unknown"
 
 
 def test_it_outlives_the_keys_it_was_signed_with(hubs: Pair) -> None:

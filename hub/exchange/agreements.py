@@ -25,9 +25,12 @@ from hub.exchange.agreement_terms import READ, Mode, Terms, shareable
 LIVE = ("in_force", "suspended")
 _table = schema_exchange.exchange_agreement
 _peer = schema_exchange.exchange_peer
-PEER_KEYS = _peer.c["keys"].label("peer_keys")
+_PEER = (
+    _peer.c["keys"].label("peer_keys"),
+    sa.or_(_peer.c.name.is_(None), _peer.c.removed_at.is_not(None)).label("stranger"),
+)
 # Also those with hubs that are no peers any more: they are looked at, and admit nothing.
-SELECT = sa.select(_table, PEER_KEYS).outerjoin(_peer, _peer.c.name == _table.c.peer)
+SELECT: sa.Select[Any] = sa.select(_table, *_PEER).outerjoin(_peer, _peer.c.name == _table.c.peer)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,6 @@ def admit(
         raise UsageError("agreement-unknown")
     require_in_force(row, now)
     agreement = opened(row)
-    _require_within(agreement.terms, now)
     agreement.covers(mode=mode, purpose=purpose, materials=materials, fields=fields, region=region)
     return agreement
 
@@ -139,12 +141,11 @@ def choose(
     that does not allow it, ``agreement-none`` where there is none."""
     refused: UsageError | None = None
     wanted = tuple(materials)
-    query = SELECT.where(_table.c.peer == peer, _table.c.provider == provider, _table.c.state.in_(LIVE), _STILL)
+    query = SELECT.where(_table.c.peer == peer, _table.c.provider == provider, _table.c.state.in_(LIVE))
     for row in connection.execute(query.order_by(_table.c.changed_at.desc(), _table.c.version.desc())):
         try:
             require_in_force(row, now)
             agreement = opened(row)
-            _require_within(agreement.terms, now)
             agreement.covers(mode=mode, purpose=purpose, materials=wanted, fields=fields, region=region)
         except UsageError as error:
             refused = refused or error
@@ -155,6 +156,8 @@ def choose(
 
 def require_in_force(row: sa.Row[Any], now: dt.datetime) -> None:
     """That the version in ``row`` counts at ``now``, as it is kept here. UsageError as :func:`admit`."""
+    if row.stranger:
+        raise UsageError("agreement-unknown")
     if row.state == "suspended":
         raise UsageError("agreement-suspended", by=", ".join(row.suspended_by))
     if row.state == "superseded" or (
@@ -163,17 +166,8 @@ def require_in_force(row: sa.Row[Any], now: dt.datetime) -> None:
         raise UsageError("agreement-version-old")
     if row.state != "in_force" or row.suspended_by or row.own_signature is None or row.peer_signature is None:
         raise UsageError("agreement-not-in-force", state=row.state)
-    _require_between(row.valid_from, row.valid_to, now)
-
-
-def _require_within(terms: Terms, now: dt.datetime) -> None:
-    """What was signed counts, whatever stands beside it in the store."""
-    _require_between(terms.valid_from, terms.valid_to, now)
-
-
-def _require_between(start: dt.datetime, end: dt.datetime, now: dt.datetime) -> None:
-    if not start <= now < end:
-        term = [moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%MZ") for moment in (start, end)]
+    if not row.valid_from <= now < row.valid_to:
+        term = [moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%MZ") for moment in (row.valid_from, row.valid_to)]
         raise UsageError("agreement-not-in-force", state=" – ".join(term))
 
 
@@ -196,7 +190,8 @@ def opened(row: sa.Row[Any]) -> Agreement:
     except YiciError:
         raise FatalError("agreement-broken", agreement=f"{row.id}/{row.version}") from None
     partner = terms.receiver if row.provider else terms.provider
-    if (terms.id, terms.version, partner) != (row.id, row.version, row.peer):
+    beside = (terms.id, terms.version, partner, terms.valid_from, terms.valid_to)
+    if beside != (row.id, row.version, row.peer, row.valid_from, row.valid_to):
         raise FatalError("agreement-broken", agreement=terms.reference)
     return Agreement(row.id, row.version, row.peer, row.provider, terms, row.state, row.epoch)
 
@@ -246,13 +241,11 @@ def named(text: str) -> uuid.UUID:
     return found[0]
 
 
-_STILL = sa.and_(_peer.c.name.is_not(None), _peer.c.removed_at.is_(None))
 _UNREAD = ("history", "untold", "changed_at", "ended_by", "sealed_key", "bearer_hash", "bearer_until")
 _ONE: sa.Select[Any] = SELECT.with_only_columns(
-    *(column for column in _table.c if column.name not in _UNREAD), PEER_KEYS, maintain_column_froms=True
+    *(column for column in _table.c if column.name not in _UNREAD), *_PEER, maintain_column_froms=True
 ).where(
     _table.c.id == sa.bindparam("id"),
     _table.c.version == sa.bindparam("version"),
     _table.c.peer == sa.bindparam("peer"),
-    _STILL,
 )
