@@ -64,12 +64,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _told(shown: dict[str, Any]) -> None:
+    import datetime as dt
+
     from hub.cli import output
     from hub.clock import CHINA
 
     console = output.console()
-    import datetime as dt
-
     at = dt.datetime.fromisoformat(shown["started_at"]).astimezone(CHINA)
     console.print(f"[bold]{shown['peer']}[/] {shown['agreement']} ({shown['role']}) {at:%Y-%m-%d %H:%M}")
     for code, values in _sentences(shown):
