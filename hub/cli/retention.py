@@ -173,7 +173,14 @@ def _retention(app: typer.Typer) -> None:
 def _keep(landing: str, history: str, feed: str, answers: str, checkpoints: int, exchange: str) -> Any:
     from hub.retention import Keep, months_of
 
-    return Keep(*map(months_of, (landing, history, feed, answers)), checkpoints, months_of(exchange))
+    return Keep(
+        landing=months_of(landing),
+        history=months_of(history),
+        feed=months_of(feed),
+        answers=months_of(answers),
+        checkpoints=checkpoints,
+        exchange=months_of(exchange),
+    )
 
 
 def _progress(status: Any, what: str) -> Any:
