@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,7 +153,3 @@ def document(exchange: Exchange, key: str, said: Mapping[str, Any]) -> None:
                     " WHERE holding = decode(:key, 'hex')"),
             {"key": key, "said": json.dumps(said)},
         )  # fmt: skip
-
-
-def named(agreement: Agreement) -> uuid.UUID:
-    return agreement.id

@@ -261,7 +261,11 @@ def _shown(peer: Peer) -> dict[str, Any]:
         "title": peer.title,
         "region": peer.region,
         "addresses": peer.addresses,
-        "keys": [{"kid": key.kid, "from": key.since, "to": key.until} for key in peer.keys if cards.valid(key, now)],
+        "keys": [
+            {"kid": key.kid, "public_key": key.public_key, "from": key.since, "to": key.until}
+            for key in peer.keys
+            if cards.valid(key, now)
+        ],
         "certificates": [
             {"fingerprint": entry.fingerprint, "from": entry.since, "to": entry.until}
             for entry in peer.certificates
