@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def filled(engine: sa.Engine, folder: Path, count: int = 12, every: int = 4) -> 
     for number in range(count):
         with engine.begin() as connection:
             made.append(exchanged(connection, own, other, number))
+        time.sleep(0.002)  # ids of one millisecond sort as they like
         if (number + 1) % every == 0:
             ledger.chain(engine)
     ledger.chain(engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, RetriableError
+from hub import partitions
 from hub.exchange import checkpoints, entries, ledger, ledger_verify
 from tests import ledgers
 from tests.conftest import ROOT
@@ -98,6 +100,7 @@ def test_many_writers_wait_for_nobody_while_the_chain_is_held(hub: sa.Engine) ->
 def test_what_commits_late_is_chained_later(hub: sa.Engine) -> None:
     with hub.connect() as late:
         early = entries.record(late, peer="zj", direction="answered", kind="index.page", outcome="ok")
+        time.sleep(0.002)  # ids of one millisecond sort as they like
         ledgers.plain(hub, 2)
         assert ledger.chain(hub) == 2
         ledgers.plain(hub, 1)
@@ -202,7 +205,8 @@ def test_it_looks_up_what_waits_and_reads_nothing_else(hub: sa.Engine) -> None:
             connection.execute(sa.text(statistics or "SELECT 1"))
             plan = "\n".join(connection.scalars(explained, bind))
         assert re.search(r"Index Cond: \(\(id = \S+\) AND \(recorded_at = \S+\)\)", plan), plan
-        assert not re.search(r"Seq Scan on exchange_(record_2|chain|pending)", plan), plan  # empty months cost nothing
+        month = partitions.name_of("exchange_record", dt.datetime.now(dt.UTC).date())
+        assert not re.search(rf"Seq Scan on ({month}|exchange_chain)", plan), plan  # empty months cost nothing
 
 
 def test_in_the_background(hub: sa.Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,10 +216,11 @@ def test_in_the_background(hub: sa.Engine, tmp_path: Path, caplog: pytest.LogCap
     try:
         ledgers.plain(hub, 40)
         _until(lambda: rows(hub, "SELECT count(*) FROM exchange_pending") == [(0,)])
+        chainers[1].stop()
         ledgers.changed(hub, "ALTER TABLE exchange_pending RENAME TO away")  # the store fails
         _until(lambda: bool(caplog.records))
         time.sleep(0.3)
-        assert len(caplog.records) <= len(chainers), "said once, not every time"
+        assert len(caplog.records) == 1, "said once, not every time"
         ledgers.changed(hub, "ALTER TABLE away RENAME TO exchange_pending")
         ledgers.plain(hub, 5, 40)
         _until(lambda: len(chained(hub)) == 45)

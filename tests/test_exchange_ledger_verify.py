@@ -128,7 +128,7 @@ SIGNED = {
     "position": "7",
     "chain": "sha256(chain)",
     "signed_at": "signed_at + interval '1 second'",
-    "signature": "overlay(signature placing 'A' from length(signature) - 20)",
+    "signature": "translate(signature, 'ABCDEFGH', 'BCDEFGHA')",
 }
 
 
