@@ -115,7 +115,7 @@ def _page(
             raise FatalError("index-page-foreign", file=source.name, what="region", expected=source.region)
         if fresh:
             _require_fresh(source, page)
-        if page.after != after or (until is not None and page.to > until):
+        if page.restated or page.after != after or (until is not None and page.to > until):
             raise FatalError("index-page-order", source=source.name, after=after)
         if after <= page.head:  # behind our cursor its other positions mean nothing: the caller decides
             _require_order(source, page)

@@ -37,7 +37,10 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
 
 
 class Page(msgspec.Struct, frozen=True):
-    """The frame of a page; ``entries`` still as JSON. Further members are for later versions and left alone."""
+    """The frame of a page; ``entries`` still as JSON. Further members are for later versions and left alone.
+
+    ``restated``: outside the order of the feed, what is announced now under handles that were named: no page to read on from.
+    """
 
     protocol: str
     hub: Name
@@ -52,6 +55,7 @@ class Page(msgspec.Struct, frozen=True):
     entries: msgspec.Raw
     materials: tuple[Name, ...] = ()
     regions: tuple[Name, ...] = ()
+    restated: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
     damaged/<yyyy-mm>/…                         what was found altered when the same bytes came again
     checkpoints/<time>/                         what a rebuild can start from (hub/checkpoint.py)
     deposits/<yyyy-mm>/<2 hex>/<digest>         what applicants handed in, and what was said of it (hub/deposits.py)
+    shares/<agreement>/                         tables shared with partner hubs (hub/exchange/share_files.py)
 
 A month is dropped whole when it is no longer needed (hub/retention.py), so nothing in it serves another; deposits stay. Zones of older
 releases have no months (``raw/<2 hex>/…``, ``manifests/<source>/…``): they are read as they are.

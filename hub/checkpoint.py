@@ -33,7 +33,7 @@ from hub import copying, partitions, schema, state
 FOLDER = "checkpoints"
 NAME = re.compile(r"[0-9]{8}T[0-9]{12}Z")
 OMITTED = {"setting"}  # of the database itself: its key's fingerprint, its marks
-GIVEN = {"feed_head"}  # a migrated database has its row already
+GIVEN = {"feed_head", "exchange_head"}  # a migrated database has their rows already
 ROWS = 1_000_000  # of a file
 HELD = 16 << 20  # bytes of an answer held at once
 TEXT = {

@@ -18,6 +18,7 @@ from connectors.errors import FatalError
 from hub import embedded, home, partitions, schema
 
 OLDEST_POSTGRES = 15
+POOL = 10  # connections kept; few processes ever open so many
 
 
 def url() -> URL:
@@ -31,7 +32,9 @@ def url() -> URL:
 
 @functools.cache
 def _engine(home_path: str, external: str | None, process: int) -> Engine:
-    engine = sa.create_engine(url(), pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": 10})
+    engine = sa.create_engine(
+        url(), pool_pre_ping=True, pool_size=POOL, hide_parameters=True, connect_args={"connect_timeout": 10}
+    )
     if external is None:
         upgrade(engine)
     else:

@@ -1,7 +1,8 @@
 """Evidence: one certificate for one case, opened by the answer that found it (docs/evidence.md).
 
 The answer is the grant: its id, given by the client that asked, opens what it found held, once each, for the minutes of the
-agreement. All is checked and recorded in one transaction before a byte leaves.
+agreement. All is checked and recorded in one transaction before a byte leaves. What partner hubs hold is asked of them
+(:mod:`hub.exchange.evidence_asking`); what a certificate looks like as evidence is said here for all.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from connectors.errors import UsageError
 from hub import agreements, deposit_sources, home, schema, signing
 from hub.agreements import Agreement
 from hub.clock import CHINA
+from hub.findings import PRESENT
 from hub.knowledge import Shape
 from hub.schema_evidence import evidence
 from mappings import model
 
-HELD = ("held", "alternative_held")
+# What the uses of an option are where it satisfies its requirement, by what the requirement came to.
+SATISFIED = {"held": ("held",), "alternative_held": ("held",), "held_elsewhere": PRESENT}
 
 
 @dataclass(frozen=True)
@@ -50,34 +53,52 @@ def fetch(engine: sa.Engine, client: str, holding: str, grant: str, wanted: Sequ
     """
     now = dt.datetime.now(dt.UTC)
     with engine.begin() as connection:
-        agreement = agreements.of(connection, client, held=True)
-        if agreement is None or not agreement.in_force(now):
-            raise UsageError("agreement-ended")
-        answer = _answer(connection, client, grant)
-        ends = answer.asked_at + dt.timedelta(minutes=agreement.evidence_minutes)
-        if ends < now or answer.asked_at < agreement.valid_from:  # given under an agreement that has ended
-            raise UsageError("grant-expired", minutes=agreement.evidence_minutes)
-        agreement.admit([answer.item], answer.purpose, now)
+        agreement = agreed(connection, client, now)
+        answer = answered(connection, client, grant)
+        require_open(agreement, answer, now)
         key, shape, whose = _granted(answer, holding)
         row = _unchanged(connection, key, shape, whose, now)
-        shown = _shown(agreement, row.material, wanted)
-        body = orjson.dumps(_body(answer, row, shown, now))
-        given = Evidence(body, signing.sign_detached(body, signature.EVIDENCE))
-        _record(connection, answer, key, row.material, shown, given.digest, now)
-    return given
+        shown = narrowed(agreement.shows(model.load(row.material)), row.material, wanted)
+        given = {
+            "client": client, "purpose": answer.purpose, "case": answer.case, "item": answer.item, "answer": str(answer.id),
+        }  # fmt: skip
+        body = orjson.dumps(told(row, shown, given, now))
+        found = Evidence(body, signing.sign_detached(body, signature.EVIDENCE))
+        record(
+            connection, answer=answer.id, holding=key, asked_at=answer.asked_at, given_at=now, client=client,
+            purpose=answer.purpose, case=answer.case, item=answer.item, applicant=answer.applicant, material=row.material,
+            fields=list(shown), digest=found.digest,
+        )  # fmt: skip
+    return found
+
+
+def agreed(connection: sa.Connection, client: str, now: dt.datetime) -> Agreement:
+    """The agreement of ``client``, which nobody ends before the transaction does. UsageError ``agreement-ended``."""
+    agreement = agreements.of(connection, client, held=True)
+    if agreement is None or not agreement.in_force(now):
+        raise UsageError("agreement-ended")
+    return agreement
 
 
 def opened(trace: Mapping[str, Any]) -> Iterable[str]:
-    """Keys of the holdings that make a requirement of an answer held: those of the first option that is held whole."""
+    """Keys of the holdings that satisfy a requirement of an answer, also where partner hubs hold the rest of what it takes."""
     for rule in trace["requirements"]:
-        if rule["disposition"] in HELD:
-            whole = next(option for option in rule["options"] if all(use["state"] == "held" for use in option))
-            for use in whole:
-                yield from (found["holding"] for found in use.get("holdings", ()))
+        for use in satisfying(rule):
+            yield from (found["holding"] for found in use.get("holdings", ()))
 
 
-def _answer(connection: sa.Connection, client: str, grant: str) -> sa.Row[Any]:
-    """The answer ``grant``, given to ``client``; one of before inputs were kept opens nothing."""
+def satisfying(rule: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What was found for the first option that satisfies a requirement, as its trace has it; nothing where none does."""
+    states = SATISFIED.get(rule["disposition"])
+    if states is None:
+        return ()
+    found: Sequence[Mapping[str, Any]]
+    found = next(option for option in rule["options"] if all(use["state"] in states for use in option))
+    return found
+
+
+def answered(connection: sa.Connection, client: str, grant: str) -> sa.Row[Any]:
+    """The answer ``grant``, given to ``client``; one of before inputs were kept opens nothing. UsageError ``grant-unknown``."""
     try:
         named = uuid.UUID(grant)
     except ValueError:
@@ -89,6 +110,15 @@ def _answer(connection: sa.Connection, client: str, grant: str) -> sa.Row[Any]:
     if row is None:
         raise UsageError("grant-unknown")
     return row
+
+
+def require_open(agreement: Agreement, answer: sa.Row[Any], now: dt.datetime) -> None:
+    """That ``answer`` opens anything still under ``agreement``. UsageError ``grant-expired``, ``item-not-agreed``,
+    ``purpose-not-agreed``."""
+    ends = answer.asked_at + dt.timedelta(minutes=agreement.evidence_minutes)
+    if ends < now or answer.asked_at < agreement.valid_from:  # given under an agreement that has ended
+        raise UsageError("grant-expired", minutes=agreement.evidence_minutes)
+    agreement.admit([answer.item], answer.purpose, now)
 
 
 def _granted(answer: sa.Row[Any], holding: str) -> tuple[bytes, Shape, list[bytes]]:
@@ -120,35 +150,36 @@ def _day(day: dt.date | None) -> str | None:
     return day.isoformat() if day else None
 
 
-def _shown(agreement: Agreement, code: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    allowed = agreement.shows(model.load(code))
+def narrowed(allowed: Sequence[str], code: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns of material ``code`` that are shown: all that are ``allowed``, or those ``wanted`` of them.
+
+    UsageError ``field-not-agreed`` when one wanted is not allowed.
+    """
     if wanted is None:
-        return allowed
+        return tuple(allowed)
     if not set(wanted) <= set(allowed):
         raise UsageError("field-not-agreed", material=code, known=", ".join(allowed))
     return tuple(column for column in allowed if column in wanted)
 
 
-def _body(answer: sa.Row[Any], row: sa.Row[Any], shown: Sequence[str], now: dt.datetime) -> dict[str, Any]:
-    document = orjson.loads(row.document)
-    attributes = document.get("attributes") or {}
-    named = [column.partition(".") for column in shown]
-    roles = {role for kind, _, role in named if kind == "holder"}
-    certificate = {kind: document.get(kind) for kind, point, _ in named if not point}
-    if roles:
-        certificate["holders"] = [holder for holder in document["holders"] if holder["role"] in roles]
-    if told := {name: attributes[name] for kind, _, name in named if kind == "attributes" and name in attributes}:
-        certificate["attributes"] = told
+def told(
+    row: Any, shown: Sequence[str], given: Mapping[str, Any], now: dt.datetime, *, holding: str = "", apart: str = ""
+) -> dict[str, Any]:
+    """A certificate as evidence: of its document the columns ``shown``, where it comes from, and to whom it is ``given``.
+
+    ``row``: ``key``, ``material``, ``document`` (JSON) and columns of the holding and its source. ``holding``: what it is called
+    where its key is not told; ``apart``: for whom versions are told apart, so that two who compare them learn nothing.
+    """
     # What was handed in is as of its verification, whenever others were verified.
     heard = row.updated_at if row.source.startswith(deposit_sources.PREFIX) else row.last_success_at
     late = heard is None or heard + dt.timedelta(seconds=row.promise_seconds) < now
     return {
-        "holding": row.key.hex(),
+        "holding": holding or row.key.hex(),
         "material": row.material,
-        "certificate": certificate,
+        "certificate": _certificate(orjson.loads(row.document), shown),
         "fields": list(shown),
         # Tells versions apart without telling what was not shown: nobody else can compute it.
-        "version": home.keyed_hash().of(f"version\x1f{row.document}").hex(),
+        "version": home.keyed_hash().of(f"version{apart}\x1f{row.document}").hex(),
         "source": {
             "source": row.source,
             "file": row.file,
@@ -158,42 +189,31 @@ def _body(answer: sa.Row[Any], row: sa.Row[Any], shown: Sequence[str], now: dt.d
             "late": late,
             "conflicting": row.conflicting,
         },
-        "given": {
-            "hub": home.current().identity("hub") or "hub",
-            "client": answer.client,
-            "purpose": answer.purpose,
-            "case": answer.case,
-            "item": answer.item,
-            "answer": str(answer.id),
-            "at": _at(now),
-        },
+        "given": {"hub": home.current().identity("hub") or "hub", **given, "at": _at(now)},
     }
+
+
+def _certificate(document: Mapping[str, Any], shown: Sequence[str]) -> dict[str, Any]:
+    """Of ``document`` what stands in the columns ``shown``, and nothing else."""
+    attributes = document.get("attributes") or {}
+    named = [column.partition(".") for column in shown]
+    roles = {role for kind, _, role in named if kind == "holder"}
+    certificate = {kind: document.get(kind) for kind, point, _ in named if not point}
+    if roles:
+        certificate["holders"] = [holder for holder in document["holders"] if holder["role"] in roles]
+    if said := {name: attributes[name] for kind, _, name in named if kind == "attributes" and name in attributes}:
+        certificate["attributes"] = said
+    return certificate
 
 
 def _at(time: dt.datetime) -> str:
     return time.astimezone(dt.UTC).isoformat()
 
 
-def _record(
-    connection: sa.Connection,
-    answer: sa.Row[Any],
-    key: bytes,
-    material: str,
-    shown: Sequence[str],
-    digest: bytes,
-    now: dt.datetime,
-) -> None:
-    """UsageError ``grant-used`` when it stands there already: of two callers at once one is told so."""
-    written = connection.execute(
-        insert(evidence)
-        .values(
-            answer=answer.id, holding=key, asked_at=answer.asked_at, given_at=now, client=answer.client,
-            purpose=answer.purpose, case=answer.case, item=answer.item, applicant=answer.applicant, material=material,
-            fields=list(shown), digest=digest,
-        )
-        .on_conflict_do_nothing()
-        .returning(evidence.c.answer)
-    )  # fmt: skip
+def record(connection: sa.Connection, **values: Any) -> None:
+    """A row of the table ``evidence``. UsageError ``grant-used`` when it stands there already: of two callers at once one is told
+    so."""
+    written = connection.execute(insert(evidence).values(values).on_conflict_do_nothing().returning(evidence.c.answer))
     if written.first() is None:
         raise UsageError("grant-used")
 

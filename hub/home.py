@@ -49,26 +49,31 @@ class Home:
         return self.path / "keys"
 
     def identity(self, name: str) -> str | None:
-        """``hub`` or ``region``: ``YICI_HUB`` or ``YICI_REGION``, else ``hub.json``, which alone holds ``api_port``.
+        """``hub`` or ``region``: ``YICI_HUB`` or ``YICI_REGION``, else ``hub.json``, which alone holds the others: ``title``,
+        ``api_port``, ``exchange_port``, ``exchange_host``, ``exchange_addresses``.
 
         FatalError ``identity-invalid`` when the file is no JSON object.
         """
         if name in NAMED and (given := os.environ.get(f"YICI_{name.upper()}")):
             return given
+        known = self._said()
+        return str(known[name]) if known.get(name) else None
+
+    def _said(self) -> dict[str, Any]:
         try:
             known = json.loads((self.path / IDENTITY).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return None
+            return {}
         except ValueError:
             known = None
         if not isinstance(known, dict):
             raise FatalError("identity-invalid", file=self.path / IDENTITY)
-        return str(known[name]) if known.get(name) else None
+        return known
 
     def remember(self, **identity: str) -> None:
-        """Write ``hub.json``, so that every later command in this home knows who it is."""
+        """Write these into ``hub.json``, so that every later command in this home knows who it is."""
         self.create()
-        replace_json(self.path / IDENTITY, identity)
+        replace_json(self.path / IDENTITY, {**self._said(), **identity})
 
     def create(self) -> None:
         """Make the folder. It may be entered by others (the embedded database runs as its own user when the caller is

@@ -11,7 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
-from hub import catalogue, database, decisions, home, index_keys, mapped_rows
+from hub import catalogue, database, decisions, home, index_keys, mapped_rows, verify_sql
+from hub.exchange import sightings
 from hub.incoming import Run
 from mappings import model
 
@@ -38,6 +39,7 @@ def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) ->
     run(_SCOPE, epoch=epoch, now=now)
     run(_SCOPE_STATED, now=now, own=own)
     run("DROP TABLE announced")
+    sightings.look(connection, batch.source)
     return opened + closed
 
 
@@ -58,6 +60,35 @@ def forget(source: str, *, actor: str, note: str = "") -> int:
         for statement in _FORGOTTEN:
             connection.execute(sa.text(statement), bind)
     return dropped
+
+
+def mend_all() -> int:
+    """:func:`mend` of every source that has entries or keys; returns the certificates mended."""
+    with database.engine().connect() as connection:
+        sources = connection.scalars(sa.text("SELECT source FROM index_key UNION SELECT source FROM index_entry")).all()
+    return sum(mend(source) for source in sorted(sources))
+
+
+def mend(source: str) -> int:
+    """Make entries of ``source`` anew where they do not follow from what was announced; returns the certificates mended.
+
+    One transaction; a merge of the source waits. What was recorded of them before stays as history.
+    """
+    hashing = home.keyed_hash()
+    with database.engine().begin() as connection:
+        connection.execute(sa.text("SELECT FROM source WHERE name = :source FOR UPDATE"), {"source": source})
+        connection.execute(sa.text("SET LOCAL work_mem = '256MB'; SET LOCAL datestyle = 'ISO'"))
+        epoch = _epoch_in_force(connection, source)
+        bind = {"source": source, "epoch": epoch, "inner": hashing.inner, "outer": hashing.outer,
+                "now": connection.scalar(sa.text("SELECT clock_timestamp()")),
+                "own": connection.scalar(sa.text(_OWN), {"source": source})}  # fmt: skip
+        connection.execute(sa.text(_AMISS), bind)
+        for statement in (_TOUCHED_AMISS, _ANNOUNCED, _CLOSED_AMISS, _OPENED):
+            connection.execute(sa.text(statement), bind)
+        mended = connection.scalar(sa.text("SELECT count(DISTINCT handle) FROM amiss")) or 0
+        for table in ("announced", "touched", "amiss"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+    return mended
 
 
 def _epoch_in_force(connection: sa.Connection, source: str) -> str | None:
@@ -153,6 +184,19 @@ SELECT DISTINCT ON (e.identifier, e.handle, e.role) e.identifier, :source, e.han
 FROM announced AS e WHERE e.identifier IS NOT NULL
   AND NOT EXISTS ({_SAME.format(other="index_entry", join="o.source = :source AND o.recorded_to IS NULL AND")})
 ORDER BY e.identifier, e.handle, e.role
+"""
+# Entries that do not follow from what was announced: what is missing, what is there without it.
+_AMISS = f"""
+CREATE TEMP TABLE amiss ON COMMIT DROP AS
+SELECT decode(key, 'hex') AS handle, holding FROM ({verify_sql.ENTRIES_OF}) AS d WHERE code IS NOT NULL
+"""
+_TOUCHED_AMISS = """
+CREATE TEMP TABLE touched ON COMMIT DROP AS SELECT DISTINCT holding FROM amiss WHERE holding IS NOT NULL
+"""
+_CLOSED_AMISS = f"""
+UPDATE index_entry AS e SET recorded_to = :now FROM (SELECT DISTINCT handle FROM amiss) AS a
+WHERE e.source = :source AND e.handle = a.handle AND e.recorded_to IS NULL
+  AND NOT (e.epoch = :epoch AND EXISTS ({_SAME.format(other="announced", join="")}))
 """
 _SCOPE = """
 INSERT INTO index_scope (source, epoch, material, province, recorded_from)

@@ -35,10 +35,16 @@ class Join:
 @contextmanager
 def joined(connection: sa.Connection, rows: int, table: str = "row_ledger") -> Iterator[Join]:
     """Queries that join ``rows`` rows of the batch with the ledger, or with another partitioned ``table``."""
-    few = _few(connection, rows, table)
-    methods = () if few else AT_ONCE
+    with forced(connection, lookup=_few(connection, rows, table)) as join:
+        yield join
+
+
+@contextmanager
+def forced(connection: sa.Connection, *, lookup: bool) -> Iterator[Join]:
+    """Queries that join row by row, or all at once, as the caller knows it has to be."""
+    methods = () if lookup else AT_ONCE
     _allow(connection, "off", methods)
-    yield Join(lookup=few)
+    yield Join(lookup=lookup)
     _allow(connection, "on", methods)
 
 

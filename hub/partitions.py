@@ -17,6 +17,7 @@ from connectors.errors import RetriableError
 
 TABLES = {
     "feed": "recorded_at", "holding_past": "recorded_to", "identity_past": "recorded_to", "answer": "asked_at", "evidence": "asked_at",
+    "exchange_record": "recorded_at", "exchange_chain": "recorded_at",
 }  # fmt: skip
 HISTORY = ("holding_past", "identity_past")  # what `--as-of` answers from, kept and dropped together
 PATIENCE = "3s"  # whoever wants a month must not stop those who read and write the others
@@ -139,6 +140,12 @@ def first(day: dt.date) -> dt.date:
 def following(month: dt.date) -> dt.date:
     """The first day of the next month."""
     return first(dt.date(month.year, month.month, 28) + dt.timedelta(days=4))
+
+
+def earlier(day: dt.date, months: int) -> dt.date:
+    """The first day of the month so many before that of ``day``."""
+    month = day.year * 12 + day.month - 1 - months
+    return dt.date(month // 12, month % 12 + 1, 1)
 
 
 def _missing(connection: sa.Connection, wanted: Mapping[str, Iterable[dt.date]]) -> dict[str, tuple[str, dt.date]]:

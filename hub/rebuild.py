@@ -2,8 +2,8 @@
 
 The home's own store is built in a database of its own, ``<name>_rebuild``, and takes the old one's name at the end, in one
 step; another database (``--into``) is filled in place and must be fresh. A database being rebuilt carries a mark: a rebuild
-that was killed is continued when it is started again. What no source ever said (agreements, peers, answers given) is
-carried over from the old store, where there is one.
+that was killed is continued when it is started again. What no source ever said (agreements, peers, answers given, the exchange
+and its ledger) is carried over from the old store, where there is one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ from sqlalchemy.engine import URL, make_url
 from connectors.errors import FatalError, RetriableError
 from connectors.landing import Landing
 from hub import database, home, peers, replay, schema, state
+from hub.exchange import epochs
 from hub.replay import Progress, Replayed, quiet
 
 MARK = "rebuild"
-CARRIED = ("agreement", "peer", "index_read", "answer", "answer_sources", "evidence", "subject_view")
-_HELD = ("source", "batch", "decision", *CARRIED)  # where a store in use has rows
+CARRIED = (
+    "agreement", "peer", "index_read", "answer", "answer_sources", "evidence", "subject_view",
+    "exchange_peer", "exchange_agreement", "exchange_message", "exchange_record", "exchange_pending", "exchange_chain",
+    "exchange_checkpoint", "exchange_head", "correction", "reconciliation", "share_version", "share_file",
+)  # fmt: skip
+# Where a store in use has rows; the end of the ledger is in every store.
+_HELD = ("source", "batch", "decision", *(table for table in CARRIED if table != "exchange_head"))
 IDLE_WITHIN = 3  # seconds
 _LOCK = "yici-rebuild"
 
@@ -102,6 +108,7 @@ def rebuild(
         for peer in peers.every():  # positions in the feed are others now
             if peer.in_force(dt.datetime.now(dt.UTC)):
                 peers.rotate(peer.client)
+        epochs.renew_all(dt.datetime.now(dt.UTC))
         progress("digest", 0, 0)
         with state.snapshot(engine) as connection:
             digest = state.digest(connection)
@@ -265,7 +272,11 @@ def _carry_over(old: URL | None, engine: sa.Engine) -> dict[str, int] | None:
         return None
     counts = {}
     source = sa.create_engine(old, poolclass=sa.NullPool, hide_parameters=True)
-    with source.connect() as there, engine.begin() as here:
+    # As of one moment: records and their places in the chain belong together, and the old store may be in use.
+    with (
+        source.connect().execution_options(isolation_level="REPEATABLE READ") as there,
+        engine.begin() as here,
+    ):
         for table in CARRIED:
             known, wanted = _columns(there, table), _columns(here, table)
             if not known:

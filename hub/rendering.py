@@ -62,6 +62,7 @@ def requirement(item: Item, decision: Decision, lang: Language) -> dict[str, Any
     if foreign := [(use, holding) for use, holding in decision.holdings if holding.hub]:
         entry["elsewhere"] = [
             {
+                "handle": holding.key,
                 "hub": holding.hub,
                 "source": holding.source,
                 "material": holding.material,

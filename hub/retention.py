@@ -1,10 +1,12 @@
-"""What is old enough to go, and what holds it back: landed bytes, history, feed and answers by whole months, old checkpoints.
+"""What is old enough to go, and what holds it back: landed bytes, history, feed, answers and the ledger of the exchange by whole
+months, old checkpoints.
 
 Nothing goes that something still needs. A landed month goes once a checkpoint that loads into this store was taken after it
 and no batch under way in it needs its files: then ``yici rebuild`` can do without. A month of the feed goes once every peer
 has read it; of what is still held its last entry stays, for a peer that begins anew. History goes by age alone: an
 ``--as-of`` before what is kept can no longer be answered in full (:func:`hub.partitions.since`). So do answers, with the evidence
-that was given under them.
+that was given under them. The ledger of the exchange is kept for three years at least (Order 809 Art 29); what is left of it
+begins at a checkpoint that was signed before (:mod:`hub.exchange.ledger_months`).
 """
 
 from __future__ import annotations
@@ -22,25 +24,35 @@ from connectors.errors import FatalError, UsageError
 from connectors.landing import Landing
 from hub import catalogue, checkpoint, database, partitions, records
 from hub.checkpoint import Checkpoint, Progress, quiet
+from hub.exchange import ledger_months
 
-TABLES = {"history": partitions.HISTORY, "feed": ("feed",), "answers": ("answer", "evidence")}  # by kind
+TABLES = {
+    "history": partitions.HISTORY, "feed": ("feed",), "answers": ("answer", "evidence"), "exchange": ledger_months.TABLES,
+}  # by kind  # fmt: skip
 MARGIN = dt.timedelta(days=1)  # between clocks, and for what was under way when a month ended
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Months of each kind that are kept beside the current one, and how many checkpoints."""
+    """Months of each kind that are kept beside the current one, and how many checkpoints.
+
+    UsageError ``retention-exchange-short`` when the ledger of the exchange would go sooner than the law lets it.
+    """
 
     landing: int = 36
     history: int = 36
     feed: int = 36
     answers: int = 36
     checkpoints: int = 2
+    exchange: int = ledger_months.SHORTEST
+
+    def __post_init__(self) -> None:
+        if self.exchange < ledger_months.SHORTEST:
+            raise UsageError("retention-exchange-short", given=self.exchange, least=ledger_months.SHORTEST)
 
     def before(self, kind: str, today: dt.date) -> dt.date:
         """Months that begin before this one are old: all in them is older than is kept."""
-        month = today.year * 12 + today.month - 1 - getattr(self, kind)
-        return dt.date(month // 12, month % 12 + 1, 1)
+        return partitions.earlier(today, getattr(self, kind))
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def months_of(text: str) -> int:
 
 def plan(connection: sa.Connection, landing: Landing, keep: Keep, today: dt.date | None = None) -> list[Item]:
     """All that is kept by time, oldest first within its kind, and what becomes of it."""
-    today = today or dt.datetime.now(dt.UTC).date()
+    today = today or _today()
     good, why_not = _newest(connection, landing)
     items = []
     for name in landing.months():
@@ -96,6 +108,8 @@ def plan(connection: sa.Connection, landing: Landing, keep: Keep, today: dt.date
         for month in sorted({month for table in tables for month in partitions.months(connection, table)}):
             old = month < keep.before(kind, today)
             held = _held_feed(connection, month, read) if old and kind == "feed" else None
+            if old and kind == "exchange" and ledger_months.anchor(connection, month, keep.before(kind, today)) is None:
+                held = Held("retention-held-unsigned")
             names = [partitions.name_of(table, month) for table in tables]
             weighed = connection.execute(_WEIGHT, {"names": names}).one()
             items.append(Item(kind, f"{month:%Y-%m}", int(weighed.rows), int(weighed.bytes), old, held))
@@ -129,7 +143,9 @@ def apply(landing: Landing, keep: Keep, *, today: dt.date | None = None, progres
         else:
             month = dt.date.fromisoformat(f"{item.name}-01")
             with engine.begin() as connection:
-                if item.kind == "landing":
+                if item.kind == "exchange":
+                    ledger_months.drop(connection, month, keep.before("exchange", today or _today()))
+                elif item.kind == "landing":
                     landing.drop(item.name)
                     partitions.note_since(connection, "landing", partitions.following(month))
                 else:
@@ -139,6 +155,10 @@ def apply(landing: Landing, keep: Keep, *, today: dt.date | None = None, progres
                     if item.kind == "answers":
                         records.forget_sources(connection, partitions.following(month))
         yield item
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()
 
 
 def _newest(connection: sa.Connection, landing: Landing) -> tuple[Checkpoint | None, Held]:

@@ -429,4 +429,4 @@ index_read = Table(
 )
 
 
-from hub import schema_catalogue, schema_evidence, schema_identity, schema_matching  # noqa: E402, F401 - tables of the same metadata
+from hub import schema_catalogue, schema_evidence, schema_exchange, schema_identity, schema_matching  # noqa: E402, F401 - tables of the same metadata

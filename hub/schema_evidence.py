@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -25,11 +26,11 @@ evidence = Table(
     "evidence",
     metadata,
     # The answer's time leads nowhere by itself: it is here so that the key holds within a month's partition.
-    Column("answer", Uuid, primary_key=True, comment="the grant; once for each holding"),
-    Column("holding", LargeBinary(16), primary_key=True),
-    Column("asked_at", Timestamp, primary_key=True, comment="of the answer"),
+    Column("answer", Uuid, primary_key=True, comment="the grant; once for each holding. To a partner hub: its message"),
+    Column("holding", LargeBinary(16), primary_key=True, comment="from a partner hub: what it calls the certificate"),
+    Column("asked_at", Timestamp, primary_key=True, comment="of the answer, or the message"),
     Column("given_at", Timestamp, nullable=False),
-    Column("client", Text, nullable=False),
+    Column("client", Text, nullable=False, comment="or the partner hub that asked"),
     Column("purpose", Text, nullable=False),
     Column("case", Text),
     Column("item", Text, nullable=False),
@@ -37,7 +38,11 @@ evidence = Table(
     Column("material", Text, nullable=False),
     Column("fields", ARRAY(Text), nullable=False, comment="columns of the exchange table that were given"),
     Column("digest", LargeBinary(32), nullable=False, comment="SHA-256 of the bytes given"),
+    Column("receiver", Text, comment="partner hub that it was given to; null: a client of this one"),
+    Column("provider", Text, comment="partner hub that holds it and gave it; null: this one"),
+    Column("subject", LargeBinary(16), comment="keyed hash: whose certificate it is, where a partner hub holds it"),
     Index(None, "holding", "given_at"),
+    Index("evidence_subject_idx", "subject", "given_at", postgresql_where=text("subject IS NOT NULL")),
     postgresql_partition_by="RANGE (asked_at)",
     comment="Who was given which fields of which certificate, for what. Written before the bytes leave.",
 )

@@ -43,6 +43,11 @@ def publisher() -> Publisher:
     return Publisher(hub, region)
 
 
+def own_name() -> str:
+    """What this hub calls itself, whether or not it may."""
+    return home.current().identity("hub") or "hub"
+
+
 def key(path: str, name: str) -> OKPKey:
     """The Ed25519 key ``name`` of the home at ``path``."""
     private = Ed25519PrivateKey.from_private_bytes(Home(Path(path)).secret(name))

@@ -129,7 +129,9 @@ def _fetched(row: Any, *, lang: Language) -> dict[str, Any]:
         "fields": list(row.fields),
         "at": _text(row.at),
         "client": row.client,
-        "client_name": row.client_name,
+        "client_name": row.receiver_name if row.receiver else row.client_name,
+        "receiver": row.receiver,
+        "provider": row.provider,
         "purpose": row.purpose,
         "case": row.case,
         "item": row.item,
@@ -195,12 +197,17 @@ _ASKED = """
 SELECT id, asked_at AS at, id::text AS position, client, purpose, "case", item, version, must_submit
 FROM answer WHERE applicant = ANY(:members)
 """
-_FETCHED = """
+_GIVEN = """
 SELECT e.holding, e.material, e.fields, e.given_at AS at, e.answer || encode(e.holding, 'hex') AS position, e.client, e.purpose,
-  e."case", e.item, e.answer
-FROM evidence AS e WHERE e.holding IN (
+  e."case", e.item, e.answer, e.receiver, e.provider,
+  (SELECT title FROM exchange_peer AS p WHERE p.name = e.receiver) AS receiver_name
+FROM evidence AS e WHERE"""
+# What partner hubs hold is known by whose it is; what it is called there changes with every epoch.
+_FETCHED = f"""
+{_GIVEN} e.holding IN (
   SELECT holding FROM holding_holder WHERE identifier = ANY(:members)
   UNION SELECT holding FROM holding_past WHERE identifiers && CAST(:members AS bytea[]))
+UNION ALL {_GIVEN} e.subject IS NOT NULL AND e.subject = ANY(:members)
 """
 _DEPOSITS = f"""
 SELECT d.*, d.received_at AS at, d.id::text AS position FROM ({deposits.SHOWN} WHERE d.holders && CAST(:members AS bytea[])) AS d

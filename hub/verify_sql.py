@@ -163,32 +163,41 @@ SELECT 'quarantine-missing', {_PLACE} FROM row_ledger AS l
 WHERE l.verdict IN ('quarantined', 'rejected') AND NOT EXISTS (
   SELECT FROM quarantine AS q WHERE q.source = l.source AND q.row_key = l.row_key AND q.digest = l.digest)
 """
-# What counts of an announcement: hub/index_entries.py. The join is by the key of an entry, the rest is compared.
-_ENTRIES = """
+
+
+def _entries(said: str = "", kept: str = "") -> str:
+    """What counts of an announcement: hub/index_entries.py. The join is by the key of an entry, the rest is compared.
+    ``said``, ``kept``: conditions on what was announced and on the entries there are."""
+    return f"""
 WITH last AS (
-  SELECT DISTINCT ON (o.source, o.holding) o.source, o.document, o.document -> 'attributes' AS said, e.epoch,
+  SELECT DISTINCT ON (o.source, o.holding) o.source, o.holding, o.document, o.document -> 'attributes' AS said, e.epoch,
     nullif(left(o.document ->> 'region', 6), '') AS region, regexp_replace(s.region, '(00)+$', '') AS own
   FROM observation AS o JOIN source AS s ON s.name = o.source
     JOIN (SELECT source, max(epoch COLLATE "C") AS epoch FROM index_key GROUP BY source) AS e ON e.source = o.source
+  {said}
   ORDER BY o.source, o.holding, o.updated_at DESC, (o.document -> 'attributes' ->> 'position')::numeric DESC NULLS LAST, o.digest DESC
 ), due AS (
-  SELECT DISTINCT source, decode(document ->> 'certificate_number', 'hex') AS handle, split_part(subject, ':', 1) AS role,
+  SELECT DISTINCT source, holding, decode(document ->> 'certificate_number', 'hex') AS handle, split_part(subject, ':', 1) AS role,
     keyed_hash('index:' || source || ':' || epoch || ':' || split_part(subject, ':', 2), :inner, :outer) AS identifier,
     (said ->> 'material', region, said ->> 'state', document ->> 'valid_from', document ->> 'valid_to', said ->> 'digest',
       epoch)::text AS rest
   FROM last CROSS JOIN LATERAL string_to_table(said ->> 'subjects', ' ') AS subject
   WHERE subject <> '' AND said ->> 'state' <> 'withdrawn' AND said ->> 'epoch' = epoch AND said ->> 'material' <> ''
-    AND coalesce(starts_with(region, own), true) AND document ->> 'certificate_number' ~ '^[0-9a-f]{32}$'
+    AND coalesce(starts_with(region, own), true) AND document ->> 'certificate_number' ~ '^[0-9a-f]{{32}}$'
 ), kept AS (
   SELECT source, handle, role, identifier,
     (material, region, status, valid_from, valid_to, digest, epoch)::text AS rest
-  FROM index_entry WHERE recorded_to IS NULL
+  FROM index_entry WHERE recorded_to IS NULL {kept}
 )
 SELECT CASE WHEN k.handle IS NULL THEN 'entry-missing' WHEN d.rest IS DISTINCT FROM k.rest THEN 'entry-unfounded' END AS code,
-  encode(coalesce(k.handle, d.handle), 'hex') AS key
+  encode(coalesce(k.handle, d.handle), 'hex') AS key, d.holding
 FROM due AS d FULL JOIN kept AS k
   ON k.source = d.source AND k.handle = d.handle AND k.role = d.role AND k.identifier = d.identifier
 """
+
+
+# Of one source, with the holding under which what was announced is kept.
+ENTRIES_OF = _entries("WHERE o.source = :source", "AND source = :source")
 # With what hub/verify_identity.py made anew.
 _IDENTITY = """
 SELECT CASE WHEN d.link IS NULL THEN 'identity-link-unfounded' WHEN k.link IS NULL THEN 'identity-link-missing'
@@ -216,7 +225,7 @@ CHECKS = {
     "feed": _FEED,
     "positions": _POSITIONS,
     "quarantine": _QUARANTINE,
-    "entries": _ENTRIES,
+    "entries": _entries(),
     "identity": _IDENTITY,
     "memberships": _MEMBERSHIPS,
 }

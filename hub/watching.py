@@ -1,6 +1,6 @@
-"""What is watched: runs, rows by state, freshness against promise, read from the store as Prometheus asks for it.
+"""What is watched: runs, rows by state, freshness against promise, what waits, read from the store as Prometheus asks for it.
 
-Names of sources and states are the only labels. A scrape reads the store at most once in :data:`SECONDS`; while the store
+Names of sources, states and partner hubs are the only labels. A scrape reads the store at most once in :data:`SECONDS`; while the store
 is away ``yici_store_up`` is 0 and the rest is left out rather than shown as it was.
 """
 
@@ -35,6 +35,24 @@ FROM batch WHERE state = 'merged' GROUP BY source ORDER BY source
 """
 _HOLDINGS = "SELECT material, count(*) AS holdings FROM holding GROUP BY material ORDER BY material"
 
+# Records of the exchange that have no place in the chain yet: more and older ones mean that nothing chains them.
+_LEDGER = """
+SELECT count(*)::float8 AS waiting, coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8 AS oldest
+FROM exchange_pending
+"""
+
+_CORRECTIONS = """
+SELECT peer, CASE WHEN owner THEN 'owner' ELSE 'filer' END AS side, count(*) FILTER (WHERE state = 'filed') AS open,
+  count(*) FILTER (WHERE state = 'filed' AND due_on < (clock_timestamp() AT TIME ZONE 'Asia/Shanghai')::date) AS overdue
+FROM correction GROUP BY peer, owner ORDER BY peer, owner
+"""
+_RECONCILED = """
+SELECT DISTINCT ON (peer, provider) peer, CASE WHEN provider THEN 'provider' ELSE 'receiver' END AS side,
+  "left" AS differing, extract(epoch FROM finished_at)::float8 AS at
+FROM reconciliation ORDER BY peer, provider, started_at DESC
+"""
+_QUERIES = (_SOURCES, _BATCHES, _ROWS, _HOLDINGS, _LEDGER, _CORRECTIONS, _RECONCILED)
+
 
 class Store(Collector):
     """A collector over the store that ``engine`` opens."""
@@ -60,10 +78,13 @@ class Store(Collector):
         up = GaugeMetricFamily("yici_store_up", "Whether the store answered this scrape.", value=1)
         try:
             with self._engine().connect() as connection:
-                found = [connection.execute(sa.text(text)).all() for text in (_SOURCES, _BATCHES, _ROWS, _HOLDINGS)]
+                found = [connection.execute(sa.text(text)).all() for text in _QUERIES]
         except Exception:  # whatever is wrong with the store, a scrape is answered
             return [GaugeMetricFamily("yici_store_up", "Whether the store answered this scrape.", value=0)]
-        return [up, *_sources(found[0]), *_batches(found[1]), _rows(found[2]), _holdings(found[3])]
+        return [
+            up, *_sources(found[0]), *_batches(found[1]), _rows(found[2]), _holdings(found[3]), *_ledger(found[4][0]),
+            *_corrections(found[5]), *_reconciled(found[6]),
+        ]  # fmt: skip
 
 
 def _sources(rows: Iterable[sa.Row]) -> list[Metric]:
@@ -103,8 +124,38 @@ def _rows(rows: Iterable[sa.Row]) -> Metric:
     return counted
 
 
+def _corrections(rows: Iterable[sa.Row]) -> list[Metric]:
+    labels = ("peer", "side")
+    waiting = GaugeMetricFamily("yici_corrections_open", "Corrections that wait for an answer.", labels=labels)
+    overdue = GaugeMetricFamily("yici_corrections_overdue", "Corrections not answered in time.", labels=labels)
+    for row in rows:
+        waiting.add_metric((row.peer, row.side), row.open)
+        overdue.add_metric((row.peer, row.side), row.overdue)
+    return [waiting, overdue]
+
+
+def _reconciled(rows: Iterable[sa.Row]) -> list[Metric]:
+    labels = ("peer", "side")
+    differing = GaugeMetricFamily("yici_reconciliation_differing", "Records that differed in the end.", labels=labels)
+    at = GaugeMetricFamily("yici_reconciliation_timestamp_seconds", "End of the last reconciliation.", labels=labels)
+    for row in rows:
+        differing.add_metric((row.peer, row.side), row.differing)
+        at.add_metric((row.peer, row.side), row.at)
+    return [differing, at]
+
+
 def _holdings(rows: Iterable[sa.Row]) -> Metric:
     counted = GaugeMetricFamily("yici_holdings", "Certificates held, by material type.", labels=("material",))
     for row in rows:
         counted.add_metric((row.material,), row.holdings)
     return counted
+
+
+def _ledger(row: sa.Row) -> list[Metric]:
+    waiting = GaugeMetricFamily(
+        "yici_ledger_pending_records", "Records of the exchange without a place in the chain.", value=row.waiting
+    )
+    oldest = GaugeMetricFamily(
+        "yici_ledger_pending_seconds", "How long the oldest of them has waited.", value=row.oldest
+    )
+    return [waiting, oldest]

@@ -57,6 +57,7 @@ def holding(
     file: str = "2019.csv",
     row: int = 2,
     recorded_at: dt.datetime | None = None,
+    attributes: dict[str, Any] | None = None,
 ) -> str:
     """One certificate with one observation. ``holders``: (role, scheme, value). Returns the holding's key in hex."""
     hashing = keyed_hash()
@@ -68,7 +69,7 @@ def holding(
         "valid_from": valid_from,
         "valid_to": valid_to,
         "holders": [{"role": role, "scheme": scheme, "value": value, "name": None} for role, scheme, value in holders],
-        "attributes": {},
+        "attributes": attributes or {},
     }
     key = hashing.of(f"{material}\x1f{number}\x1f{uuid.uuid4()}")
     bind = {

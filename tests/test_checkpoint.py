@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from connectors.errors import FatalError
 from connectors.landing import Landing
 from hub import checkpoint, database, home, partitions, pipeline, schema, state
-from tests import licences, zones
+from hub.exchange import ledger, ledger_verify
+from tests import ledgers, licences, zones
 
 SH = "sh-amr-enterprises"
 
@@ -97,6 +98,8 @@ def test_a_checkpoint_holds_every_table(filled: sa.Engine, tmp_path: Path, monke
     monkeypatch.setattr(checkpoint, "HELD", 1000)
     with zones.of("s3", tmp_path, monkeypatch) as url, another(filled) as other:
         landing = Landing(url)
+        ledgers.plain(filled, 3)
+        ledger.chain(filled)
         name = written(filled, landing)
         assert checkpoint.names(landing) == [name]
         read = checkpoint.read(landing, name)
@@ -108,6 +111,7 @@ def test_a_checkpoint_holds_every_table(filled: sa.Engine, tmp_path: Path, monke
         for table in (*schema.metadata.tables, "observation", "holding_version"):
             if table != "setting":
                 assert rows_of(other, table) == rows_of(filled, table), table
+        assert ledger_verify.verify(other, ask=()).records == 3
         counted = ("holding_past", "decision", "feed", "identity_member", "identity_past")
         assert [len(rows_of(other, table)) for table in counted] == [5, 6, 30, 3, 3]
         assert {"feed_202601", "holding_past_202601", "identity_past_202601"} <= set(

@@ -57,14 +57,15 @@ def read(engine: sa.Engine, *rows: partner.Row, ago: dt.timedelta = dt.timedelta
 
 
 def test_what_a_partner_holds_need_not_be_handed_in(store: sa.Engine) -> None:
-    read(store, partner.announcement(1, ("holder", "cn.uscc", FIRM), valid_to="2999-12-31"))
+    row = partner.announcement(1, ("holder", "cn.uscc", FIRM), valid_to="2999-12-31")
+    read(store, row)
     found = ask(store, f"cn.uscc:{FIRM}", language="zh")
     entry = found["business-licence"]
     assert entry["disposition"] == "held_elsewhere" and "business-licence" not in found[""]["must_submit"]
     [there] = entry["elsewhere"]
     read_at = dt.datetime.fromisoformat(there.pop("as_of"))
     assert there == {
-        "hub": "zj", "source": partner.SOURCE, "material": "business-licence", "holder": "applicant",
+        "handle": row["handle"], "hub": "zj", "source": partner.SOURCE, "material": "business-licence", "holder": "applicant",
         "region": "330106", "valid_to": "2999-12-31",
     }  # fmt: skip
     assert abs(dt.datetime.now(dt.UTC) - read_at) < dt.timedelta(minutes=1)

@@ -288,8 +288,9 @@ def test_the_page_lists_every_problem_with_its_status() -> None:
     listed = {code: (int(status), fault) for status, codes, fault in rows for code in re.findall(r"`([a-z-]+)`", codes)}
     for code, (status, fault) in listed.items():
         assert problems.KINDS[code] == problems.Kind(status, fault), code  # type: ignore[arg-type]
-    names = ("evidence", "deposits", "handed_in", "subject_view", "api/evidence", "api/deposits", "api/subjects")
+    names = ("evidence", "deposits", "handed_in", "subject_view", "api/evidence", "api/deposits", "api/subjects",
+             "exchange/evidence_asking", "exchange/evidence_grants")  # fmt: skip
     source = "".join((ROOT / "hub" / f"{name}.py").read_text(encoding="utf-8") for name in names)
-    raised = set(re.findall(r'(?:UsageError|problem)\(\s*"([a-z-]+)"', source))
+    raised = set(re.findall(r'(?:UsageError|FatalError|problem)\(\s*"([a-z-]+)"', source))
     assert len(raised) > 20
     assert raised - {"deposit-file-exists"} <= set(listed)  # that one is the command's

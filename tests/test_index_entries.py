@@ -290,3 +290,25 @@ def test_any_order_splitting_and_repetition_ends_in_the_same_entries(rows: list[
         arriving = arriving[size:]
     assert entries() == expected(rows)
     assert count("index_entry", "recorded_to <= recorded_from") == 0
+
+
+def test_entries_that_were_altered_are_made_anew_and_others_left_alone(deliver) -> None:
+    rows = [partner.announcement(number, LICENCE) for number in range(4)]
+    deliver(*rows)
+    with database.engine().begin() as connection:
+        for statement in (
+            "UPDATE index_entry SET status = 'revoked' WHERE handle = decode(:handle, 'hex')",
+            "DELETE FROM index_entry WHERE handle = decode(:other, 'hex')",
+        ):
+            connection.execute(sa.text(statement), {"handle": rows[0]["handle"], "other": rows[1]["handle"]})
+    assert index_entries.mend_all() == 2 and entries() == expected(rows)
+    assert count("index_entry") == 5, "the altered one is history now"
+    assert index_entries.mend(partner.SOURCE) == 0
+
+
+def test_what_was_never_announced_is_ended(deliver) -> None:
+    rows = [partner.announcement(number, LICENCE) for number in range(2)]
+    deliver(*rows)
+    with database.engine().begin() as connection:
+        connection.execute(sa.text("DELETE FROM row_ledger WHERE holding = (SELECT min(holding) FROM row_ledger)"))
+    assert index_entries.mend(partner.SOURCE) == 1 and len(entries()) == 1

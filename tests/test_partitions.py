@@ -30,6 +30,10 @@ CREATE TABLE answer (id uuid NOT NULL, asked_at timestamptz NOT NULL) PARTITION 
 CREATE TABLE answer_default PARTITION OF answer DEFAULT;
 CREATE TABLE evidence (id uuid NOT NULL, asked_at timestamptz NOT NULL) PARTITION BY RANGE (asked_at);
 CREATE TABLE evidence_default PARTITION OF evidence DEFAULT;
+CREATE TABLE exchange_record (id uuid NOT NULL, recorded_at timestamptz NOT NULL) PARTITION BY RANGE (recorded_at);
+CREATE TABLE exchange_record_default PARTITION OF exchange_record DEFAULT;
+CREATE TABLE exchange_chain (record uuid NOT NULL, recorded_at timestamptz NOT NULL) PARTITION BY RANGE (recorded_at);
+CREATE TABLE exchange_chain_default PARTITION OF exchange_chain DEFAULT;
 CREATE TABLE setting (name text PRIMARY KEY, value text NOT NULL);
 """
 

@@ -27,11 +27,13 @@ from hub import (
     rebuild,
     replay,
     review,
+    schema,
     state,
     verify,
 )  # fmt: skip
 from hub.cli import app
-from tests import licences, partner, stored
+from hub.exchange import ledger, ledger_verify, proofs
+from tests import ledgers, licences, partner, stored
 
 PACKAGED = "sh-amr-enterprises"
 SH = "xx-partial"
@@ -210,6 +212,37 @@ def test_replacing_keeps_what_no_source_said(store: sa.Engine, tmp_path: Path) -
         assert verify.verify(store).ok, "and the hub goes on"
     finally:
         _drop(store.url, result["before"])
+
+
+def test_the_exchange_and_its_ledger_are_carried_over(
+    store: sa.Engine, fresh: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No source ever said them; the ledger is as provable as before, and goes on where it was."""
+    monkeypatch.setenv("YICI_HUB", "sh")
+    monkeypatch.setenv("YICI_REGION", "310000")
+    pipeline.run(PACKAGED, input=licences.write(tmp_path / "a.csv", licences.rows(2)))
+    with store.begin() as connection:
+        ledgers.partner(connection, tmp_path / "zj")
+    made = ledgers.filled(store, tmp_path / "zj", 5)
+    ledgers.plain(store, 2)  # without their places yet
+    result = rebuild.rebuild(fresh)
+    assert result.carried is not None
+    assert {name: result.carried[name] for name in ("exchange_record", "exchange_pending", "exchange_chain", "exchange_head")} == {
+        "exchange_record": 7, "exchange_pending": 2, "exchange_chain": 5, "exchange_head": 1
+    }  # fmt: skip
+    assert set(rebuild.CARRIED) >= {
+        table for table in schema.metadata.tables if table.startswith("exchange_")
+    }, "a table of the exchange that is not derived from what is held"
+    engine = at(fresh)
+    for table in ("exchange_peer", "exchange_record", "exchange_checkpoint", "exchange_chain", "exchange_head"):
+        assert rows(engine, f"SELECT t::text FROM {table} AS t ORDER BY 1") == rows(
+            store, f"SELECT t::text FROM {table} AS t ORDER BY 1"
+        )
+    assert ledger.chain(engine) == 2
+    report = ledger_verify.verify(engine, ask=())
+    assert report.ok and report.records == 7
+    with engine.connect() as connection:
+        assert proofs.export(connection, str(made[0]))["chain"]["position"] == 1
 
 
 def test_the_folders_of_today_are_used_and_said(store: sa.Engine, folders: Path, tmp_path: Path, fresh: str) -> None:

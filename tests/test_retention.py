@@ -280,7 +280,7 @@ def test_the_commands(store: sa.Engine, landing: Landing, tmp_path: Path) -> Non
     assert [item["checkpoint"] for item in json.loads(run("checkpoint", "list", "--json"))] == [made["checkpoint"]]
     assert made["checkpoint"] in run("checkpoint", "list")
     assert made["checkpoint"] in run("checkpoint", "verify", made["checkpoint"])
-    by_month = {"history", "feed", "answers"} if partitions_made(store) else set()
+    by_month = {"history", "feed", "answers", "exchange"} if partitions_made(store) else set()
     shown = {item["kind"] for item in json.loads(run("retention", "show", "--json"))}
     assert shown == {"landing", "checkpoint", *by_month}
     tried = json.loads(run("retention", "apply", "--dry-run", "--json"))

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hub import database, pipeline, watching
 from hub.api.metrics import Metrics
-from tests import stored
+from hub.exchange import ledger
+from tests import ledgers, stored
 
 SAMPLE = Path(__file__).parent.parent / "connectors/sources/sh-amr-enterprises/sample/input.csv"
 
@@ -46,6 +47,23 @@ def test_runs_rows_and_freshness_are_told(store: sa.Engine) -> None:
     assert ("yici_source_last_success_timestamp_seconds", (("source", "never-ran"),)) not in found
     assert found["yici_holdings", (("material", "business-licence"),)] == summary["accepted"]
     assert stored.LICENCE_CODE not in text
+
+
+def test_records_of_the_exchange_that_wait_for_their_place(store: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "SECONDS", 0.0)
+
+    def waiting() -> tuple[float, float]:
+        found = samples(Metrics().text().decode())
+        return found["yici_ledger_pending_records", ()], found["yici_ledger_pending_seconds", ()]
+
+    assert waiting() == (0, 0)
+    ledgers.plain(store, 2)
+    ledgers.changed(store, "UPDATE exchange_pending SET recorded_at = recorded_at - interval '1 hour'")
+    count, oldest = waiting()
+    assert count == 2 and 3600 <= oldest < 3700
+    ledgers.changed(store, "UPDATE exchange_pending SET recorded_at = recorded_at + interval '1 hour'")
+    ledger.chain(store)
+    assert waiting() == (0, 0)
 
 
 def test_a_scrape_does_not_read_the_store_each_time(store: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:

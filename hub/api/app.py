@@ -32,7 +32,10 @@ from hub.api import (
     lookup_batches,
     lookups,
     oauth,
+    partner_evidence,
     service,
+    shared_files,
+    shares,
     subjects,
 )
 from hub.api.envelope import Envelope
@@ -46,6 +49,8 @@ log = logging.getLogger("yici.api")
 VERSION = "1"
 AUTHENTICATING = 2
 DEPOSITING = 2
+ASKING = 32  # questions to partner hubs: each waits most of its time
+SHARING = 2
 # Addresses anybody may ask; every other route needs a token, and a test walks them all.
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", guard.TOKEN_URL})
 
@@ -80,6 +85,8 @@ def create() -> Application:
     app.state.rates = Rates()
     # Checking a secret is slow on purpose: few at once, so that guessing takes no thread or memory from lookups.
     app.state.authenticating = CapacityLimiter(AUTHENTICATING)
+    app.state.sharing = CapacityLimiter(SHARING)  # files are read and cut by processes of their own
+    app.state.asking = CapacityLimiter(ASKING)
     app.state.depositing = CapacityLimiter(DEPOSITING)  # files are hashed, landed, read for their signatures
     for router in (
         service.router,
@@ -91,8 +98,11 @@ def create() -> Application:
         answers.router,
         burden.router,
         evidence.router,
+        partner_evidence.router,
         deposits.router,
         subjects.router,
+        shares.router,
+        shared_files.router,  # the last: it answers whatever else is asked below /delta
     ):
         app.include_router(router)
     app.add_exception_handler(YiciError, _on_error)  # type: ignore[arg-type]
@@ -168,6 +178,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for body in (
             lookups.Lookup,
             deposits.Deposit,
+            partner_evidence.EvidenceWanted,
+            partner_evidence.EvidenceUnannounced,
             subjects.SubjectView,
             lookup_batches.LookupBatch,
             lookup_batches.SubjectAnswered,

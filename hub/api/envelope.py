@@ -13,7 +13,7 @@ from connectors.errors import UsageError
 from hub import deposits
 from hub.api import language
 from hub.api.metrics import Metrics
-from hub.api.responses import problem
+from hub.api.responses import refused as refusal
 
 BODY_LIMIT = 64 * 1024
 LARGER = {("POST", "/v1/lookups/batch"): 2 * 1024 * 1024}  # a thousand subjects
@@ -51,7 +51,7 @@ class Envelope:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             log.error("%s at %s:%s", type(error).__name__, frame.filename, frame.lineno)
             if not status:
-                await problem("internal", language.of_scope(scope))(scope, receive, counted)
+                await refusal(scope["path"], "internal", language.of_scope(scope))(scope, receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", "-")
             method = scope["method"] if scope["method"] in METHODS else "-"
@@ -67,9 +67,12 @@ class Envelope:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await _body(receive, limit)
         except TimeoutError:
-            refused = problem("body-slow", language.of_scope(scope), {"seconds": BODY_SECONDS}, {"Connection": "close"})
+            values: dict[str, object] = {"seconds": BODY_SECONDS}
+            refused = refusal(scope["path"], "body-slow", language.of_scope(scope), values, {"Connection": "close"})
         except OverflowError:
-            refused = problem("body-too-large", language.of_scope(scope), {"limit": limit}, {"Connection": "close"})
+            refused = refusal(
+                scope["path"], "body-too-large", language.of_scope(scope), {"limit": limit}, {"Connection": "close"}
+            )
         if refused is not None:
             await refused(scope, receive, send)
         elif body is not None:

@@ -79,8 +79,10 @@ class HoldingShown(BaseModel):
 
 
 class ElsewhereShown(BaseModel):
-    """A certificate that a partner hub says it holds; ``as_of``: when its index was last read to the end."""
+    """A certificate that a partner hub says it holds; ``handle``: what it is fetched by; ``as_of``: when that hub's index was last
+    read to the end."""
 
+    handle: str
     hub: str
     source: str
     material: str

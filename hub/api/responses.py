@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -10,6 +13,8 @@ from starlette.responses import JSONResponse
 from connectors.errors import YiciError
 from connectors.messages import Language
 from hub import problems
+from hub.exchange import caller
+from hub.exchange.caller import PartnerFailed, PartnerProblem
 
 RETRY_SECONDS = 5
 CHALLENGE = 'Bearer realm="yici"'
@@ -47,6 +52,31 @@ def problem(
     return Problem(problems.document(code, lang, values, **more), lang, headers)
 
 
+SHARING = "/delta/"  # addresses of Delta Sharing, whose clients know no problem documents
+
+
+def sharing_problem(
+    code: str, lang: Language, values: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None
+) -> Json:
+    """The same in the form of Delta Sharing."""
+    said = problem(code, lang, dict(values or {}), dict(headers or {}))
+    if code in ("too-many-attempts", "rate-exceeded") and values:
+        said.headers["Retry-After"] = str(values["seconds"])
+    kept = {name: said.headers[name] for name in _KEPT if name in said.headers}
+    document = problems.document(code, lang, values)
+    return Json({"errorCode": code, "message": document["detail"]}, status_code=said.status_code, headers=kept)
+
+
+def refused(
+    path: str, code: str, lang: Language, values: dict[str, object] | None = None, headers: dict[str, str] | None = None
+) -> Json:
+    """:func:`problem` in the form that goes with the address ``path``."""
+    return (sharing_problem if path.startswith(SHARING) else problem)(code, lang, values, headers)
+
+
+_KEPT = ("Content-Language", "Vary", "Cache-Control", "Retry-After", "WWW-Authenticate", "Connection", "Allow")
+
+
 def from_error(error: YiciError, lang: Language) -> Problem:
     headers = {}
     if error.code == "token-invalid":
@@ -57,7 +87,20 @@ def from_error(error: YiciError, lang: Language) -> Problem:
         headers["Retry-After"] = str(error.values["seconds"])
     if error.code in ("body-slow", "deposit-too-large"):  # the rest of the body is not read any more
         headers["Connection"] = "close"
+    if error.code == "partner-resting":
+        rest = dt.datetime.fromisoformat(str(error.values["until"])) - dt.datetime.now(dt.UTC)
+        headers["Retry-After"] = str(max(1, math.ceil(rest.total_seconds())))
+    if isinstance(error, PartnerProblem | PartnerFailed):
+        return Problem(_of_partner(error, lang), lang, headers)
     return Problem(problems.of(error, lang), lang, headers)
+
+
+def _of_partner(error: YiciError, lang: Language) -> dict[str, Any]:
+    """What a partner hub replied instead of what was asked of it, in the caller's language: whose fault that hub says it is."""
+    code, told = str(error.values["code"]), error.values["told"]
+    values = {**error.values, "reason": caller.reason(code, told if isinstance(told, dict) else {}, lang)}
+    partner = {"hub": error.values["peer"], "code": code, "fault": error.values["fault"]}
+    return problems.document(error.code, lang, values, partner=partner)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

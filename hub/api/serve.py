@@ -19,7 +19,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
     from hub.api.app import create
     from hub.api.wire import Wire
 
-    listener = _listen(host, port)
+    listener = listen(host, port)
     if home.current().database_url is None:
         database.engine()
     else:
@@ -43,7 +43,8 @@ def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. FatalError ``port-taken``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -71,7 +71,8 @@ class AskedShown(BaseModel):
 
 
 class FetchedShown(BaseModel):
-    """Evidence that was given out of a certificate that names this person."""
+    """Evidence that was given out of a certificate that names this person. ``receiver``: the partner hub that asked for it;
+    ``provider``: the partner hub that it was fetched from."""
 
     holding: str
     material: str
@@ -80,6 +81,8 @@ class FetchedShown(BaseModel):
     at: str
     client: str
     client_name: str | None
+    receiver: str | None
+    provider: str | None
     purpose: str
     case: str | None
     item: str

@@ -15,8 +15,9 @@ import typer
 
 from connectors.errors import YiciError
 
-TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "notices", "burden", "deposits", "subjects", "items", "clients",
-          "peers", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention")  # fmt: skip
+TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "evidence", "notices", "burden", "deposits", "subjects", "items", "clients",
+          "peers", "exchange", "agreement", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention", "ledger", "shares",
+          "reconcile", "corrections")  # fmt: skip
 
 INTERRUPTED = 130  # typer's exit code on Ctrl-C
 

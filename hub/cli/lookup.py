@@ -28,6 +28,12 @@ def register(app: typer.Typer) -> None:
         role: Annotated[
             list[str] | None, typer.Option(metavar="ROLE=SCHEME:VALUE", help="Somebody else concerned.")
         ] = None,
+        purpose: Annotated[
+            str, typer.Option(help="What it is for; partner hubs are asked for this purpose.")
+        ] = PURPOSE,
+        case: Annotated[
+            str | None, typer.Option(help="Number of the case; partner hubs are asked for a case only.")
+        ] = None,
         as_of: Annotated[
             str | None, typer.Option(metavar="TIME", help="Answer as known at this ISO 8601 time.")
         ] = None,
@@ -53,9 +59,10 @@ def register(app: typer.Typer) -> None:
             items=codes,
             applicant=_identifier(id_),
             client=CLIENT,
-            purpose=PURPOSE,
+            purpose=purpose,
             facts=facts,
             roles=dict(_pairs(role, "--role")),
+            case=_case(case),
             as_of=_time(as_of) if as_of else None,
             language=language,
         )
@@ -118,6 +125,15 @@ def _identifier(text: str) -> str:
     if not line:
         raise UsageError("identifier-absent")
     return line
+
+
+def _case(case: str | None) -> str | None:
+    from connectors.errors import UsageError
+    from hub import answers
+
+    if case is not None and answers.names_somebody(case):
+        raise UsageError("case-names-somebody")
+    return case
 
 
 def _time(text: str) -> dt.datetime:
@@ -197,7 +213,13 @@ def _print_answer(answer: dict[str, Any], language: Language) -> None:
 
 def _partner(found: dict[str, Any]) -> str:
     """One certificate at a partner hub on one line."""
-    parts = (found["hub"], found["region"], f"→ {found['valid_to'] or '-'}", f"@ {found['as_of'] or '-'}")
+    parts = (
+        found["hub"],
+        found["region"],
+        f"→ {found['valid_to'] or '-'}",
+        f"@ {found['as_of'] or '-'}",
+        found["handle"],
+    )
     return " · ".join(part for part in parts if part)
 
 

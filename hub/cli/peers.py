@@ -1,194 +1,283 @@
-"""``yici peer``: which hubs may read the index of this one, and of what; and the end of reading theirs."""
+"""``yici peer``: the hubs that this one exchanges with, and what they know each other by."""
 
 from __future__ import annotations
 
-import datetime as dt
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-Name = Annotated[str, typer.Argument(help="The peer, as `yici peer list` names it. 伙伴节点编号。")]
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from hub.exchange.cards import Card
+    from hub.exchange.peers import Peer
+
+Name = Annotated[str, typer.Argument(help="The peer, as `yici peer list` names it. 伙伴节点名称。")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout. 以 JSON 输出。")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask. 不再询问。")]
 
 
 def register(app: typer.Typer) -> None:
+    from hub.cli import index_grants
+
     commands = typer.Typer(
-        help="Partner hubs that may read this hub's index feed. 可读取本节点索引流的伙伴节点。", no_args_is_help=True
+        help="Partner hubs, and what they know each other by. 伙伴节点及互认凭据。", no_args_is_help=True
     )
     app.add_typer(commands, name="peer")
+    for command in (card, add, check, remove):
+        commands.command()(command)
+    commands.command("list")(list_)
+    commands.command("rotate-key")(rotate_key)
+    index_grants.register(commands)
 
-    @commands.command()
-    def grant(
-        name: Annotated[
-            str, typer.Argument(help="What to call the peer: lower-case letters, digits, hyphens. 伙伴节点编号。")
-        ],
-        material: Annotated[
-            list[str],
-            typer.Option(
-                "--material", metavar="CODE", help="Announce these; may be repeated. 可公布的材料，可多次给出。"
-            ),
-        ],
-        region: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--region", metavar="DIGITS", help="Only within, 2, 4 or 6 digits; may be repeated. 仅限区划。"
-            ),
-        ] = None,
-        until: Annotated[
-            dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day, Beijing time. 截止日（北京时间）。")
-        ] = None,
-        title: Annotated[str, typer.Option(help="Who that is. 伙伴节点名称。")] = "",
-        replace: Annotated[
-            bool, typer.Option(help="Give a peer that exists new secrets and a new scope. 为已有伙伴重新授权。")
-        ] = False,
-        json: Json = False,
-    ) -> None:
-        """Let a partner hub read the index, and print its secrets, this once. 授权伙伴节点读取索引；密钥仅显示一次。
 
-        Tell the partner by a channel of its own, never by the network that carries the feed: these are its connection.
-        YICI_HUB and YICI_REGION say who this hub is.
+def card(
+    title: Annotated[str | None, typer.Option(help="What to call this hub, once and for all. 本节点名称。")] = None,
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Where it is reached, https://host:port; may be repeated. 本节点地址，可多次给出。"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print this hub's card, as JSON: who it is, where it is, its keys and certificates. 输出本节点名片（JSON）。
 
-        Examples:
-        [bold]yici peer grant sh --material business-licence --material household-register[/]
-        [bold]yici peer grant js --material business-licence --region 3301 --until 2027-12-31 --json[/]
-        """
-        from connectors.signature import base64url
-        from hub import peers, signing
-        from hub.cli import output
-        from hub.clock import CHINA
+    The operators of another hub add it with `yici peer add`. Tell them the key (kid) by another channel, so that they can
+    compare. It holds no secret. YICI_HUB and YICI_REGION, or hub.json, say who this hub is.
 
-        end = (until + dt.timedelta(days=1)).replace(tzinfo=CHINA) if until else None
-        made = peers.grant(name, title or name, material, region or (), end, replace=replace)
-        given = {
-            "client_id": made.client,
-            "client_secret": made.secret,
-            "index_key": base64url(made.key),
-            "public_key": signing.public_key(),
-            "hub": made.publisher.hub,
-            "region": made.publisher.region,
-        }
-        if json:
-            output.json(given)
-        else:
-            for field, value in given.items():
-                typer.echo(f"{field:<14} {value}")
-        typer.echo(
-            "client_secret and index_key are not shown again. client_secret 与 index_key 仅显示这一次。", err=True
-        )
+    Examples:
+    [bold]yici peer card --title 浙江省数据局 --address https://hub.zj.example:8490 > zj.json[/]
+    [bold]yici peer card | ssh sh-hub yici peer add - --kid KID[/]
+    """
+    import datetime as dt
 
-    @commands.command(name="list")
-    def list_(json: Json = False) -> None:
-        """List peers, what they may read, and how far they have. 列出伙伴节点、授权范围与读取进度。
+    from hub.cli import output
+    from hub.exchange import cards, keys
 
-        Example: [bold]yici peer list[/]
-        """
-        from hub import peers
-        from hub.cli import output
+    said = {"title": title, "exchange_addresses": " ".join(address) if address else None}
+    cards.settle(**{name: value for name, value in said.items() if value is not None})
+    told = cards.own()
+    output.json(told)
+    typer.echo(f"kid 密钥编号: {keys.own().signing(dt.datetime.now(dt.UTC)).thumbprint()}", err=True)
+    for entry in told["certificates"]:
+        typer.echo(f"certificate 证书指纹: {entry['fingerprint']}", err=True)
 
-        found = peers.every()
-        now = dt.datetime.now(dt.UTC)
-        if json:
-            output.json(
-                [
-                    {
-                        "client_id": peer.client,
-                        "name": peer.name,
-                        "materials": peer.materials,
-                        "regions": peer.regions,
-                        "epoch": peer.epoch,
-                        "in_force": peer.in_force(now),
-                        "valid_to": peer.valid_to,
-                        "read_at": peer.read_at,
-                        "position": peer.position,
-                    }
-                    for peer in found
-                ]
-            )
-            return
-        output.table(
+
+def add(
+    file: Annotated[
+        Path, typer.Argument(metavar="CARD", help="File with the other hub's card, or -. 对方名片文件，- 为标准输入。")
+    ],
+    kid: Annotated[
+        str | None,
+        typer.Option(
+            "--kid",
+            metavar="KID",
+            help="The key its operators told you: taken only if it is this one. 已核实的密钥编号。",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option(help="Also if it is a peer: after it lost its keys. 对方丢失密钥后重新录入。")
+    ] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Make another hub a peer, from its card. 录入伙伴节点名片。
+
+    A peer may exchange nothing yet: that takes an agreement. Its later cards come by themselves, signed.
+
+    Examples:
+    [bold]yici peer add zj.json[/]
+    [bold]yici peer add zj.json --kid 1IG2tMH7J2wbJZnOf8LJzQitKf7LMvoAElsuDMVM54Y --json[/]
+    """
+    from connectors.errors import UsageError
+    from hub import database
+    from hub.cli import output
+    from hub.exchange import cards, peers
+
+    try:
+        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError:
+        raise UsageError("card-unreadable", file=file) from None
+    told = cards.read(text)
+    if kid is None and not yes:
+        _describe(told)
+        typer.confirm("Did its operators confirm this key? 是否已与对方核实该密钥？", abort=True, err=True)
+    with database.engine().begin() as connection:
+        peer = peers.add(connection, text, kid, replace=replace)
+    if json:
+        output.json(_shown(peer))
+    else:
+        typer.echo(f"{peer.name} {peer.title} is a peer 已录入", err=True)
+
+
+def list_(json: Json = False) -> None:
+    """List the peers, where they are and how they answer. 列出伙伴节点、地址与应答情况。
+
+    Example: [bold]yici peer list[/]
+    """
+    import datetime as dt
+
+    from hub import database
+    from hub.cli import output
+    from hub.exchange import peers
+
+    with database.engine().connect() as connection:
+        found = peers.every(connection)
+    if json:
+        output.json([_shown(peer) for peer in found])
+        return
+    now = dt.datetime.now(dt.UTC)
+    output.table(
+        ("peer 伙伴", "name 名称", "region 区划", "addresses 地址", "key 密钥", "answered 最近应答", "state 状态"),
+        [
             (
-                "peer 伙伴",
-                "name 名称",
-                "materials 材料",
-                "regions 区划",
-                "epoch 期次",
-                "ends 截止",
-                "last read 最近读取",
-            ),
-            [
-                (
-                    peer.client,
-                    peer.name,
-                    "\n".join(peer.materials),
-                    "\n".join(peer.regions) or "-",
-                    peer.epoch,
-                    _moment(peer.valid_to) if peer.in_force(now) else "ended 已终止",
-                    f"{_moment(peer.read_at)} @ {peer.position}" if peer.read_at else "-",
-                )
-                for peer in found
-            ],
-        )
-
-    @commands.command()
-    def rotate(name: Name, json: Json = False) -> None:
-        """Begin a new epoch: all ids change, the peer reads everything anew. 更换期次：标识全部更换，伙伴从头读取。
-
-        Do this as often as the agreement says, and when a partner's store or ours was put back to an older state.
-
-        Example: [bold]yici peer rotate sh[/]
-        """
-        from hub import peers
-        from hub.cli import output
-
-        epoch = peers.rotate(name)
-        if json:
-            output.json({"client_id": name, "epoch": epoch})
-        else:
-            typer.echo(f"{name} epoch {epoch}", err=True)
-
-    @commands.command()
-    def revoke(name: Name, json: Json = False) -> None:
-        """End an agreement; from now on the peer reads nothing more. 终止授权，立即生效。
-
-        Example: [bold]yici peer revoke sh[/]
-        """
-        from hub import peers
-        from hub.cli import output
-
-        peers.revoke(name)
-        if json:
-            output.json({"client_id": name, "in_force": False})
-        else:
-            typer.echo(f"{name} revoked 已终止", err=True)
-
-    @commands.command()
-    def forget(
-        source: Annotated[
-            str, typer.Argument(help="The source that reads the partner's index. 读取对方索引的数据源。")
+                peer.name,
+                peer.title,
+                peer.region,
+                "\n".join(peer.addresses),
+                "\n".join(key["kid"] for key in _shown(peer)["keys"]),
+                _moment(peer.answered_at),
+                f"rests until 暂停至 {_moment(peer.rests_until)}" if peer.rests_until and peer.rests_until > now
+                else f"{peer.failures} failures 次失败" if peer.failures else "ok",
+            )
+            for peer in found
         ],
-        note: Annotated[str, typer.Option(help="Why; kept with the decision. 原因，随决定留存。")] = "",
-        yes: Annotated[bool, typer.Option("--yes", help="Do not ask. 不再询问。")] = False,
-        json: Json = False,
-    ) -> None:
-        """Drop all that a partner's index told this hub, when an agreement ends. 协议终止时，清除对方索引的全部条目。
+    )  # fmt: skip
 
-        Entries, keys, scope, quarantined rows and the cursor go, in one step; batches, landed pages and answers given stay.
-        Take the source's folder or its schedule away first: a later run reads the index anew, if the partner lets it.
-        请先停用该数据源，否则下次运行会重新读取。批次、落地页和已作出的答复保留。
 
-        Example: [bold]yici peer forget zj-hub-index --note "agreement ended"[/]
-        """
-        from hub import index_entries
-        from hub.cli import output
+def check(
+    name: Name,
+    introduce: Annotated[
+        bool, typer.Option(help="Send this hub's card where the peer has an older one. 对方名片较旧时发送最新名片。")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Go from here to a peer and back, step by step, and say what to do. 逐步检查与伙伴节点的连接并给出处理办法。
 
-        if not yes:
-            typer.confirm(f"Drop all entries of {source}? 清除 {source} 的全部条目？", abort=True, err=True)
-        dropped = index_entries.forget(source, actor=output.actor(), note=note)
-        if json:
-            output.json({"source": source, "entries": dropped})
-        else:
-            typer.echo(f"{source}: {dropped} entries dropped 已清除 {dropped} 条", err=True)
+    Name, port, certificates both ways, clock, signature, what the peer knows of this hub, every agreement with its days left.
+    Exit code 0 when every step passes, 1 when one fails.
+
+    Examples:
+    [bold]yici peer check zj[/]
+    [bold]yici peer check zj --introduce --json[/]
+    """
+    from dataclasses import asdict
+
+    from hub.cli import output
+    from hub.exchange import checking
+
+    found = []
+    for step in checking.steps(name, introduce=introduce):
+        found.append(step)
+        if not json:
+            typer.secho(f"{'✓' if step.ok else '✗'} {step.step:<12}{step.detail}", fg="green" if step.ok else "red")
+            if step.advice:
+                typer.echo(f"  → {step.advice}")
+    ok = all(step.ok for step in found)
+    if json:
+        output.json({"peer": name, "ok": ok, "steps": [asdict(step) for step in found]})
+    raise typer.Exit(0 if ok else 1)
+
+
+def remove(name: Name, yes: Yes = False, json: Json = False) -> None:
+    """Exchange nothing more with a peer, from now on. 移除伙伴节点，立即生效。
+
+    Its keys stay known, so that what it said can still be proved. `yici peer add` takes it back.
+
+    Example: [bold]yici peer remove zj --yes[/]
+    """
+    from hub import database
+    from hub.cli import output
+    from hub.exchange import peers
+
+    if not yes:
+        typer.confirm(f"Remove {name}? 移除 {name}？", abort=True, err=True)
+    with database.engine().begin() as connection:
+        peers.remove(connection, name)
+    if json:
+        output.json({"peer": name, "removed": True})
+    else:
+        typer.echo(f"{name} removed 已移除", err=True)
+
+
+def rotate_key(
+    overlap: Annotated[
+        int,
+        typer.Option(
+            metavar="DAYS", min=0, help="How long the old key and certificate stay good. 旧密钥与证书继续有效的天数。"
+        ),
+    ] = 14,
+    json: Json = False,
+) -> None:
+    """Make a new message key and TLS certificate, and tell the peers. 更换报文密钥与 TLS 证书并告知伙伴节点。
+
+    The new ones are used when the old ones end; until then `yici exchange serve` goes on telling who could not be reached. A peer
+    that heard nothing by then has to add this hub's card by hand. With 0 days it counts at once, also for who has not heard.
+
+    Examples:
+    [bold]yici peer rotate-key[/]
+    [bold]yici peer rotate-key --overlap 2 --json[/]
+    """
+    import datetime as dt
+
+    from hub import signing
+    from hub.cli import output
+    from hub.exchange import keys, upkeep
+
+    signing.publisher()
+    made = keys.rotate(dt.timedelta(days=overlap))
+    told = upkeep.introduce()
+    new = {"kid": made.keys[-1].name, "certificate": made.certificates[-1].name, "old_until": made.keys[-2].until}
+    if json:
+        output.json({**new, "told": told})
+        return
+    typer.echo(f"kid 密钥编号: {new['kid']}\ncertificate 证书指纹: {new['certificate']}")
+    typer.echo(f"old ones good until 旧密钥有效至 {_moment(made.keys[-2].until)}")
+    for peer, outcome in told.items():
+        typer.echo(f"{peer}: {'told 已告知' if outcome == 'ok' else f'not told yet 尚未告知 ({outcome})'}")
+
+
+def _describe(told: Card) -> None:
+    lines = [
+        f"{told.hub} {told.title} {told.region}",
+        *told.addresses,
+        *(f"kid 密钥编号: {key.kid}" for key in told.keys),
+    ]
+    lines += [f"certificate 证书指纹: {entry.fingerprint}" for entry in told.certificates]
+    typer.echo("\n".join(lines), err=True)
+
+
+def _shown(peer: Peer) -> dict[str, Any]:
+    import datetime as dt
+
+    from hub.exchange import cards
+
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "peer": peer.name,
+        "title": peer.title,
+        "region": peer.region,
+        "addresses": peer.addresses,
+        "keys": [
+            {"kid": key.kid, "public_key": key.public_key, "from": key.since, "to": key.until}
+            for key in peer.keys
+            if cards.valid(key, now)
+        ],
+        "certificates": [
+            {"fingerprint": entry.fingerprint, "from": entry.since, "to": entry.until}
+            for entry in peer.certificates
+            if cards.valid(entry, now)
+        ],
+        "card_at": peer.card_at,
+        "told_at": peer.told_at,
+        "answered_at": peer.answered_at,
+        "failures": peer.failures,
+        "rests_until": peer.rests_until,
+    }
 
 
 def _moment(moment: dt.datetime | None) -> str:
-    return moment.isoformat(timespec="minutes") if moment else "-"
+    return moment.astimezone().isoformat(timespec="minutes") if moment else "-"

@@ -105,10 +105,11 @@ def _retention(app: typer.Typer) -> None:
         keep_history: Period = "36m",
         keep_feed: Period = "36m",
         keep_answers: Period = "36m",
+        keep_exchange: Period = "36m",
         keep_checkpoints: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 2,
         json: Json = False,
     ) -> None:
-        """Months of landed bytes, history, feed and answers, and checkpoints: what is old, and what holds it back. 查看。
+        """Months of landed bytes, history, feed, answers and exchange, and checkpoints: what is old, what holds it back. 查看。
 
         Example: [bold]yici retention show --keep-landing 5y[/]
         """
@@ -116,7 +117,7 @@ def _retention(app: typer.Typer) -> None:
         from hub import database, home, retention
         from hub.cli import output
 
-        keep = _keep(keep_landing, keep_history, keep_feed, keep_answers, keep_checkpoints)
+        keep = _keep(keep_landing, keep_history, keep_feed, keep_answers, keep_checkpoints, keep_exchange)
         with output.messages().status("retention"), database.engine().connect() as connection:
             items = retention.plan(connection, Landing(home.current().landing_url), keep)
         _show(items, json)
@@ -127,14 +128,15 @@ def _retention(app: typer.Typer) -> None:
         keep_history: Period = "36m",
         keep_feed: Period = "36m",
         keep_answers: Period = "36m",
+        keep_exchange: Period = "36m",
         keep_checkpoints: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 2,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
         json: Json = False,
     ) -> None:
         """Drop what is old and no longer needed, each month whole. It cannot be undone. 清理。
 
-        Records of government services are evidence: keep less than three years only where the law allows it. Stopped or
-        killed, it goes on when it is run again.
+        Records of government services are evidence: keep less than three years only where the law allows it; the ledger of
+        the exchange is never kept for less. Stopped or killed, it goes on when it is run again.
 
         Examples: [bold]yici retention apply --dry-run[/] · [bold]yici checkpoint && yici retention apply[/]
         """
@@ -142,7 +144,7 @@ def _retention(app: typer.Typer) -> None:
         from hub import database, home, retention
         from hub.cli import output
 
-        keep = _keep(keep_landing, keep_history, keep_feed, keep_answers, keep_checkpoints)
+        keep = _keep(keep_landing, keep_history, keep_feed, keep_answers, keep_checkpoints, keep_exchange)
         landing = Landing(home.current().landing_url)
         with output.messages().status("retention") as status:
             if dry_run:
@@ -168,10 +170,17 @@ def _retention(app: typer.Typer) -> None:
             output.console().print("nothing is old enough 没有到期内容")
 
 
-def _keep(landing: str, history: str, feed: str, answers: str, checkpoints: int) -> Any:
+def _keep(landing: str, history: str, feed: str, answers: str, checkpoints: int, exchange: str) -> Any:
     from hub.retention import Keep, months_of
 
-    return Keep(months_of(landing), months_of(history), months_of(feed), months_of(answers), checkpoints)
+    return Keep(
+        landing=months_of(landing),
+        history=months_of(history),
+        feed=months_of(feed),
+        answers=months_of(answers),
+        checkpoints=checkpoints,
+        exchange=months_of(exchange),
+    )
 
 
 def _progress(status: Any, what: str) -> Any:

@@ -20,10 +20,15 @@ def _started(here: Home, say: Callable[[str], None], airflow: bool) -> dict[str,
     if airflow:
         started = stack.start(here, say)
         started.wait(say)
-        return {"api": started.api.address, "airflow": started.airflow.address}
-    api = stack.start_api(here, say)
-    services.wait(api, lambda: services.answers(f"{api.address}/readyz"))
-    return {"api": api.address}
+        exchange = stack.wait_exchange(here, started.exchange)
+        addresses = {"api": started.api.address, "airflow": started.airflow.address}
+    else:
+        api = stack.start_api(here, say)
+        listening = stack.start_exchange(here, api)
+        services.wait(api, lambda: services.answers(f"{api.address}/readyz"))
+        exchange = stack.wait_exchange(here, listening, say)
+        addresses = {"api": api.address}
+    return {**addresses, "exchange": exchange} if exchange else addresses
 
 
 def _publish() -> None:
@@ -46,10 +51,11 @@ def register(app: typer.Typer) -> None:
         ] = True,
         json: Annotated[bool, typer.Option("--json", help="Print the addresses as one JSON value.")] = False,
     ) -> None:
-        """Start the database, the API and Airflow in the background. 启动数据库、接口与 Airflow。
+        """Start the database, the API, the exchange and Airflow in the background. 启动数据库、接口、交换服务与 Airflow。
 
         What runs already is left alone; a port in use is replaced by the next free one. Changes of the catalogue's files are
-        published, as by `yici items publish`. `yici down` stops everything.
+        published, as by `yici items publish`. `yici down` stops everything. The exchange with other hubs starts where YICI_REGION,
+        or hub.json, says which region this hub speaks for.
 
         Example: [bold]yici up[/]
 
@@ -74,7 +80,7 @@ def register(app: typer.Typer) -> None:
         if json:
             output.json({**addresses, "credentials_file": str(file)})
         else:
-            names = {"api": "API", "airflow": "Airflow"}
+            names = {"api": "API", "airflow": "Airflow", "exchange": "exchange 交换"}
             output.table(
                 ("service 服务", "address 地址"), [(names[name], address) for name, address in addresses.items()]
             )

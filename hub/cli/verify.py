@@ -21,7 +21,11 @@ def register(app: typer.Typer) -> None:
         ] = False,
         digest: Annotated[bool, typer.Option("--digest", help="Only print the state digest, part by part.")] = False,
         mend: Annotated[
-            bool, typer.Option("--mend", help="Add to the landing zone's journal the merges it lacks, then verify.")
+            bool,
+            typer.Option(
+                "--mend",
+                help="Add to the landing zone's journal the merges it lacks, and make index entries anew that do not follow from what partner hubs announced; then verify.",
+            ),
         ] = False,
         json: Json = False,
     ) -> None:
@@ -37,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
         [bold]yici verify --digest[/]
         """
-        from hub import database, journal, state
+        from hub import database, index_entries, journal, state
         from hub import verify as verifying
         from hub.cli import output
 
@@ -53,6 +57,7 @@ def register(app: typer.Typer) -> None:
             with database.engine().connect() as connection:
                 added = journal.mend(connection)
             output.messages().print(f"journal 合并日志: +{added}")
+            output.messages().print(f"entries 索引条目: {index_entries.mend_all()}")
         with output.messages().status("verify") as status:
             report = verifying.verify(
                 read_bytes=read_bytes,
@@ -92,7 +97,8 @@ def register(app: typer.Typer) -> None:
         """Make the store anew from the landing zone, decisions included. 由落地区重建存储。
 
         The old store is not touched before the new one is complete. Stopped or killed, it goes on when it is run again.
-        Agreements, peers and answers given, which no source ever said, are carried over from the old store.
+        Agreements, peers, answers given and the exchange with its ledger, which no source ever said, are carried over from
+        the old store.
 
         Examples:
 

@@ -72,10 +72,10 @@ def test_grant_list_rotate_revoke(yici: Callable[..., str]) -> None:
     shown = yici("grant", "sh", "--material", "business-licence", "--until", "2999-12-31", "--replace")
     assert "client_secret" in shown and granted["client_secret"] not in shown
 
-    [listed] = json.loads(yici("list", "--json"))
+    [listed] = json.loads(yici("grants", "--json"))
     assert (listed["client_id"], listed["materials"], listed["in_force"]) == ("sh", ["business-licence"], True)
     assert listed["valid_to"].startswith("2999-12-31T16:00")  # the end of that day in Beijing
     assert not {"client_secret", "index_key", "secret_hash", "sealed_key"} & set(listed)
     assert json.loads(yici("rotate", "sh", "--json"))["epoch"] > listed["epoch"]
     assert json.loads(yici("revoke", "sh", "--json")) == {"client_id": "sh", "in_force": False}
-    assert "ended" in yici("list")
+    assert "ended" in yici("grants")

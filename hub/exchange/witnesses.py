@@ -1,0 +1,106 @@
+"""Kind ``ledger.witness``: a hub asks a peer which of its checkpoints the peer has heard, and so finds out what it cannot see
+in its own store: that its chain was written anew and signed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+import sqlalchemy as sa
+
+from connectors.errors import YiciError
+from hub import signing
+from hub.exchange import checkpoints, keys
+
+if TYPE_CHECKING:
+    from hub.exchange.service import Answer, Context
+
+KIND = "ledger.witness"
+PAGE = 1000
+SECONDS = 30.0  # for each page
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``after``: only checkpoints of later positions."""
+
+    after: int = 0
+
+
+class Head(msgspec.Struct, frozen=True):
+    position: int
+    chain: str
+    at: str
+    signature: str
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Checkpoints of who asked, by rising position. ``more``: whether there are later ones."""
+
+    checkpoints: list[Head]
+    more: bool
+
+
+@dataclass
+class Told:
+    """What a peer knows of this hub: chains by position, of those that are signed by this hub; ``false``: how many are not.
+    ``why``: the code of what kept it from being asked, else None."""
+
+    peer: str
+    checkpoints: dict[int, bytes] = field(default_factory=dict)
+    false: int = 0
+    why: str | None = None
+    sentence: str | None = None
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "peer": self.peer,
+            "asked": self.why is None,
+            "checkpoints": len(self.checkpoints),
+            "latest": max(self.checkpoints, default=None),
+            "code": self.why,
+            "message": self.sentence,
+        }
+
+
+def handle(context: Context) -> Answer:
+    """The checkpoints of who asks that this hub has kept. FatalError ``message-body``."""
+    from hub.exchange.service import Answer
+
+    asked = context.decoded(Asked)
+    rows = context.connection.execute(_KEPT, {"hub": context.peer.name, "after": asked.after, "page": PAGE + 1}).all()
+    told = [checkpoints.of(row).told() for row in rows[:PAGE]]
+    body = orjson.dumps({"checkpoints": told, "more": len(rows) > PAGE})
+    return Answer(body, detail={"checkpoints": len(told)})
+
+
+def ask(peer: str, after: int = 0) -> Told:
+    """What ``peer`` has heard of this hub's chain after position ``after``; never raises for what a peer does."""
+    from hub.exchange import caller
+
+    told, known = Told(peer), keys.own().public()
+    more = True
+    try:
+        while more:
+            page = msgspec.json.decode(caller.ask(peer, KIND, {"after": after}, seconds=SECONDS).body, type=Page)
+            for one in page.checkpoints:
+                found = checkpoints.opened(one.signature, signing.own_name(), known)
+                if found is None or one.position != found.position or one.position <= after:
+                    told.false += 1
+                    continue
+                told.checkpoints[found.position] = found.chain
+                after = found.position
+            more = page.more and bool(page.checkpoints) and not told.false
+    except YiciError as error:
+        told.why, told.sentence = error.code, error.message()
+    except msgspec.MsgspecError:
+        told.false += 1
+    return told
+
+
+_KEPT = sa.text("""
+SELECT position, chain, signed_at, signature FROM exchange_checkpoint WHERE hub = :hub AND position > :after
+ORDER BY position LIMIT :page
+""")

@@ -1,0 +1,270 @@
+"""``yici peer check``, and ``yici peer`` as an operator uses it, between two hubs that serve."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import http.server
+import io
+import json
+import os
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import sqlalchemy as sa
+
+from connectors.errors import FatalError
+from hub.cli import main
+from hub.exchange import certificates, checking, keys, peers, tls, wire
+from hub.exchange.caller import ask
+from hub.home import Home
+from tests import exchange_server
+from tests.exchanging import Hub, two_hubs
+
+Hubs = tuple[Hub, Hub]
+ALL = ["name", "port", "certificate", "accepted", "clock", "key", "message", "card", "agreement"]
+
+
+@pytest.fixture(scope="module")
+def hubs(server_home: Home, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hubs]:
+    with two_hubs(server_home, template, tmp_path_factory.mktemp("hubs")) as both, both[1].serving():
+        yield both
+
+
+@pytest.fixture(autouse=True)
+def acquainted(hubs: Hubs) -> Iterator[None]:
+    hubs[0].knows(hubs[1])
+    hubs[1].knows(hubs[0])
+    with hubs[0].acting():
+        yield
+
+
+@pytest.fixture
+def yici(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs ``yici peer …`` in this process; what it wrote to standard output."""
+
+    def run(*arguments: str, status: int = 0) -> str:
+        with mock.patch.object(sys, "argv", ["yici", "peer", *arguments]), pytest.raises(SystemExit) as done:
+            main()
+        out, err = capsys.readouterr()
+        assert (done.value.code or 0) == status, (out, err)
+        return out
+
+    return run
+
+
+def steps(**how: Any) -> dict[str, Any]:
+    found = list(checking.steps("zj", **how))
+    assert all(step.ok or step.advice for step in found)  # every failure says what to do
+    return {step.step: step for step in found}
+
+
+def addressed(sh: Hub, address: str) -> None:
+    with sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE exchange_peer SET addresses = :addresses"), {"addresses": [address]})
+
+
+def test_all_is_well_but_for_an_agreement(hubs: Hubs, yici: Callable[..., str]) -> None:
+    sh, zj = hubs
+    found = steps()
+    assert list(found) == ALL
+    assert [step for step in ALL if not found[step].ok] == ["agreement"]
+    assert "yici agreement propose" in found["agreement"].advice
+    assert found["certificate"].detail == keys.own(zj.home).certificates[0].name
+    assert found["accepted"].detail == keys.own(sh.home).certificates[0].name
+    assert abs(float(found["clock"].detail.removesuffix(" s"))) < 2
+    told = json.loads(yici("check", "zj", "--json", status=1))
+    assert told["ok"] is False and [step["step"] for step in told["steps"]] == ALL
+    assert "→" in yici("check", "zj", status=1)
+    for hub, direction in ((sh, "asked"), (zj, "answered")):
+        kinds = {row.kind for row in hub.rows("SELECT kind FROM exchange_record WHERE direction = :d", d=direction)}
+        assert kinds == {"peer.check"}
+    with mock.patch.dict(os.environ, {"YICI_LANG": "zh"}):
+        assert "没有协议" in yici("check", "zj", status=1)
+
+
+def test_agreements_and_the_days_they_have_left(hubs: Hubs) -> None:
+    sh, zj = hubs
+    ids = {
+        name: f"00000000-0000-7000-8000-00000000000{number}"
+        for number, name in enumerate(("good", "over", "odd", "mine"))
+    }
+
+    def agreed(hub: Hub, peer: str, name: str, days: int, state: str = "in_force") -> None:
+        with hub.acting() as engine, engine.begin() as connection:
+            now = dt.datetime.now(dt.UTC)
+            connection.execute(
+                sa.text(
+                    """INSERT INTO exchange_agreement (id, version, peer, provider, document, state, valid_from, valid_to)
+                    VALUES (:id, 1, :peer, :provider, '', :state, :from, :to)"""
+                ),
+                {"id": ids[name], "peer": peer, "provider": hub.name == "zj", "state": state, "from": now - dt.timedelta(days=1),
+                 "to": now + dt.timedelta(days=days, hours=1)},
+            )  # fmt: skip
+
+    for hub, peer in ((sh, "zj"), (zj, "sh")):
+        agreed(hub, peer, "good", 30)
+        agreed(hub, peer, "over", -2)
+        agreed(hub, peer, "odd", 30, "in_force" if hub is sh else "suspended")
+    agreed(sh, "zj", "mine", 30, "proposed")
+    try:
+        found = [step for step in checking.steps("zj") if step.step == "agreement"]
+        assert [step.ok for step in found] == [True, False, False, False]
+        assert "zj → sh: in_force, 30 d" in found[0].detail
+        assert "ended on" in found[1].detail
+        assert "in_force here and suspended at zj" in found[2].detail
+        assert "proposed here and - at zj" in found[3].detail
+    finally:
+        for hub in hubs:
+            with hub.acting() as engine, engine.begin() as connection:
+                connection.execute(sa.text("DELETE FROM exchange_agreement"))
+
+
+def test_a_name_nobody_has(hubs: Hubs) -> None:
+    addressed(hubs[0], "https://nobody.invalid:8490")
+    found = steps()
+    assert list(found) == ["name"] and not found["name"].ok
+
+
+def test_a_port_that_is_closed(hubs: Hubs) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        addressed(hubs[0], f"https://127.0.0.1:{probe.getsockname()[1]}")
+        found = steps()
+    assert list(found) == ["name", "port"] and not found["port"].ok and "firewall" in found["port"].advice
+
+
+@contextlib.contextmanager
+def listening(context: ssl.SSLContext | None) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def test_somebody_else_answers_there(hubs: Hubs, tmp_path: Path) -> None:
+    made = certificates.make("zj", dt.datetime.now(dt.UTC))
+    (tmp_path / "pem").write_text(made.private + made.pem)
+    with listening(tls.server_context(tmp_path / "pem", [keys.own(hubs[0].home).certificates[0].public])) as address:
+        addressed(hubs[0], address)
+        found = steps()
+    assert list(found) == ["name", "port", "certificate"] and not found["certificate"].ok
+    assert made.fingerprint in found["certificate"].detail
+    assert keys.own(hubs[1].home).certificates[0].name in found["certificate"].detail
+    with listening(None) as address:
+        addressed(hubs[0], address)
+        assert "TLS" in steps()["certificate"].detail
+
+
+def test_the_peer_does_not_know_this_hub(hubs: Hubs) -> None:
+    sh, zj = hubs
+    with zj.acting() as engine, engine.begin() as connection:
+        peers.remove(connection, "sh")
+    wire._pools.clear()
+    found = steps()
+    assert list(found) == ["name", "port", "certificate", "accepted"] and not found["accepted"].ok
+    assert keys.own(sh.home).certificates[0].name in found["accepted"].detail
+    assert "yici peer card" in found["accepted"].advice
+
+
+def test_the_peer_has_another_key_of_this_hub(hubs: Hubs) -> None:
+    sh, zj = hubs
+    with zj.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE exchange_peer SET keys = '[]'"))
+    found = steps()
+    assert list(found)[-1] == "message" and not found["message"].ok
+    assert "message-signature" in found["message"].detail and "yici peer card" in found["message"].advice
+    with sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE exchange_peer SET keys = '[]'"))
+    assert list(steps())[-1] == "key"  # nor do we know its
+
+
+@pytest.mark.parametrize("minutes", [-20, 20])
+def test_clocks_that_differ(hubs: Hubs, minutes: int) -> None:
+    zj = hubs[1]
+    zj.stop()
+    zj.variables[exchange_server.CLOCK] = str(minutes)
+    zj.start()
+    try:
+        found = steps()
+        assert list(found)[-1] == "clock" and not found["clock"].ok and "timedatectl" in found["clock"].advice
+        assert f"by {minutes * 60}"[:-1] in found["clock"].detail
+        with pytest.raises(FatalError) as refusal:
+            ask("zj", "test.echo", {}, seconds=5)
+        assert refusal.value.code == "message-stale"
+    finally:
+        zj.stop()
+        del zj.variables[exchange_server.CLOCK]
+        zj.start()
+
+
+def test_the_peer_has_an_older_card(hubs: Hubs, yici: Callable[..., str]) -> None:
+    zj = hubs[1]
+    made = keys.rotate(dt.timedelta(hours=2))
+    found = steps()
+    assert not found["card"].ok and made.keys[-1].name in found["card"].detail
+    assert "--introduce" in found["card"].advice
+    yici("check", "zj", "--introduce", status=1)
+    assert steps()["card"].ok
+    assert [key.kid for key in zj.peer("sh").keys][-1] == made.keys[-1].name
+
+
+# -- commands ------------------------------------------------------------------------------------------------------------
+
+
+def test_card_add_list_remove(
+    hubs: Hubs, yici: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zj = hubs[1]
+    assert yici("remove", "zj", "--yes", "--json") == '{\n  "peer": "zj",\n  "removed": true\n}\n'
+    assert json.loads(yici("list", "--json")) == []
+    with zj.acting():
+        shown = yici("card", "--title", "浙江省数据局")
+    file = tmp_path / "zj.json"
+    file.write_text(shown)
+    kid = keys.own(zj.home).keys[0].name
+    assert json.loads(shown)["title"] == "浙江省数据局"
+
+    def code(out: str) -> str:
+        return str(json.loads(out)["error"]["code"])
+
+    assert code(yici("add", str(file), "--kid", "another", "--json", status=2)) == "peer-kid"
+    assert code(yici("add", str(tmp_path / "none"), "--json", status=2)) == "card-unreadable"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    yici("add", str(file), status=1)
+    assert json.loads(yici("list", "--json")) == []
+    added = json.loads(yici("add", str(file), "--kid", kid, "--json"))
+    assert (added["peer"], added["title"], [key["kid"] for key in added["keys"]]) == ("zj", "浙江省数据局", [kid])
+    assert code(yici("add", str(file), "--yes", "--json", status=2)) == "peer-known-already"
+    yici("add", str(file), "--yes", "--replace")
+    assert [peer["peer"] for peer in json.loads(yici("list", "--json"))] == ["zj"]
+    assert "浙江省数据局" in yici("list") and kid in yici("list")
+    assert code(yici("remove", "ah", "--yes", "--json", status=2)) == "peer-unknown"
+    assert code(yici("check", "ah", "--json", status=2)) == "peer-unknown"
+
+
+def test_rotate_key_tells_the_peers(hubs: Hubs, yici: Callable[..., str]) -> None:
+    zj = hubs[1]
+    told = json.loads(yici("rotate-key", "--overlap", "1", "--json"))
+    assert told["told"] == {"zj": "ok"}
+    assert told["kid"] in {key.kid for key in zj.peer("sh").keys}
+    zj.stop()
+    try:
+        assert "not told yet" in yici("rotate-key")
+    finally:
+        zj.start()

@@ -1,0 +1,78 @@
+"""hub/exchange/entries.py: a record is what was given, its digest the same here and in SQL."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from hub.exchange import entries
+from tests import ledgers
+
+
+def kept(store: sa.Engine, named: uuid.UUID) -> sa.Row:  # type: ignore[type-arg]
+    query = f"SELECT {entries.columns('r')}, {entries.digest('r')} AS digest FROM exchange_record AS r WHERE r.id = :id"
+    with store.connect() as connection:
+        return connection.execute(sa.text(query), {"id": named}).one()
+
+
+@pytest.mark.parametrize(("peer", "detail", "asked", "reply"), [
+    ("zj", {}, None, None),
+    ("zj", {"fields": ["姓名", "a:b\n"], "n": 1.50, "nul": "\x00"}, "e.y.J", None),
+    ("", {"purpose": "一件事"}, None, "a.b.c"),
+    ("浙江", {"at": "5:zj\n"}, "", "a"),
+])  # fmt: skip
+def test_the_digest_is_the_same_here_and_in_the_store(
+    store: sa.Engine, peer: str, detail: dict[str, object], asked: str | None, reply: str | None
+) -> None:
+    message = uuid.uuid4() if reply else None
+    with store.begin() as connection:
+        named = entries.record(
+            connection, peer=peer, direction="asked", kind="index.page", outcome="ok", message=message,
+            agreement=f"{uuid.uuid4()}/1" if asked else None, detail=detail, request=asked, reply=reply,
+        )  # fmt: skip
+        connection.execute(sa.text("SET LOCAL TIME ZONE 'Asia/Shanghai'"))
+        connection.execute(sa.text("SET LOCAL DateStyle = 'German'"))
+        query = sa.text(f"SELECT {entries.digest('r')} FROM exchange_record AS r WHERE r.id = :id")
+        elsewhere = connection.scalar(query, {"id": named})
+    row = kept(store, named)
+    assert row.digest == entries.digest_of(row._mapping) == elsewhere
+    assert (row.peer, json.loads(row.detail), row.request, row.reply) == (peer, detail, asked, reply)
+    assert (row.id, row.message) == (str(named), str(message) if message else None)
+
+
+def test_no_field_passes_for_another() -> None:
+    whole = dict.fromkeys(entries.FIELDS, "x") | {"id": "i" * 36, "recorded_at": "r" * 27, "message": "m" * 36}
+    digests = {entries.digest_of(whole)}
+    for name in entries.FIELDS:
+        for other in (None, "", str(whole[name]) + "\n", "1:x"):
+            digests.add(entries.digest_of({**whole, name: other}))
+    digests.add(entries.digest_of({**whole, "request": "x\n1:x", "reply": None}))
+    assert len(digests) == 2 + 4 * len(entries.FIELDS)
+
+
+def test_what_a_stranger_says_is_kept_as_text_that_can_be_shown(store: sa.Engine) -> None:
+    with store.begin() as connection:
+        named = entries.record(
+            connection, peer="\x1b[31mzj\x00\ud800" + "x" * 300, direction="answered", kind="a\nb", outcome="message-malformed",
+            request="two\nlines", reply="\x00",
+        )  # fmt: skip
+    row = kept(store, named)
+    assert row.peer.startswith("\ufffd[31mzj\ufffd\ufffdxxx") and len(row.peer) == entries.LONGEST
+    assert (row.kind, row.request, row.reply) == ("a\ufffdb", None, None)
+    with pytest.raises(ValueError, match="sideways"), store.begin() as connection:
+        entries.record(connection, peer="zj", direction="sideways", kind="a.b", outcome="ok")
+
+
+def test_a_record_goes_and_comes_with_its_transaction(store: sa.Engine) -> None:
+    with store.connect() as connection:
+        entries.record(connection, peer="zj", direction="asked", kind="a.b", outcome="ok")
+        connection.rollback()
+    ledgers.plain(store, 1)
+    with store.connect() as connection:
+        counts = connection.execute(
+            sa.text("SELECT (SELECT count(*) FROM exchange_record), (SELECT count(*) FROM exchange_pending)")
+        )
+        assert counts.one() == (1, 1)

@@ -1,0 +1,650 @@
+"""Evidence that a partner hub holds, fetched through this hub's API: whom an answer opens it for, how much of it, once; whose fault
+it is when it does not come."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from connectors import envelope
+from hub import agreements as clients
+from hub import answers, cli, subject_view
+from hub.answers import Question
+from hub.api.app import create
+from hub.api.evidence import EvidenceShown
+from hub.exchange import agreement_acts, evidence_asking, peers, reach
+from hub.home import Home
+from tests import evidencing, partner, serving, stored
+from tests.evidencing import CASE, FIRM, LICENCE, OTHER, PURPOSE, Exchange
+from tests.serving import FORM, served
+
+ITEMS = ["demo-food-permit", "demo-household-move"]
+SHOWN = {LICENCE: ["certificate_number", "holder.holder", "attributes.registered_on", "attributes.enterprise_type"]}
+MARRIAGE = "marriage-certificate"
+PERSON = f"cn.ric:{stored.RESIDENT}"
+HOLDER = ("holder", "cn.uscc", FIRM)
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def made(server_home: Home, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
+    folder = tmp_path_factory.mktemp("hubs")
+    with evidencing.exchange(server_home, template, folder, "tests.evidence_server") as both:
+        yield both
+
+
+@pytest.fixture
+def hubs(made: Exchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange]:
+    made.forget()
+    partner.folder(tmp_path / "sources", monkeypatch)
+    yield made
+    (made.zj.home.path / "lie.json").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def base(made: Exchange) -> Iterator[str]:
+    """Shanghai's API. It is the hub of this process whenever that is Shanghai's."""
+    with made.sh.acting(), served(create()) as address:
+        yield address
+
+
+class Hall:
+    """A client of Shanghai with a token."""
+
+    def __init__(self, hubs: Exchange, base: str, client: str = "hall-1", **agreed: Any) -> None:
+        with hubs.sh.acting():
+            secret = clients.add(client, None, client, ITEMS, [PURPOSE, "other"], **{"fields": SHOWN, **agreed})
+        self.hubs, self.base, self.session = hubs, base, requests.Session()
+        self.session.trust_env = False
+        with hubs.sh.acting():
+            token = self.session.post(f"{base}/oauth2/token", data=FORM, auth=(client, secret), timeout=30).json()
+        self.session.headers["Authorization"] = f"Bearer {token['access_token']}"
+        self.session.headers["Accept-Language"] = "en"
+
+    def post(self, path: str, body: Any, **headers: str) -> requests.Response:
+        with self.hubs.sh.acting():
+            return self.session.post(f"{self.base}{path}", json=body, headers=headers, timeout=90)
+
+    def look_up(self, **more: Any) -> Json:
+        """The answer, its requirements by code."""
+        body = {"items": ITEMS[:1], "id": f"cn.uscc:{FIRM}", "case": CASE, "purpose": PURPOSE, **more}
+        found = self.post("/v1/lookups", body)
+        assert found.status_code == 200, found.text
+        [answer] = found.json()["answers"]
+        return {**answer, **{one["requirement"]: one for one in answer["requirements"]}}
+
+    def ask(self, **more: Any) -> str:
+        return str(self.look_up(**more)["answer"])
+
+    def fetch(self, handle: str, grant: str, id_: Any = f"cn.uscc:{FIRM}", **more: Any) -> requests.Response:
+        return self.post(f"/v1/evidence/{handle}", {"id": id_, **more}, **{"Yici-Grant": grant})
+
+
+def problem(answer: requests.Response, status: int, code: str) -> Json:
+    assert FIRM not in answer.text and OTHER not in answer.text
+    return serving.problem(answer, status, code)
+
+
+@pytest.fixture
+def announced(hubs: Exchange, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Zhejiang holds the licence, both agreed, and Shanghai read so: what it is called there."""
+    agreement, key = hubs.agree(), hubs.firm()
+    return hubs.announce(monkeypatch, agreement, key, HOLDER, valid_to="2999-01-01")["handle"]
+
+
+def fetched(hubs: Exchange) -> list[Any]:
+    """What Shanghai wrote down of what it passed on."""
+    return hubs.sh.rows("SELECT * FROM evidence ORDER BY given_at")
+
+
+def asked(hubs: Exchange) -> list[str]:
+    """What became of Shanghai's questions."""
+    return [
+        row.outcome
+        for row in hubs.sh.rows("SELECT outcome FROM exchange_record WHERE kind LIKE 'evidence.%' ORDER BY id")
+    ]
+
+
+def test_what_is_held_elsewhere_is_fetched_from_there(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    answer = hall.look_up()
+    assert answer[LICENCE]["disposition"] == "held_elsewhere"
+    [there] = answer[LICENCE]["elsewhere"]
+    assert (there["hub"], there["handle"]) == ("zj", announced)
+    found = hall.fetch(there["handle"], answer["answer"], seconds=17)
+    assert found.status_code == 200, found.text
+    assert (found.headers["Cache-Control"], found.headers["Content-Type"]) == ("no-store", "application/json")
+    body = found.json()
+    EvidenceShown.model_validate(body, strict=True)
+    assert body["certificate"] == {  # what the client may see, as far as the hubs agreed
+        "certificate_number": "330106000000001", "valid_to": "2999-01-01", "status": "in_force",
+        "holders": [{"role": "holder", "scheme": "cn.uscc", "value": FIRM, "name": None}],
+        "attributes": {"registered_on": "2019-08-01"},
+    }  # fmt: skip
+    assert (body["holding"], body["given"]["hub"], body["given"]["client"]) == (announced, "zj", "sh")
+    assert (body["given"]["purpose"], body["given"]["case"]) == (PURPOSE, CASE)
+
+    digest = hashlib.sha256(found.content).digest()
+    assert found.headers["Content-Digest"] == f"sha-256=:{base64.b64encode(digest).decode()}:"
+    kept = envelope.read(found.headers["Yici-Envelope"].encode() + b"\n" + found.content)
+    with hubs.sh.acting():
+        envelope.verify(kept, peers.keys_at(hubs.sh.peer("zj"), kept.envelope.at), "zj")
+    assert kept.intact and (kept.envelope.sender, kept.envelope.receiver, kept.envelope.status) == ("zj", "sh", "ok")
+
+    [row] = fetched(hubs)
+    assert (str(row.answer), row.holding.hex(), row.client, row.purpose, row.case) == (
+        answer["answer"], announced, "hall-1", PURPOSE, CASE,
+    )  # fmt: skip
+    assert (row.provider, row.receiver, row.digest, row.fields) == ("zj", None, digest, body["fields"])
+    [there_too] = hubs.given()
+    assert (there_too.digest, there_too.fields, there_too.receiver) == (digest, body["fields"], "sh")
+    assert asked(hubs) == ["ok"]
+    [record] = hubs.sh.rows("SELECT request FROM exchange_record WHERE kind LIKE 'evidence.%'")
+    told = envelope.read(f"{record.request}\n".encode()).envelope
+    assert told.deadline is not None and 10 < (told.deadline - told.at).total_seconds() <= 17, (
+        "as long as the client waits"
+    )
+    problem(hall.fetch(announced, answer["answer"]), 409, "grant-used")
+    assert len(hubs.given()) == 1 and hall.fetch(announced, hall.ask()).status_code == 200, (
+        "a new answer is a new grant"
+    )
+
+
+def test_both_views_show_it(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    assert hall.fetch(announced, hall.ask()).status_code == 200
+    for hub, hubs_named, name in ((hubs.sh, ("hall-1", None, "zj"), "hall-1"), (hubs.zj, ("sh", "sh", None), "Hub sh")):
+        with hub.acting() as engine:
+            shown = subject_view.view(engine, f"cn.uscc:{FIRM}", client="portal", purpose="own")
+            other = subject_view.view(engine, f"cn.uscc:{OTHER}", client="portal", purpose="own", section="fetched")
+        [entry] = shown["fetched"]["entries"]
+        assert (entry["client"], entry["receiver"], entry["provider"]) == hubs_named
+        assert (entry["client_name"], entry["purpose"], entry["case"]) == (name, PURPOSE, CASE)
+        assert other["fetched"]["entries"] == []
+        page = None
+        with hub.acting() as engine:
+            page = subject_view.view(engine, f"cn.uscc:{FIRM}", client="p", purpose="own", section="fetched", limit=1)
+        assert page["fetched"]["next"] is None
+
+
+def test_the_grant_is_this_clients_of_now_and_of_what_it_found(hubs: Exchange, base: str, announced: str) -> None:
+    hall, other = Hall(hubs, base), Hall(hubs, base, "hall-2")
+    grant = hall.ask()
+    for wrong in ("", "nothing", "00000000-0000-4000-8000-000000000000"):
+        problem(hall.fetch(announced, wrong), 403, "grant-unknown")
+    problem(other.fetch(announced, grant), 403, "grant-unknown")
+    for handle in ("0" * 32, "x", "%20"):
+        problem(hall.fetch(handle, grant), 403, "grant-not-for-holding")
+    problem(hall.fetch(announced, hall.ask(id=f"cn.uscc:{OTHER}")), 403, "grant-not-for-holding")
+    then = hall.ask(as_of=dt.datetime.now(dt.UTC).isoformat())
+    problem(hall.fetch(announced, then), 403, "grant-not-for-holding")
+    assert asked(hubs) == [] and hubs.given() == []
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE answer SET asked_at = asked_at - interval '31 minutes' WHERE id = :id"), {"id": grant}
+        )
+        connection.execute(sa.text("UPDATE agreement SET valid_from = valid_from - interval '1 hour'"))
+    assert "30 minutes" in problem(hall.fetch(announced, grant), 403, "grant-expired")["detail"]
+    assert fetched(hubs) == []
+
+
+@pytest.mark.parametrize(("column", "value", "code"), [
+    ("items", "{demo-elder-card}", "item-not-agreed"),
+    ("purposes", "{other}", "purpose-not-agreed"),
+    ("valid_to", "2020-01-01", "agreement-ended"),
+])  # fmt: skip
+def test_the_agreement_with_the_client_counts_first(
+    hubs: Exchange, base: str, announced: str, column: str, value: str, code: str
+) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE agreement SET {column} = :value"), {"value": value})
+    problem(hall.fetch(announced, grant), 403, code)
+    assert asked(hubs) == [] and hubs.given() == []
+
+
+def test_it_is_for_whom_the_answer_was_about(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    problem(hall.fetch(announced, grant, f"cn.uscc:{OTHER}"), 422, "evidence-not-party")
+    problem(hall.fetch(announced, grant, {"applicant": f"cn.uscc:{OTHER}"}), 422, "evidence-not-party")
+    problem(hall.fetch(announced, grant, {"spouse": f"cn.uscc:{FIRM}"}), 422, "evidence-not-party")
+    problem(hall.fetch(announced, grant, "cn.uscc:91310117MA1J3AJ43X"), 422, "identifier-invalid")
+    for wrong in ({}, [], "", {"applicant": 1}, None):
+        problem(hall.fetch(announced, grant, wrong), 422, "body-invalid")
+    assert asked(hubs) == [], "nobody was asked about anybody else"
+    assert hall.fetch(announced, grant, {"applicant": f"cn.uscc:{FIRM}"}).status_code == 200
+
+
+def test_fields_are_what_the_client_may_see_and_the_hubs_agreed(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    told = problem(hall.fetch(announced, grant, fields=["name"]), 403, "field-not-agreed")
+    assert "enterprise_type" in told["detail"], "what this client may see"
+    told = problem(hall.fetch(announced, grant, fields=["attributes.enterprise_type"]), 403, "field-not-agreed")
+    assert "enterprise_type" not in told["detail"], "what Zhejiang shows"
+    assert asked(hubs) == []
+    narrow = hall.fetch(announced, grant, fields=["status", "attributes.registered_on"])
+    assert narrow.json()["certificate"] == {"status": "in_force", "attributes": {"registered_on": "2019-08-01"}}
+    assert FIRM not in narrow.text and hubs.given()[0].fields == narrow.json()["fields"]
+    strict = Hall(hubs, base, "hall-2", fields={})
+    assert set(strict.fetch(announced, strict.ask()).json()["certificate"]) == {"status", "valid_to"}
+
+
+def test_what_changed_in_the_index_is_asked_about_anew(
+    hubs: Exchange, base: str, announced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE index_entry SET valid_to = '2998-01-01'"))
+    problem(hall.fetch(announced, grant), 409, "holding-changed")
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE index_entry SET recorded_to = now()"))
+    problem(hall.fetch(announced, grant), 409, "holding-changed")
+    assert asked(hubs) == []
+
+
+def test_a_case_is_needed(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    problem(hall.fetch(announced, hall.ask(case=None)), 422, "case-missing")
+    problem(hall.fetch(announced, hall.ask(purpose="other")), 403, "purpose-not-agreed")
+    assert asked(hubs) == []
+
+
+def test_nothing_agreed_nothing_asked(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE index_entry SET region = '310101'"))
+    with hubs.sh.acting() as engine:
+        [agreed] = hubs.sh.rows("SELECT id FROM exchange_agreement")
+        agreement_acts.suspend(agreed.id, "tester")
+    problem(hall.fetch(announced, grant), 403, "agreement-suspended")
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("TRUNCATE exchange_agreement"))
+    problem(hall.fetch(announced, grant), 403, "agreement-none")
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        peers.remove(connection, "zj")
+    problem(hall.fetch(announced, grant), 403, "peer-unknown")
+    assert asked(hubs) == [] and hubs.given() == []
+
+
+def test_another_region_than_agreed_is_not_asked_for(
+    hubs: Exchange, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreement, key = hubs.agree(regions=["3301"]), hubs.firm(region="330203")
+    row = hubs.announce(monkeypatch, agreement, key, HOLDER, valid_to="2999-01-01", region="330203")
+    hall = Hall(hubs, base)
+    problem(hall.fetch(row["handle"], hall.ask()), 403, "region-not-agreed")
+    assert asked(hubs) == []
+
+
+def test_consent_goes_with_the_question(hubs: Exchange, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    agreement, key = hubs.agree(consent="required"), hubs.firm()
+    handle = hubs.announce(monkeypatch, agreement, key, HOLDER, valid_to="2999-01-01")["handle"]
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    problem(hall.fetch(handle, grant), 403, "consent-required")
+    now = dt.datetime.now(dt.UTC)
+    consent = {"reference": "31-2026-consent-7", "at": now.isoformat(), "method": "signed-form"}
+    ahead = {**consent, "at": (now + dt.timedelta(hours=1)).isoformat()}
+    problem(hall.fetch(handle, grant, consent=ahead), 422, "consent-invalid")
+    problem(hall.fetch(handle, grant, consent={**consent, "reference": stored.RESIDENT}), 422, "consent-invalid")
+    problem(hall.fetch(handle, grant, consent={**consent, "more": 1}), 422, "body-invalid")
+    assert asked(hubs) == []
+    assert hall.fetch(handle, grant, consent=consent).status_code == 200
+    [record] = hubs.zj.rows("SELECT detail FROM exchange_record WHERE kind LIKE 'evidence.%'")
+    assert json.loads(record.detail)["consent"]["reference"] == "31-2026-consent-7"
+
+
+def test_the_partner_refuses_and_says_why(hubs: Exchange, base: str, announced: str) -> None:
+    """What the index said is no longer so, and Shanghai has not read it yet."""
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    with hubs.zj.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE holding SET status = 'revoked'"))
+    told = problem(hall.fetch(announced, grant), 502, "partner-refused")
+    assert told["fault"] == "partner"
+    assert told["partner"] == {"hub": "zj", "code": "certificate-not-in-force", "fault": "caller"}
+    assert "in force today" in told["detail"]
+    hall.session.headers["Accept-Language"] = "zh"
+    assert "有效状态" in problem(hall.fetch(announced, grant), 502, "partner-refused")["detail"]
+    assert asked(hubs) == ["certificate-not-in-force"] * 2 and fetched(hubs) == []
+    with hubs.zj.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE holding SET status = 'in_force'"))
+    assert hall.fetch(announced, grant).status_code == 200, "a refusal used nothing up"
+
+
+def test_a_partner_that_is_away_uses_nothing_up_and_is_left_to_rest(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    hubs.zj.stop()
+    try:
+        for _ in range(reach.ENOUGH):
+            away = hall.fetch(announced, grant, seconds=1)
+            assert problem(away, 503, "partner-away")["fault"] == "partner" and int(away.headers["Retry-After"]) > 0
+        began = time.monotonic()
+        resting = hall.fetch(announced, grant)
+        assert problem(resting, 503, "partner-resting")["fault"] == "partner" and time.monotonic() - began < 2
+        assert 1 <= int(resting.headers["Retry-After"]) <= 10
+        assert fetched(hubs) == [] and hubs.given() == []
+    finally:
+        hubs.zj.start(module="tests.evidence_server")
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE exchange_peer SET failures = 0, rests_until = NULL"))
+    assert hall.fetch(announced, grant).status_code == 200
+    assert len(fetched(hubs)) == len(hubs.given()) == 1
+
+
+def test_killed_while_it_answers_it_gives_once(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    (hubs.zj.home.path / "die").touch()
+
+    def revive() -> None:
+        assert hubs.zj.process is not None
+        hubs.zj.process.wait(30)
+        hubs.zj.start(module="tests.evidence_server")
+
+    reviving = threading.Thread(target=revive)
+    reviving.start()
+    found = hall.fetch(announced, grant, seconds=40)
+    reviving.join(60)
+    assert found.status_code == 200, found.text
+    assert len(hubs.given()) == len(fetched(hubs)) == 1 and asked(hubs) == ["ok"]
+
+
+@pytest.mark.parametrize("lie", [
+    {"certificate": {"name": "营业执照"}},  # not asked for
+    {"certificate": {"name": "营业执照"}, "fields": ["name"]},
+    {"certificate": {"attributes": {"enterprise_type": "有限责任公司"}}},
+    {"certificate": {"attributes": {"home": "somewhere"}}},
+    {"certificate": {"holders": [{"role": "holder", "scheme": "cn.uscc", "value": FIRM, "name": None, "address": "…"}]}},
+    {"certificate": {"holders": [{"role": "guarantor", "scheme": "cn.uscc", "value": FIRM, "name": None}]}},
+    {"certificate": {"holders": "everybody"}},
+    {"certificate": None},
+    {"certificate": []},
+    {"fields": ["certificate_number", "name"]},
+    {"material": "resident-id-card"},
+    {"holding": "0" * 32},
+    {"given": {"purpose": "other"}},
+    {"given": {"case": "31-2026-0002"}},
+    {"given": {"client": "js"}},
+    {"given": {"hub": "js"}},
+    {"more": "than agreed"},
+    "nothing",
+])  # fmt: skip
+def test_more_or_other_than_was_asked_for_is_not_passed_on(hubs: Exchange, base: str, announced: str, lie: Any) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    (hubs.zj.home.path / "lie.json").write_text(json.dumps(lie))
+    told = problem(hall.fetch(announced, grant), 502, "partner-reply")
+    assert told["fault"] == "partner" and "zj" in told["detail"]
+    assert fetched(hubs) == []
+    (hubs.zj.home.path / "lie.json").unlink()
+    assert hall.fetch(announced, grant).status_code == 200, "the lie used nothing up"
+
+
+def test_of_many_at_once_one_gets_it(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    found: list[tuple[int, str]] = []
+    with hubs.sh.acting():
+
+        def fetch() -> None:
+            answer = requests.post(f"{base}/v1/evidence/{announced}", json={"id": f"cn.uscc:{FIRM}"}, timeout=60,
+                                   headers={**hall.session.headers, "Yici-Grant": grant})  # fmt: skip
+            found.append((answer.status_code, answer.json().get("code", "")))
+
+        threads = [threading.Thread(target=fetch) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert sorted(status for status, _ in found) == [200, *[409] * 7]
+    assert {code for _, code in found} <= {"", "grant-used", "evidence-under-way"}
+    assert len(hubs.given()) == len(fetched(hubs)) == 1
+
+
+def test_it_may_end_while_the_partner_is_asked(
+    hubs: Exchange, base: str, announced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    ask = evidence_asking.caller.ask
+
+    def ending(*arguments: Any, **members: Any) -> Any:
+        reply = ask(*arguments, **members)
+        clients.remove("hall-1")
+        return reply
+
+    monkeypatch.setattr(evidence_asking.caller, "ask", ending)
+    problem(hall.fetch(announced, grant), 403, "agreement-ended")
+    assert fetched(hubs) == [], "it was given to this hub, and not passed on"
+
+
+def test_what_is_held_here_and_there_is_fetched_here_and_there(
+    hubs: Exchange, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option of two materials, one of each: the one that is held here opens as well."""
+    from hub import evidence
+
+    rule = {
+        "disposition": "held_elsewhere", "reason": "elsewhere",
+        "options": [
+            [{"material": "a", "holder": "applicant", "state": "held", "holdings": [{"holding": "1"}]},
+             {"material": "b", "holder": "applicant", "state": "missing"}],
+            [{"material": "a", "holder": "applicant", "state": "held", "holdings": [{"holding": "2"}]},
+             {"material": "c", "holder": "applicant", "state": "elsewhere", "entries": [{"entry": "3"}]}],
+        ],
+    }  # fmt: skip
+    assert list(evidence.opened({"requirements": [rule]})) == ["2"]
+    assert list(evidence.opened({"requirements": [{**rule, "disposition": "undetermined"}]})) == []
+
+
+class Test_what_no_index_tells_of:
+    """Marriages are announced to nobody: an answer asks to submit the certificate, or is open."""
+
+    @pytest.fixture
+    def agreed(self, hubs: Exchange) -> Any:
+        shown = ["certificate_number", "status", "holder.spouse_a"]
+        hubs.hold(
+            ("spouse_a", "cn.ric", stored.RESIDENT), ("spouse_b", "cn.ric", stored.SPOUSE), material=MARRIAGE,
+            number="J330106-2019-1",
+        )  # fmt: skip
+        return hubs.agree(materials={MARRIAGE: shown, LICENCE: ["status"]})
+
+    def look_up(self, hall: Hall, **more: Any) -> Json:
+        facts = {"married": True, "ground": "spouse", "moved_from": "zhejiang"}
+        return hall.look_up(
+            items=["demo-household-move"], id=PERSON, facts=facts, roles={"spouse": f"cn.ric:{stored.SPOUSE}"}, **more
+        )
+
+    def ask(self, hall: Hall, grant: str, id_: Any = PERSON, **more: Any) -> requests.Response:
+        return hall.post(
+            "/v1/evidence", {"hub": "zj", "material": MARRIAGE, "id": id_, **more}, **{"Yici-Grant": grant}
+        )
+
+    def test_it_is_asked_for_by_hub_and_material(self, hubs: Exchange, base: str, agreed: Any) -> None:
+        hall = Hall(hubs, base, fields={MARRIAGE: ["*"]})
+        answer = self.look_up(hall)
+        assert answer["marriage"]["disposition"] == "submit"
+        found = self.ask(hall, answer["answer"])
+        assert found.status_code == 200, found.text
+        certificate = found.json()["certificate"]
+        assert set(certificate) == {"certificate_number", "status", "holders"}
+        assert [holder["role"] for holder in certificate["holders"]] == ["spouse_a"]
+        [row] = fetched(hubs)
+        assert (row.provider, row.material, str(row.answer)) == ("zj", MARRIAGE, answer["answer"])
+        problem(self.ask(hall, answer["answer"]), 409, "grant-used")
+        assert len(hubs.given()) == 1
+        with hubs.sh.acting() as engine:
+            shown = subject_view.view(engine, PERSON, client="portal", purpose="own", section="fetched")
+        assert [entry["provider"] for entry in shown["fetched"]["entries"]] == ["zj"]
+
+    def test_only_what_the_answer_left_open_for_that_party(self, hubs: Exchange, base: str, agreed: Any) -> None:
+        hall = Hall(hubs, base)
+        grant = self.look_up(hall)["answer"]
+        problem(self.ask(hall, grant, f"cn.ric:{stored.SPOUSE}"), 422, "evidence-not-party")
+        for material in (LICENCE, "birth-certificate", "no-such-thing", "12345678901234567x"):
+            problem(self.ask(hall, grant, material=material), 403, "grant-not-for-material")
+        for hub in ("js", "110105194912310021"):
+            told = problem(self.ask(hall, grant, hub=hub), 403, "peer-unknown")
+            assert hub not in told["detail"]
+        problem(self.ask(hall, grant, hub="ZJ!"), 422, "body-invalid")
+        unmarried = hall.look_up(items=["demo-household-move"], id=PERSON, facts={"married": False})
+        problem(self.ask(hall, unmarried["answer"]), 403, "grant-not-for-material")
+        unsaid = hall.look_up(items=["demo-household-move"], id=PERSON)
+        assert unsaid["marriage"]["reason_code"] == "fact-missing"
+        problem(self.ask(hall, unsaid["answer"]), 403, "grant-not-for-material")
+        assert asked(hubs) == []
+
+    def test_where_its_index_would_have_told_it_is_not_asked(
+        self, hubs: Exchange, base: str, agreed: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Zhejiang announces licences, and none of this firm."""
+        key = hubs.hold(("holder", "cn.uscc", OTHER))
+        hubs.announce(monkeypatch, agreed, key, ("holder", "cn.uscc", OTHER))
+        hall = Hall(hubs, base)
+
+        def ask() -> requests.Response:
+            grant = hall.ask()
+            body = {"hub": "zj", "material": LICENCE, "id": f"cn.uscc:{FIRM}"}
+            return hall.post("/v1/evidence", body, **{"Yici-Grant": grant})
+
+        problem(ask(), 403, "grant-not-for-material")
+        assert asked(hubs) == []
+        with hubs.sh.acting() as engine, engine.begin() as connection:
+            connection.execute(sa.text("UPDATE source SET last_success_at = now() - interval '9 days'"))
+        assert problem(ask(), 502, "partner-refused")["partner"]["code"] == "holding-unknown"
+        hubs.firm()
+        assert ask().json()["certificate"] == {"status": "in_force"}
+
+
+def test_a_certificate_whose_text_decides_is_fetched_to_be_read(
+    hubs: Exchange, base: str, announced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partner announced it, and nobody here can tell what it says: the answer names the hub to ask."""
+    from hub.exchange import evidence_grants
+
+    rule = {
+        "disposition": "undetermined", "reason": "attribute-untold",
+        "options": [[{"material": LICENCE, "holder": "applicant", "state": "untold", "entries": [{"entry": "7"}]}]],
+    }  # fmt: skip
+    assert [use["material"] for use in evidence_grants._found(rule)] == [LICENCE]
+    assert list(evidence_grants._found({**rule, "reason": "fact-missing"})) == []
+    assert list(evidence_grants._found({**rule, "disposition": "not_required"})) == []
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        trace = json.loads(connection.scalar(sa.text("SELECT trace FROM answer WHERE id = :id"), {"id": grant}))
+        for one in trace["requirements"]:
+            if one["requirement"] == LICENCE:
+                one |= {"disposition": "undetermined", "reason": "attribute-untold"}
+                one["options"][0][0]["state"] = "untold"
+        connection.execute(
+            sa.text("UPDATE answer SET trace = :trace WHERE id = :id"), {"id": grant, "trace": json.dumps(trace)}
+        )
+    assert hall.fetch(announced, grant).status_code == 200
+
+
+def test_a_wrong_body_is_named(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    for body in (
+        {},
+        {"id": FIRM * 9},
+        {"id": f"cn.uscc:{FIRM}", "seconds": 0},
+        {"id": f"cn.uscc:{FIRM}", "seconds": 999},
+        [],
+    ):
+        problem(hall.post(f"/v1/evidence/{announced}", body, **{"Yici-Grant": grant}), 422, "body-invalid")
+    problem(hall.post("/v1/evidence", {"id": f"cn.uscc:{FIRM}"}, **{"Yici-Grant": grant}), 422, "body-invalid")
+    with hubs.sh.acting():
+        raw = hall.session.post(f"{base}/v1/evidence/{announced}", data=b"{", timeout=30,
+                                headers={"Content-Type": "application/json"})  # fmt: skip
+        plain = hall.session.post(f"{base}/v1/evidence/{announced}", data=b"{}", timeout=30)
+    problem(raw, 400, "body-malformed")
+    problem(plain, 415, "media-type-unsupported")
+
+
+class Test_the_command:
+    def ask(self, hubs: Exchange, *arguments: str, text: str = f"cn.uscc:{FIRM}\n") -> Any:
+        with hubs.sh.acting():
+            return CliRunner().invoke(cli.app, ["evidence", "ask", *arguments, "--id", "-"], input=text)
+
+    def answer(self, hubs: Exchange, **more: Any) -> str:
+        said = {"purpose": PURPOSE, "case": CASE, **more}
+        with hubs.sh.acting() as engine:
+            [found] = answers.ask(engine, Question(("demo-food-permit",), f"cn.uscc:{FIRM}", "yici-cli", **said))
+        return str(found["answer"])
+
+    def test_it_asks_for_what_an_answer_found(self, hubs: Exchange, announced: str) -> None:
+        grant = self.answer(hubs)
+        done = self.ask(hubs, "zj", "--answer", grant, "--handle", announced, "--json")
+        assert done.exit_code == 0, done.output
+        shown = json.loads(done.stdout)
+        assert set(shown) == {"hub", "evidence", "digest", "envelope"}
+        assert shown["evidence"]["certificate"]["name"] == "营业执照", "all that the hubs agreed"
+        told = envelope.read(f"{shown['envelope']}\n".encode()).envelope
+        assert told.digest == shown["digest"]
+        [row] = fetched(hubs)
+        assert (row.client, row.provider) == ("yici-cli", "zj")
+        again = self.ask(hubs, "zj", "--answer", grant, "--handle", announced)
+        assert again.exit_code != 0 and again.exception.code == "grant-used"
+
+    def test_people_read_it(self, hubs: Exchange, announced: str) -> None:
+        done = self.ask(hubs, "zj", "--answer", self.answer(hubs), "--handle", announced, "--fields", "status, name")
+        assert done.exit_code == 0, done.output
+        assert "营业执照" in done.stdout and "in_force" in done.stdout and "330106000000001" not in done.stdout
+
+    @pytest.mark.parametrize(("arguments", "code"), [
+        (("js", "--handle"), "grant-not-for-holding"),
+        (("zj",), "evidence-which"),
+        (("zj", "--material", LICENCE, "--handle"), "evidence-which"),
+        (("zj", "--material", LICENCE), "grant-not-for-material"),
+        (("zj", "--fields", "issuer_name", "--handle"), "field-not-agreed"),
+        (("zj", "--handle"), "purpose-not-agreed"),
+    ])  # fmt: skip
+    def test_what_it_refuses(self, hubs: Exchange, announced: str, arguments: tuple[str, ...], code: str) -> None:
+        more = {"purpose": "operator"} if code == "purpose-not-agreed" else {}
+        handle = (announced,) if arguments[-1] == "--handle" else ()
+        done = self.ask(hubs, *arguments, *handle, "--answer", self.answer(hubs, **more))
+        assert done.exit_code != 0 and done.exception.code == code, done.output
+        assert asked(hubs) == []
+
+    def test_an_answer_of_a_client_is_no_grant_of_the_operator(self, hubs: Exchange, base: str, announced: str) -> None:
+        done = self.ask(hubs, "zj", "--answer", Hall(hubs, base).ask(), "--handle", announced)
+        assert done.exception.code == "grant-unknown"
+
+    def test_consent_on_the_command_line(self, hubs: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+        agreement, key = hubs.agree(consent="required"), hubs.firm()
+        handle = hubs.announce(monkeypatch, agreement, key, HOLDER, valid_to="2999-01-01")["handle"]
+        arguments = ("zj", "--answer", self.answer(hubs), "--handle", handle)
+        assert self.ask(hubs, *arguments).exception.code == "consent-required"
+        done = self.ask(hubs, *arguments, "--consent", "31-77", "--consent-at", "2026-01-02T10:00", "--json")
+        assert done.exit_code == 0, done.output
+
+    def test_a_lookup_here_can_say_what_for(self, hubs: Exchange, announced: str) -> None:
+        asked = ["lookup", "--item", "demo-food-permit", "--id", "-", "--purpose", PURPOSE, "--case", CASE, "--json"]
+        with hubs.sh.acting():
+            found = json.loads(CliRunner().invoke(cli.app, asked, input=f"cn.uscc:{FIRM}").stdout)
+        done = self.ask(hubs, "zj", "--answer", found["answer"], "--handle", announced, "--json")
+        assert json.loads(done.stdout)["evidence"]["given"]["case"] == CASE
+        with hubs.sh.acting():
+            named = CliRunner().invoke(cli.app, [*asked[:-2], stored.RESIDENT], input=f"cn.uscc:{FIRM}")
+        assert named.exception.code == "case-names-somebody"
