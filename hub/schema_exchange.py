@@ -53,13 +53,17 @@ exchange_agreement = Table(
     Column("peer_signature", Text, comment="JWS without its payload"),
     Column("state", Text, nullable=False, comment="proposed, in_force, suspended, superseded, ended, declined"),
     Column("suspended_by", ARRAY(Text), nullable=False, server_default="{}", comment="hubs that suspend it now"),
-    Column("ended_by", ARRAY(Text), nullable=False, server_default="{}", comment="hubs that want it to end: both end it"),
+    Column(
+        "ended_by", ARRAY(Text), nullable=False, server_default="{}", comment="hubs that want it to end: both end it"
+    ),
     Column("valid_from", Timestamp, nullable=False),
     Column("valid_to", Timestamp, nullable=False),
     Column("replaced_at", Timestamp, comment="when a later version that both signed takes its place"),
     Column("changed_at", Timestamp, nullable=False, server_default=NOW),
     Column("history", JSONB, nullable=False, server_default="[]", comment="list of {at, hub, kind, reason, actor}"),
-    Column("untold", JSONB, nullable=False, server_default="[]", comment="of it, {kind, at} the peer has not confirmed"),
+    Column(
+        "untold", JSONB, nullable=False, server_default="[]", comment="of it, {kind, at} the peer has not confirmed"
+    ),
     Column("epoch", Text, comment="of its index feed"),
     Column("sealed_key", LargeBinary, comment="the key of its index, encrypted under keys/index.key"),
     Column("bearer_hash", LargeBinary, comment="SHA-256 of the bearer token of its shares"),
@@ -182,7 +186,9 @@ reconciliation = Table(
     Column("epoch", Text, nullable=False),
     Column("position", BigInteger, nullable=False, comment="of the feed, up to which the receiver has read"),
     Column("differing", Integer, nullable=False, comment="records in which the two differ, at least"),
-    Column("amiss", Integer, nullable=False, comment="certificates whose index entries do not follow from what was told"),
+    Column(
+        "amiss", Integer, nullable=False, comment="certificates whose index entries do not follow from what was told"
+    ),
     Column("left", Integer, nullable=False, comment="of both, what was not healed"),
     Column("bytes", BigInteger, nullable=False, comment="of all messages, both ways"),
     Column("result", JSONB, nullable=False, comment="as it was shown"),

@@ -65,7 +65,13 @@ def test_reconcile_says_what_differs_and_heals(exchange: Exchange, yici: Yici) -
     assert yici(exchange.sh, "reconcile", "zj", "--last", status=1).split("\n", 1)[1] == shown.split("\n", 1)[1]
     [healed] = json.loads(yici(exchange.sh, "reconcile", "zj", "--heal", "--json"))
     assert healed["equal"] and healed["left"] == 0 and healed["role"] == "receiver"
-    assert healed["differences"] == {"missing_here": 1, "missing_there": 0, "differing": 0, "at_least": 1, "all_named": True}
+    assert healed["differences"] == {
+        "missing_here": 1,
+        "missing_there": 0,
+        "differing": 0,
+        "at_least": 1,
+        "all_named": True,
+    }
     assert (healed["healed"]["fetched"], healed["healed"]["counts"]["accepted"]) == (1, 1)
     assert healed["bytes"]["sent"] > 0 < healed["bytes"]["received"] and healed["entries_amiss"] == 2
     last = yici(exchange.sh, "reconcile", "zj", "--last")

@@ -86,7 +86,8 @@ class Result:
             "head": self.head,
             "moved": self.moved,
             "records": {"here": found.here, "there": found.there},
-            "differences": {kind: len(getattr(found, kind)) for kind in KINDS} | {"at_least": found.least, "all_named": found.whole},
+            "differences": {kind: len(getattr(found, kind)) for kind in KINDS}
+            | {"at_least": found.least, "all_named": found.whole},
             "entries_amiss": self.amiss,
             "named": self.named,
             "healed": vars(self.healed) if self.healed else None,
