@@ -160,8 +160,9 @@ def complete(
         body = b'{"answer":"%s","item":%s,"asked_at":"%s","as_of":"%s","requirements":[%s],"must_submit":%s}' % (
             str(key).encode(), _named(item, question.language), at.encode(), as_of.encode(), b",".join(parts), orjson.dumps(once),
         )  # fmt: skip
+        said = records.said(parts, once)
         record = records.record(
-            key, asked, case, concerned, _looked_at(item), moment, asked_at, purpose, asked_for, once, rules
+            key, asked, case, concerned, _of(item), moment, asked_at, purpose, asked_for, once, rules, said
         )
         answers.append(Answered(body, record, tuple(dispositions)))
         asked_for = asked_for + once
@@ -249,11 +250,13 @@ def _expected(fact: Any) -> str:
     return f"{fact.type} ({', '.join(fact.values)})" if fact.values else str(fact.type)
 
 
-class _Compiled:
-    """What is the same in every answer about one version of an item."""
+class Compiled:
+    """What is the same in every answer about one version of an item. ``looked_at``: roles and materials; ``digest``: of what
+    the catalogue says of it."""
 
     def __init__(self, item: Item) -> None:
         self.item = item
+        self.digest = item.digest()
         self.materials = item.materials()
         self.wants = tuple(sketches.wants(requirement) for requirement in item.requirements)
         self.looked_at = tuple(
@@ -273,13 +276,13 @@ class _Compiled:
         self.named: dict[Language, bytes] = {}
 
 
-_compiled: dict[int, _Compiled] = {}
+_compiled: dict[int, Compiled] = {}
 
 
-def _of(item: Item) -> _Compiled:
+def _of(item: Item) -> Compiled:
     found = _compiled.get(id(item))
     if found is None:
-        found = _compiled[id(item)] = _Compiled(item)
+        found = _compiled[id(item)] = Compiled(item)
     return found
 
 
@@ -289,10 +292,6 @@ def _materials(item: Item) -> tuple[str, ...]:
 
 def _wants(item: Item) -> tuple[tuple[Want, ...], ...]:
     return _of(item).wants
-
-
-def _looked_at(item: Item) -> tuple[tuple[str, str], ...]:
-    return _of(item).looked_at
 
 
 def _named(item: Item, lang: Language) -> bytes:

@@ -29,7 +29,7 @@ from hub.knowledge import Found, Snapshot
 from mappings.items import APPLICANT, Item
 
 if TYPE_CHECKING:
-    from hub.answers import Asked
+    from hub.answers import Asked, Compiled
     from hub.sketches import Case, Moment, Person
 
 
@@ -79,23 +79,26 @@ def record(
     asked: Asked,
     case: Case,
     people: Mapping[str, Person],
-    looked_at: Iterable[tuple[str, str]],
+    compiled: Compiled,
     moment: Moment,
     asked_at: dt.datetime,
     purpose: str,
     asked_for: Sequence[str],
     once: Sequence[str],
     rules: Sequence[bytes],
+    said: str,
 ) -> Record:
-    """What is kept of one answer. ``rules``: the trace of each requirement as JSON; ``once``: what it asks to submit."""
+    """What is kept of one answer. ``rules``: the trace of each requirement as JSON; ``once``: what it asks to submit;
+    ``said``: the digest of what it says (:func:`said`)."""
     question = asked.question
     known: dict[str, list[Any]] = {role: [] for role in people}
-    for holder, material in looked_at:
+    for holder, material in compiled.looked_at:
         if holder in people:
             known[holder] += [(key, tuple(shape), rows) for key, shape, rows in people[holder].of(material)]
     inputs = {
         "item": case.item.code,
         "version": case.item.version,
+        "catalogue": compiled.digest,
         "facts": dict(case.facts),
         "parties": {role: [asked.digests[role].hex(), one.province] for role, one in people.items()},
         "as_of": question.as_of,
@@ -110,8 +113,13 @@ def record(
     return Record(
         answer, asked_at, question.client, purpose, question.case, case.item.code, case.item.version,
         question.language, asked.digests[APPLICANT], " ".join(once), hashlib.sha256(text).digest(), text.decode(),
-        (b'{"requirements":[%s]%s}' % (b",".join(rules), more)).decode(),
+        (b'{"requirements":[%s],"said":"%s"%s}' % (b",".join(rules), said.encode(), more)).decode(),
     )  # fmt: skip
+
+
+def said(requirements: Iterable[bytes], once: Sequence[str]) -> str:
+    """Digest of what an answer says, in its language: its requirements as JSON, and what it asks to submit."""
+    return hashlib.sha256(b"[%s]%s" % (b",".join(requirements), orjson.dumps(once))).hexdigest()
 
 
 def keep(connection: sa.Connection, rows: Sequence[Record], known: Snapshot) -> None:
@@ -173,8 +181,8 @@ def found(connection: sa.Connection, answer: str) -> sa.Row[Any]:
 
 
 def shown(row: sa.Row[Any], sources: str | None, lang: Language | None = None) -> dict[str, Any]:
-    """A stored answer as people see it. ``replay``: same; differs, when the rules or words behind it have changed since;
-    impossible, when its item's version is no longer in the catalogue, or it is older than such records."""
+    """A stored answer as people see it. ``replay``: same; differs, when the rules or words behind it have changed since, or
+    what the catalogue says of the item's version; impossible, when its item's version is no longer in the catalogue, or it is older than such records."""
     trace = orjson.loads(row.trace)
     entry = {
         "answer": str(row.id),
@@ -215,7 +223,12 @@ def shown(row: sa.Row[Any], sources: str | None, lang: Language | None = None) -
     same = orjson.loads(orjson.dumps([rule.trace for rule in resolution.decisions])) == trace["requirements"]
     body = _body(row, resolution, inputs, moment, lang)
     intact = hashlib.sha256(row.inputs.encode()).digest() == row.inputs_digest
-    return {**entry, "trace": whole, "body": body, "replay": "same" if same and intact else "differs"}
+    # Answers of before these digests were kept have none.
+    told_of = inputs.get("catalogue") in (None, item.digest())
+    given = body if (lang or row.language) == row.language else _body(row, resolution, inputs, moment, None)
+    told_so = trace.get("said") in (None, said(map(orjson.dumps, given["requirements"]), given["must_submit"]))
+    replay = "same" if same and intact and told_of and told_so else "differs"
+    return {**entry, "trace": whole, "body": body, "replay": replay}
 
 
 def _again(item: Item, inputs: Mapping[str, Any], sources: Sequence[Any], moment: dt.datetime) -> resolver.Resolution:

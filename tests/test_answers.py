@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import answers, records
+from hub import answers, catalogue, records, rendering
 from hub.answers import Question
 from hub.api.lookups import Answers
 from tests import stored
@@ -162,6 +162,35 @@ def test_the_answer_is_stored_with_digest_and_trace_but_no_identifier(store: sa.
     assert rules["business-licence"]["options"][0][0]["holdings"][0]["holding"] == licence
     assert rules["authorisation"]["condition"] == {"value": None, "deciding": ["legal_representative_in_person"]}
     assert stored.LICENCE_CODE not in json.dumps(kept)
+
+
+def test_a_replay_differs_when_what_the_answer_says_has_changed(
+    store: sa.Engine, licence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision is the same in each case; only the words behind it are others."""
+    [zh] = ask(store, "demo-food-permit", language="zh")
+    for lang in ("zh", "en"):
+        assert records.explain(store, zh["answer"], lang)["replay"] == "same"
+    published = dict(catalogue.published())
+    [item] = published["demo-food-permit"]
+    first = item.requirements[0]
+    name = first.name.model_copy(update={"zh": "另一名称"})
+    for update in (
+        {"requirements": (first.model_copy(update={"name": name}), *item.requirements[1:])},
+        {"legal_basis": name},  # of the item: no answer repeats it
+    ):
+        changed = item.model_copy(update=update)
+        with monkeypatch.context() as patch:
+            patch.setattr(catalogue, "published", lambda: {**published, item.code: (changed,)})  # noqa: B023
+            assert records.explain(store, zh["answer"])["replay"] == "differs", update
+            assert records.explain(store, zh["answer"], "en")["replay"] == "differs"
+    with monkeypatch.context() as patch:
+        words = rendering.requirement
+        patch.setattr(rendering, "requirement", lambda *given: {**words(*given), "reason": "?"})
+        assert records.explain(store, zh["answer"])["replay"] == "differs", "another sentence"
+    ended = item.model_copy(update={"in_force": item.in_force.model_copy(update={"to": dt.date(2099, 1, 1)})})
+    monkeypatch.setattr(catalogue, "published", lambda: {**published, item.code: (ended,)})
+    assert records.explain(store, zh["answer"])["replay"] == "same", "a last day may be said later"
 
 
 def test_what_may_follow_later_is_named_but_not_asked_for_now(store: sa.Engine, licence: str) -> None:
