@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -204,6 +205,19 @@ def test_a_suspension_counts_whatever_its_reason_says(hubs: Pair) -> None:
     kept = [entry["reason"] for entry in hubs.rows(hubs.zj, agreed)[0].history if entry["hub"] == "sh"]
     assert kept == [None, None, None, None, None, "misuse"]  # the first is of the acceptance
     assert hubs.rows(hubs.zj, agreed)[0].suspended_by == ["sh"]
+
+
+def test_an_end_from_before_the_signature_is_not_heeded(hubs: Pair) -> None:
+    agreed = hubs.agree()
+    signed_at = hubs.rows(hubs.zj, agreed)[0].history[-1]["at"]
+    said = {"agreement": f"{agreed}/1", "at": signed_at}
+    assert hubs.say(hubs.sh, hubs.zj, "agreement.end", said)["state"] == "in_force"
+    assert hubs.rows(hubs.zj, agreed)[0].ended_by == []
+    # A suspension of before does count: signing takes none back.
+    assert hubs.say(hubs.sh, hubs.zj, "agreement.suspend", {**said, "at": AT})["state"] == "suspended"
+    later = dt.datetime.fromisoformat(signed_at) + dt.timedelta(seconds=1)
+    assert hubs.say(hubs.sh, hubs.zj, "agreement.end", {**said, "at": later.isoformat()})["state"] == "suspended"
+    assert hubs.rows(hubs.zj, agreed)[0].ended_by == ["sh"]
 
 
 def test_the_history_is_bounded_and_keeps_what_matters(hubs: Pair) -> None:

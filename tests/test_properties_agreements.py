@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 
 from connectors import envelope
@@ -97,7 +97,8 @@ class Side:
             self.suspended[hub] = True
         else:
             self.ended[hub], self.wanted[hub] = True, at
-        self.over = self.over or all(self.ended.values())
+        if all(self.ended.values()):
+            self.end()
 
     def begin(self, version: int, signed: dict[str, str]) -> None:
         """Who signs a version after it wanted the end wants the end no more."""
@@ -105,12 +106,19 @@ class Side:
             self.begun.append(version)
             self.signed = signed
             self.ended = {hub: self.ended[hub] and self.wanted[hub] > signed[hub] for hub in NAMES}
-            self.over = all(self.ended.values())
+            self.over = False
+            if all(self.ended.values()):
+                self.end()
+
+    def end(self) -> None:
+        """What was in force is gone for good; a later version may come."""
+        self.over = True
+        self.gone.update(self.begun)
 
     def concluded(self, own: str) -> None:
         """The other says that it has ended."""
         if self.wanted[own] > self.signed[own]:
-            self.over = True
+            self.end()
 
 
 class Play:
@@ -193,7 +201,7 @@ class Play:
                 with hub.acting():
                     self.act(what, hub)
         except YiciError as error:
-            event(f"{what}: {error.values.get('code', error.code)}")
+            note(f"{what}: {error.values.get('code', error.code)}")
 
     def propose(self, hub: Hub, changes: dict[str, Any]) -> None:
         other = self.hubs.hubs[NAMES[1 - NAMES.index(hub.name)]]
@@ -274,9 +282,15 @@ class Play:
             try:
                 agreements.admit(connection, other, f"{self.named}/{version}", provider=name == "zj", **asked)
             except YiciError as error:
-                event(error.code)
+                note(error.code)
                 return False
         return True
+
+
+def note(text: str) -> None:
+    """For hypothesis' statistics."""
+    if currently_in_test_context():
+        event(text)
 
 
 # How a play begins, before what is drawn: by whoever proposes (0) or the other (1).
@@ -312,12 +326,23 @@ OPENINGS = (
 )
 
 
+@pytest.mark.parametrize("opening", range(1, len(OPENINGS)))
+def test_what_is_hard_by_itself(made: Pair, opening: int) -> None:
+    changes = {
+        "materials": {"business-licence": ["status"]}, "modes": ["evidence"], "regions": ["33"],
+        "purposes": ["verify"], "valid_from": START.isoformat(), "valid_to": (START + 3 * MINUTE).isoformat(),
+    }  # fmt: skip
+    later = {**changes, "valid_from": (START + MINUTE).isoformat()}
+    questions = [{**PLAIN, "now": START + n * MINUTE} for n in range(-1, 5)]
+    play_all(made, opening, [("", "zj", "", changes), ("late", "zj", "arrives", later)], questions)
+
+
 def whole(examples: int) -> Callable[..., Any]:
     """The settings of a test that plays so many."""
     return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@whole(15)
+@whole(25)
 @given(opening=st.integers(0, len(OPENINGS) - 1), steps=STEPS, questions=QUESTIONS)
 def test_neither_side_admits_what_is_not_signed_and_in_force(
     made: Pair, opening: int, steps: list[Any], questions: list[dict[str, Any]]
@@ -353,7 +378,7 @@ def play_all(made: Pair, opening: int, steps: list[Any], questions: list[dict[st
                 for asked in (PLAIN, questions[(number + version) % len(questions)]):
                     told = play.admitted(name, version, asked)
                     assert told == play.allowed(name, version, asked), (step, name, version, asked)
-                    event(f"allowed: {told}")
+                    note(f"allowed: {told}")
     # Once all is told, late messages included, both sides say the same.
     play.fate = "arrives"
     while play.late:
@@ -368,7 +393,7 @@ def play_all(made: Pair, opening: int, steps: list[Any], questions: list[dict[st
         for asked in (PLAIN, *questions):
             found = {play.admitted(name, version, asked) for name in NAMES}
             assert len(found) == 1 and found == {play.allowed(name, version, asked) for name in NAMES}
-    event(f"begun: {len(play.sides['zj'].begun)} versions")
+    note(f"begun: {len(play.sides['zj'].begun)} versions")
     assert all(not row.untold for name in NAMES for row in made.rows(made.hubs[name], play.named))
     documents = [
         {
