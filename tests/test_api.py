@@ -26,7 +26,10 @@ def hub(store: sa.Engine) -> Iterator[Hub]:
 
 
 def test_a_lookup(hub: Hub) -> None:
-    answer = hub.sign_in().lookup(facts={"legal_representative_in_person": False}, case="31-1", purpose="handle")
+    answer = hub.sign_in().lookup(
+        facts={"legal_representative_in_person": False}, case="31-1", purpose="handle",
+        roles={"agent": f"cn.ric:{stored.RESIDENT}"},
+    )  # fmt: skip
     assert answer.status_code == 200
     [found] = answer.json()["answers"]
     assert found["requirements"][0]["disposition"] == "held"

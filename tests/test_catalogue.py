@@ -64,7 +64,7 @@ def test_a_description_says_when_what_is_needed_and_what_may_wait() -> None:
     item = catalogue.described(catalogue.published()["demo-pension-transfer"][-1], "en")
     found = {entry["requirement"]: entry for entry in item["requirements"]}
     assert found["identity"]["condition"] is None and found["identity"]["deferral"] is None
-    assert found["insurance-zhejiang"]["condition"].endswith(": zhejiang")
+    assert found["insurance-zhejiang"]["condition"].endswith(": Zhejiang")
     assert found["insurance-zhejiang"]["options"] == [
         [{"material": "social-insurance-record", "holder": "applicant", "region": "33"}]
     ]

@@ -58,9 +58,9 @@ class Hall:
         token = self.session.post(f"{base}/oauth2/token", data=FORM, auth=(client, secret), timeout=30).json()
         self.session.headers["Authorization"] = f"Bearer {token['access_token']}"
 
-    def ask(self, item: str = ITEMS[0], applicant: str = LICENCE) -> dict[str, Any]:
+    def ask(self, item: str = ITEMS[0], applicant: str = LICENCE, **more: Any) -> dict[str, Any]:
         answer = self.session.post(
-            f"{self.base}/v1/lookups", json={"items": [item], "id": applicant, "case": "31-1"}, timeout=30
+            f"{self.base}/v1/lookups", json={"items": [item], "id": applicant, "case": "31-1", **more}, timeout=30
         )
         assert answer.status_code == 200, answer.text
         return dict(answer.json()["answers"][0])
@@ -307,7 +307,7 @@ def test_two_firms_may_number_their_letters_alike(store: sa.Engine, base: str) -
         letters.append((firm, verified(sent.json()["deposit"])))
     assert len({done["holding"] for _, done in letters}) == 2
     for firm, done in letters:
-        answer = hall.ask(applicant=firm)
+        answer = hall.ask(applicant=firm, roles={"agent": f"cn.ric:{stored.RESIDENT}"})
         [found] = next(one["holdings"] for one in answer["requirements"] if one["requirement"] == "authorisation")
         assert found["holding"] == done["holding"]
     codes = ("home-purchase-contract", "retirement-certificate", "pension-contribution-certificate")
