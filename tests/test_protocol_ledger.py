@@ -93,7 +93,9 @@ def test_every_member_is_described() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", section("Proofs"), re.MULTILINE)) == set(told)
     assert set(re.findall(r"`(\w+)`", section("Proofs"))) >= set(told["chain"])
     outcomes = set(re.findall(r"^\| `([a-z-]+)` \|", section("Witnesses"), re.MULTILINE))
-    assert outcomes == {"outcome", checkpoints.CONTRADICTS, checkpoints.FALSE} and f"`{checkpoints.KIND}`" in section("Witnesses")
+    assert outcomes == {"outcome", checkpoints.CONTRADICTS, checkpoints.FALSE} and f"`{checkpoints.KIND}`" in section(
+        "Witnesses"
+    )
 
 
 def test_the_limits_are_those_of_the_code() -> None:

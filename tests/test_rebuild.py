@@ -230,9 +230,9 @@ def test_the_exchange_and_its_ledger_are_carried_over(
     assert {name: result.carried[name] for name in ("exchange_record", "exchange_pending", "exchange_chain", "exchange_head")} == {
         "exchange_record": 7, "exchange_pending": 2, "exchange_chain": 5, "exchange_head": 1
     }  # fmt: skip
-    assert set(rebuild.CARRIED) >= {
-        table for table in schema.metadata.tables if table.startswith("exchange_")
-    }, "a table of the exchange that is not derived from what is held"
+    assert set(rebuild.CARRIED) >= {table for table in schema.metadata.tables if table.startswith("exchange_")}, (
+        "a table of the exchange that is not derived from what is held"
+    )
     engine = at(fresh)
     for table in ("exchange_peer", "exchange_record", "exchange_checkpoint", "exchange_chain", "exchange_head"):
         assert rows(engine, f"SELECT t::text FROM {table} AS t ORDER BY 1") == rows(
