@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,12 @@ def after(seconds: float) -> dt.datetime:
 def told(key: OKPKey, position: int, chain: int = 1, seconds: float | None = None) -> dict[str, Any]:
     at = after(position if seconds is None else seconds)
     return made("zj", position, bytes([chain]) * 32, at, key).told()
+
+
+def signed(key: OKPKey, **said: Any) -> dict[str, Any]:
+    """A head of whatever form, signed all the same."""
+    payload = json.dumps({"protocol": "yici/1", "hub": "zj", **said}).encode()
+    return {**said, "signature": signature.sign(payload, key, checkpoints.TYPE)}
 
 
 def heard(hub: sa.Engine, peer: Peer, head: Any) -> bool:
@@ -189,6 +196,12 @@ def test_what_the_key_did_not_sign_is_noted(hub: sa.Engine, zj: Peer, key: OKPKe
         {**right, "signature": signature.sign(b"{}", key, checkpoints.TYPE)},
         {**right, "signature": signature.sign(b"[]", key, checkpoints.TYPE)},
         Checkpoint(0, bytes(32), AT, made("zj", 0, bytes(32), AT, key).signature).told(),
+        {**right, "position": 10**30},
+        made("zj", 10**18 * 10, bytes(32), AT, key).told(),
+        signed(key, position=7, chain="00" * 32, at="0001-01-01T00:00:00+14:00"),
+        signed(key, position=7, chain="00" * 32, at="2026-03-01T08:30:00"),
+        signed(key, position="7", chain="00" * 32, at=right["at"]),
+        signed(key, position=7, chain="00", at=right["at"]),
         {"signature": right["signature"]},
         {"signature": 7},
         {"signature": "\x00" * 10_000},

@@ -30,6 +30,7 @@ KIND = "ledger.checkpoint"  # of records about checkpoints of peers that cannot 
 CONTRADICTS = "checkpoint-contradicts"
 FALSE = "checkpoint-false"
 CHAIN_BYTES = 32
+HIGHEST = 2**63 - 1  # position
 FRESH = 2.0  # seconds for which a process goes by what it has read
 AGAIN = 600.0  # seconds after which the same of a peer is noted again
 HELD = 1000  # of what peers said, in a process
@@ -78,14 +79,13 @@ def read(signed: str, hub: str) -> Checkpoint:
     """The same, whoever signed it. ValueError when it is no checkpoint of ``hub``."""
     try:
         said = orjson.loads(_part(signed, 1))
-        found = Checkpoint(
-            said["position"], bytes.fromhex(said["chain"]), dt.datetime.fromisoformat(said["at"]), signed
-        )
-    except (KeyError, TypeError, IndexError) as error:
+        position, chain, at = said["position"], bytes.fromhex(said["chain"]), dt.datetime.fromisoformat(said["at"])
+        found = Checkpoint(position, chain, at.astimezone(dt.UTC), signed)
+    except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise ValueError("not a checkpoint") from error
-    if (said.get("protocol"), said.get("hub"), type(found.position)) != (PROTOCOL, hub, int):
+    if (said.get("protocol"), said.get("hub"), type(position)) != (PROTOCOL, hub, int):
         raise ValueError("another's")
-    if found.position < 1 or len(found.chain) != CHAIN_BYTES or found.at.tzinfo is None:
+    if not 0 < position <= HIGHEST or len(chain) != CHAIN_BYTES or at.tzinfo is None:
         raise ValueError("not a checkpoint")
     return found
 
@@ -140,7 +140,7 @@ def witness(connection: sa.Connection, peer: Peer, told: Mapping[str, Any] | Non
     """
     if told is None:
         return True
-    place = str(connection.engine.url), peer.name, orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+    place = str(connection.engine.url), peer.name, repr(told)
     known_at, stands = _heard.get(place, (0.0, None))
     if stands or (stands is False and time.monotonic() - known_at < AGAIN):
         return stands
@@ -211,7 +211,7 @@ def _hear(connection: sa.Connection, place: _Place, stands: bool) -> None:
     sa.event.listen(connection, "commit", committed, once=True)
 
 
-_Place = tuple[str, str, bytes]  # the store, the peer, what it told
+_Place = tuple[str, str, str]  # the store, the peer, what it told
 _heard: dict[_Place, tuple[float, bool]] = {}
 _known: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}
 _reading = threading.Lock()
