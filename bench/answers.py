@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from bench import defective_answers, measuring, oracle
+from bench import defective_answers, measuring, neighbours, oracle
 from bench.oracle import CHINA, HELD, SUBMIT, Party, Scenario, Truth, Verdict
 from hub.home import Home
 
@@ -136,41 +136,34 @@ def load(here: Path, people: int, seed: int) -> Loaded:
     for number in (1, 2):
         for file in sorted(file for file, when in deliveries.items() if when == number):
             source, given = oracle.source_of(file), _input(folder, file, here / "pages")
-            if source == oracle.PARTNER:
-                given = _announced(here, given)
-            done = pipeline.run(source, input=given)
+            done = _announced(here, given) if source == oracle.PARTNER else pipeline.run(source, input=given)
             measuring.say(f"delivery {number}: {file}: {done['accepted']:,} rows accepted")
         moments.append(dt.datetime.now(dt.UTC))
     measuring.say(f"loaded in {time.perf_counter() - started:.0f} s")
     return Loaded(Truth(folder, deliveries), tuple(moments))
 
 
-def _announced(here: Path, file: Path) -> Path:
-    """Zhejiang's hub takes in ``file`` and tells this one of it: the pages that it signs, as they would be read over HTTP."""
-    from connectors.signature import base64url
-    from hub import database, index_feed, peers, pipeline, signing
+def _announced(here: Path, file: Path) -> dict[str, Any]:
+    """Zhejiang's hub takes in ``file`` and this one reads its index; what became of that run."""
+    from hub import database, pipeline
 
-    pages = here / "index"
-    pages.mkdir()
-    with measuring.database(Home(here), "partner") as url, mock.patch.dict(os.environ, {
-        "YICI_HOME": str(here / "partner"), "YICI_DATABASE_URL": url, "YICI_HUB": "zj", "YICI_REGION": "330000",
-    }):  # fmt: skip
-        database.upgrade()
-        pipeline.run("zj-ga-households", input=file)
-        made = peers.grant("sh", "sh", ["household-register"])
-        extra = {"public_key": signing.public_key(), "index_key": base64url(made.key), "hub": "zj"}
-        after, entries = 0, 1
-        while entries:
-            with database.engine().begin() as connection:
-                peer = peers.of(connection, "sh")
-                assert peer is not None
-                page = index_feed.page(connection, peer, after)
-            (pages / f"{after:09}.jws").write_text(page.body)
-            after, entries = page.to, page.entries
-        database.engine().dispose()
-    connection = {"url": "http://127.0.0.1:9", "username": "sh", "password": made.secret, "extra": extra}
-    os.environ["YICI_CONN_ZJ_HUB"] = json.dumps(connection)
-    return pages
+    own = {"YICI_HOME": str(here), "YICI_HUB": "sh", "YICI_REGION": "310000"}
+    own |= {name: os.environ[name] for name in ("YICI_DATABASE_URL",) if name in os.environ}
+    with measuring.database(Home(here), "partner") as url:
+        partner = {
+            "YICI_HOME": str(here / "partner"),
+            "YICI_DATABASE_URL": url,
+            "YICI_HUB": "zj",
+            "YICI_REGION": "330000",
+        }
+        with mock.patch.dict(os.environ, partner):
+            database.upgrade()
+            pipeline.run("zj-ga-households", input=file)
+        with neighbours.exchanging(partner, own, ["household-register"]), mock.patch.dict(os.environ, own):
+            done = pipeline.run(oracle.PARTNER)
+        with mock.patch.dict(os.environ, partner):
+            database.engine().dispose()
+    return done
 
 
 def _input(folder: Path, file: str, pages: Path) -> Path:

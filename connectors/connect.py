@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from connectors import connections
 from connectors.errors import YiciError
 from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, failed
 from connectors.landing import Landing
 from connectors.source import Source
+
+if TYPE_CHECKING:
+    from connectors.channel import Channel
 
 __all__ = ["Cursor", "Diagnosis", "Fetched", "Progress", "check", "fetch"]
 
@@ -26,8 +30,9 @@ def fetch(
     landing: Landing,
     input: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    channel: Channel | None = None,
 ) -> Fetched:
-    """Lands what is new at the source since ``cursor`` (None: everything).
+    """Lands what is new at the source since ``cursor`` (None: everything). ``channel``: to the partner hub, where it is one.
 
     With ``input``, a file or a folder of files in the form the source lands, the source itself is not asked and
     ``Fetched.cursor`` is None: the stored cursor stays.
@@ -36,14 +41,16 @@ def fetch(
         from connectors import files
 
         return files.land_input(source, os.fspath(input), landing, progress)
-    fetched: Fetched = _connector(source).fetch(
-        source, connections.resolve(source.connection), cursor, landing, progress
-    )
+    way = channel or connections.resolve(source.connection)
+    fetched: Fetched = _connector(source).fetch(source, way, cursor, landing, progress)
     return fetched
 
 
-def check(source: Source) -> list[Diagnosis]:
+def check(source: Source, channel: Channel | None = None) -> list[Diagnosis]:
     """Tests the connection step by step and stops at the first step that fails; fetches and stores nothing."""
+    if channel is not None:
+        over: list[Diagnosis] = _connector(source).check(source, channel)
+        return over
     try:
         connection = connections.resolve(source.connection)
     except YiciError as error:

@@ -28,7 +28,7 @@ from urllib3 import exceptions as urllib3_errors
 from connectors.connections import Connection
 from connectors.errors import FatalError, RetriableError, YiciError
 from connectors.pace import Pace
-from connectors.source import HubOptions, RestOptions, Source
+from connectors.source import RestOptions, Source
 
 Parsed = TypeVar("Parsed")
 LONGEST_PAUSE = 30.0
@@ -117,7 +117,7 @@ class Department:
     """One session with the server of ``source``; use as a context manager."""
 
     def __init__(self, source: Source, connection: Connection) -> None:
-        assert isinstance(source.options, RestOptions | HubOptions)
+        assert isinstance(source.options, RestOptions)
         self.source, self.options, self.connection = source, source.options, connection
         self.base = connection.url.rstrip("/")
         self.requests = 0

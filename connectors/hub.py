@@ -1,151 +1,164 @@
-"""The index feed of a partner hub (docs/protocol.md, protocol v0), read page by page up to where it stood at the start.
+"""The index feed of a partner hub (docs/protocol/25-index.md), read page by page up to where it stood at the start.
 
-Cursor: ``{"epoch", "position", "materials", "regions"}``. Every page is verified before it lands: its signature, that it is the partner's, for us,
-fresh, and goes on exactly where we asked. In a new epoch all ids are new ones, so the feed is read again from 0.
+Cursor: ``{"epoch", "position", "materials", "regions", "agreement"}``, to which the hub adds the epoch's key. Each page is a
+signed reply that the hub's channel verified; what it says is judged here before it lands: that it goes on exactly where we asked,
+in one epoch, of one region. In a new epoch all ids are new ones, so the feed is read again from 0.
 """
 
 from __future__ import annotations
 
-import datetime as dt
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
-import pyarrow.compute as pc
-
-from connectors import indexpages, reach
-from connectors.connections import Connection
-from connectors.department import Department
+from connectors import indexpages
+from connectors.channel import Channel
 from connectors.errors import FatalError, RetriableError, YiciError
 from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, failed
-from connectors.indexpages import Page, Terms
+from connectors.indexframe import KIND, Frame
+from connectors.indexpages import Page
 from connectors.landing import LandedFile, Landing
 from connectors.source import HubOptions, Source
 
-PATH = "/v1/index"
-SKEW = dt.timedelta(minutes=10)  # a page made longer ago, by our clock, may be an old one played again
+OVER = "index-epoch-over"  # the partner's word that it is in another epoch by now
 
 
 def fetch(
-    source: Source, connection: Connection, cursor: Cursor | None, landing: Landing, progress: Progress | None = None
+    source: Source, channel: Channel, cursor: Cursor | None, landing: Landing, progress: Progress | None = None
 ) -> Fetched:
     """Lands what was announced since ``cursor``, each page as it came.
 
-    FatalError when a page is not what the protocol promises; from then on nothing lands and nothing is merged.
+    FatalError when a page is not what the protocol promises: nothing is merged then, and the refusal is recorded.
     RetriableError when the partner does not answer, or changed its epoch while we were reading.
     """
-    options, agreed = _options(source), indexpages.terms(connection)
-    files: list[LandedFile] = []
-    with Department(source, connection) as department:
-        department.log_in()
-        body, page = _first(department, source, agreed, cursor)
-        start, until = page, max(page.head, page.to)
-        while True:
-            files.append(landing.put(body, f"{source.name}-{page.epoch}-{page.after:012d}.jws"))
-            if progress:
-                progress(page.to - start.after, until - start.after)
-            if page.to >= until:
-                break
-            body, following = _page(department, source, agreed, page.to, until)
-            if following.epoch != start.epoch:
-                raise RetriableError("index-epoch-changed", source=source.name)
-            if following.head < page.head or following.to == page.to:
-                raise FatalError("index-page-order", source=source.name, after=page.to)
-            page = following
-    request = {"path": PATH, "epoch": start.epoch, "after": start.after, "until": until, "limit": options.page_size}
+    _require_region(source, channel)
+    agreement = channel.agreed(cursor)
+    read = _Read(source, channel, landing, progress)
+    start = read.first(cursor)
+    until = max(start.head, start.to)
+    read.rest(start, until)
+    request = {"kind": KIND, "agreement": agreement, "epoch": start.epoch, "after": start.after, "until": until,
+               "limit": read.options.page_size}  # fmt: skip
     # What may be announced is kept with the position: of that, silence means that there is none.
     scope = {"materials": list(start.materials), "regions": list(start.regions)}
-    return Fetched(files, {"epoch": start.epoch, "position": until, **scope}, department.requests, request)
+    kept = {"epoch": start.epoch, "position": until, **scope, "agreement": agreement.partition("/")[0]}
+    return Fetched([file for _, file in sorted(read.landed.items())], kept, read.asked, request)
 
 
-def check(source: Source, connection: Connection) -> list[Diagnosis]:
-    """Name, port, certificate, login, one signed page, what it announces, the clocks; stops at the first that fails."""
-    steps = list(reach.steps(source, connection, _options(source).connect_seconds))
-    if not all(step.ok for step in steps):
-        return steps
+def check(source: Source, channel: Channel) -> list[Diagnosis]:
+    """From here to the partner and back, the agreement, a page of no entries; stops at the first step that fails."""
+    steps: list[Diagnosis] = []
+    for found in channel.steps():
+        steps.append(found)
+        if not found.ok:
+            return steps
     step = "agreement"
     try:
-        agreed = indexpages.terms(connection)
-        steps.append(Diagnosis(step, True, f"{agreed.hub} → {agreed.peer}"))
-        with Department(source, connection) as department:
-            step = "login"
-            department.log_in()
-            steps.append(Diagnosis(step, True, agreed.peer))
-            step = "signature"
-            _, page = _page(department, source, agreed, 0, None, limit=1, fresh=False)
+        steps.append(Diagnosis(step, True, channel.agreed(None)))
+        step = "index"
+        _require_region(source, channel)
+        told = _Read(source, channel).page({"after": 0, "until": 0})
     except YiciError as error:
         return [*steps, failed(step, error)]
-    steps.append(Diagnosis(step, True, ", ".join(key.thumbprint() for key in agreed.keys)))
-    announced = f"{page.hub} {', '.join(page.regions) or page.region}: {', '.join(page.materials) or '-'}"
-    steps.append(Diagnosis("announced", True, f"{announced}; epoch {page.epoch}, {page.head}"))
-    try:
-        _require_fresh(source, page)
-    except FatalError as error:
-        return [*steps, failed("clock", error)]
-    return [*steps, Diagnosis("clock", True, f"{_ahead(page):+.1f} s")]
+    announced = f"{', '.join(told.regions)}: {', '.join(told.materials) or '-'}"
+    return [*steps, Diagnosis(step, True, f"{announced}; epoch {told.epoch}, {told.head}")]
 
 
-def _first(department: Department, source: Source, agreed: Terms, cursor: Cursor | None) -> tuple[bytes, Page]:
-    """The page to begin with: after the cursor, or after 0 when the partner's epoch is a new one."""
-    position = int(cursor["position"]) if cursor else 0
-    body, page = _page(department, source, agreed, position, None)
-    if cursor and page.epoch != cursor["epoch"]:
-        if page.epoch < cursor["epoch"]:
-            raise FatalError("index-epoch-back", source=source.name, found=page.epoch, known=cursor["epoch"])
-        return _page(department, source, agreed, 0, None) if position else (body, page)
-    if page.head < position:
-        raise FatalError("index-head-back", source=source.name, found=page.head, known=position)
-    return body, page
+def _require_region(source: Source, channel: Channel) -> None:
+    if channel.region != source.region:
+        raise FatalError("index-page-foreign", file=source.name, what="region", expected=source.region)
 
 
-def _page(
-    department: Department,
-    source: Source,
-    agreed: Terms,
-    after: int,
-    until: int | None,
-    limit: int | None = None,
-    fresh: bool = True,
-) -> tuple[bytes, Page]:
-    """One page that may be landed: opened, and judged against what was asked for."""
-    parameters: dict[str, str | int] = {"after": after, "limit": limit or _options(source).page_size}
-    if until is not None:
-        parameters["until"] = until
+class _Read:
+    """One reading. Without ``landing`` nothing lands. ``landed``: by the position after which a page begins."""
 
-    def read(body: bytes) -> tuple[bytes, Page]:
-        page = indexpages.opened(body, agreed, source.name)
-        if page.region != source.region:
-            raise FatalError("index-page-foreign", file=source.name, what="region", expected=source.region)
-        if fresh:
-            _require_fresh(source, page)
-        if page.restated or page.after != after or (until is not None and page.to > until):
-            raise FatalError("index-page-order", source=source.name, after=after)
-        if after <= page.head:  # behind our cursor its other positions mean nothing: the caller decides
-            _require_order(source, page)
-        return body, page
+    def __init__(
+        self, source: Source, channel: Channel, landing: Landing | None = None, progress: Progress | None = None
+    ) -> None:
+        assert isinstance(source.options, HubOptions)
+        self.source, self.channel, self.landing, self.progress = source, channel, landing, progress
+        self.options = source.options
+        self.landed: dict[int, LandedFile] = {}
+        self.asked = self.done = 0
+        self.total: int | None = None
+        self._alone, self._stopped = threading.Lock(), threading.Event()
 
-    return department.get(PATH, parameters, read)
+    def first(self, cursor: Cursor | None) -> Frame:
+        """The page to begin with: after the cursor, or after 0 where the partner is in another epoch."""
+        if cursor is None:
+            return self.page({"after": 0})
+        position, epoch = int(cursor["position"]), str(cursor["epoch"])
+        try:
+            return self.page({"after": position, "epoch": epoch}, head=position)
+        except YiciError as error:
+            if error.values.get("code") != OVER:
+                raise
+        return self.page({"after": 0}, beyond=epoch)
+
+    def rest(self, start: Frame, until: int) -> None:
+        """All that follows ``start`` up to ``until``, in parts that are read side by side."""
+        self.total = until - start.after
+        parts = list(_parts(start.to, until, self.options.streams, self.options.page_size))
+        with ThreadPoolExecutor(self.options.streams, "index") as pool:
+            reading = [pool.submit(self._part, start, after, to, until) for after, to in parts]
+            try:
+                for part in reading:
+                    part.result()
+            finally:  # interrupted, else they are through
+                self._stopped.set()
+
+    def _part(self, start: Frame, after: int, to: int, until: int) -> None:
+        head = start.head
+        try:
+            while after < to and not self._stopped.is_set():
+                page = self.page({"after": after, "to": to, "until": until, "epoch": start.epoch}, head=head)
+                after, head = page.to, page.head
+        except BaseException as error:
+            self._stopped.set()
+            if isinstance(error, YiciError) and error.values.get("code") == OVER:
+                raise RetriableError("index-epoch-changed", source=self.source.name) from error
+            raise
+
+    def page(self, asked: dict[str, int | str], head: int = 0, beyond: str = "") -> Frame:
+        """The page that answers ``asked``, landed. The feed must not end before ``head``, its epoch be later than ``beyond``."""
+        message = self.channel.ask(KIND, {"limit": self.options.page_size, **asked}, self.options.request_seconds)
+        try:
+            page = indexpages.opened(message, self.source.region, self.source.name)
+            self._judge(page, asked, head, beyond)
+        except YiciError as error:
+            self.channel.refused(message, error)
+            raise
+        frame = page.frame
+        with self._alone:
+            if self.landing is not None:
+                name = f"{self.source.name}-{frame.epoch}-{frame.after:012d}.msg"
+                self.landed[frame.after] = self.landing.put(message.wire, name)
+            self.asked += 1
+            self.done += frame.to - frame.after
+            if self.progress:
+                self.progress(self.done, self.total)
+        return frame
+
+    def _judge(self, page: Page, asked: dict[str, int | str], head: int, beyond: str) -> None:
+        frame, name = page.frame, self.source.name
+        if frame.epoch <= beyond:
+            raise FatalError("index-epoch-back", source=name, found=frame.epoch, known=beyond)
+        if frame.epoch != asked.get("epoch", frame.epoch):
+            raise FatalError("index-page-foreign", file=name, what="epoch", expected=asked["epoch"])
+        if frame.head < head:
+            raise FatalError("index-head-back", source=name, found=frame.head, known=head)
+        beyond_asked = frame.to > int(asked.get("to", frame.to))
+        # A page that leads nowhere would be asked for for ever.
+        nowhere = frame.to == frame.after < min(frame.head, int(asked.get("until", frame.head)))
+        if frame.after != asked["after"] or beyond_asked or nowhere:
+            raise FatalError("index-page-order", source=name, after=asked["after"])
+        if not indexpages.in_order(page, indexpages.block(page, name)):
+            raise FatalError("index-page-order", source=name, after=asked["after"])
 
 
-def _require_fresh(source: Source, page: Page) -> None:
-    if abs(_ahead(page)) > SKEW.total_seconds():
-        raise FatalError(
-            "index-page-stale", source=source.name, issued_at=page.issued_at.isoformat(), seconds=round(_ahead(page))
-        )
-
-
-def _ahead(page: Page) -> float:
-    """Seconds by which the partner's clock is ahead of ours, the way of the page included."""
-    return (page.issued_at - dt.datetime.now(dt.UTC)).total_seconds()
-
-
-def _require_order(source: Source, page: Page) -> None:
-    """The page goes on from where it says, its entries lie within, each later than the one before."""
-    positions = indexpages.positions(indexpages.block(page, source.name))
-    steps = pc.subtract(positions.slice(1), positions.slice(0, max(len(positions) - 1, 0)))
-    within = not len(positions) or (positions[0].as_py() > page.after and positions[-1].as_py() <= page.to)
-    rising = not len(steps) or pc.min(steps).as_py() > 0
-    if not (page.after <= page.to <= page.head and within and rising):
-        raise FatalError("index-page-order", source=source.name, after=page.after)
-
-
-def _options(source: Source) -> HubOptions:
-    assert isinstance(source.options, HubOptions)
-    return source.options
+def _parts(after: int, until: int, most: int, least: int) -> Iterator[tuple[int, int]]:
+    """(after, until] in up to ``most`` parts of about one size, none of fewer than ``least`` positions but the only one."""
+    count = max(1, min(most, (until - after) // least))
+    bounds = [after + (until - after) * place // count for place in range(count + 1)]
+    return pairwise(bounds)

@@ -1,113 +1,84 @@
-"""Landed pages of a partner hub's index feed (docs/protocol.md) → blocks.
+"""Pages of a partner hub's index feed (docs/protocol/25-index.md): the reply as it came → blocks.
 
-What lands is the signed page and nothing else, so whoever reads it again can verify it again: the partner's public key is
-in the connection. A page whose signature or frame is wrong is refused whole, and one with a status or a subject that the
-protocol does not have: an announcement not understood must not leave the one before in force. An entry that is no object
-is one malformed row.
+What lands is the message and nothing else, so whoever reads it again can verify it again. A page whose signature or frame is
+wrong is refused whole, and one with a status or a subject that the protocol does not have: an announcement not understood must
+not leave the one before in force. A line that has other values than the header names is one malformed row.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
-import duckdb
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from joserfc.jwk import OKPKey
+import pyarrow.csv as pacsv
 
-from connectors import connections, signature
-from connectors.block import MALFORMED, ROW, Block, table_schema
-from connectors.connections import Connection
+from connectors import envelope
+from connectors.block import ROW, Block, malformed_table, table_schema
+from connectors.channel import Partner
+from connectors.envelope import OK, PROTOCOL, Message
 from connectors.errors import FatalError
+from connectors.indexframe import ENTRY, KIND, MEDIA_TYPE, RESTATED, STATUSES, Frame
 from connectors.landing import LandedFile, Landing
-from connectors.source import HubOptions, Source
+from connectors.source import Source
 
-COLUMNS = ("handle", "material", "region", "status", "valid_from", "valid_to", "digest", "recorded_at", "position",
-           "epoch", "hub", "subjects")  # fmt: skip
-
-STATUSES = ("in_force", "suspended", "revoked", "expired", "cancelled", "withdrawn")
-
-Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
-
-
-class Page(msgspec.Struct, frozen=True):
-    """The frame of a page; ``entries`` still as JSON. Further members are for later versions and left alone.
-
-    ``restated``: outside the order of the feed, what is announced now under handles that were named: no page to read on from.
-    """
-
-    protocol: str
-    hub: Name
-    region: Annotated[str, msgspec.Meta(pattern=r"^[1-9]\d{5}$")]
-    peer: Name
-    epoch: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.:_+-]{0,79}$")]
-    after: Position
-    to: Position
-    head: Position
-    more: bool
-    issued_at: Annotated[dt.datetime, msgspec.Meta(tz=True)]
-    entries: msgspec.Raw
-    materials: tuple[Name, ...] = ()
-    regions: tuple[Name, ...] = ()
-    restated: bool = False
+COLUMNS = (*ENTRY[:-1], "epoch", "hub", "subjects")
+MOST_COLUMNS = 100  # of later versions
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a connection says of the partner: its keys (several while it changes them), its name, our name there."""
+class Page:
+    """``entries``: the lines below the frame, still as CSV; ``agreement``: under which it was given."""
 
-    keys: tuple[OKPKey, ...]
     hub: str
-    peer: str
+    agreement: str | None
+    frame: Frame
+    entries: bytes
 
 
-_page = msgspec.json.Decoder(Page)
+def verified(wire: bytes, partner: Partner, name: str) -> Message:
+    """The message in ``wire``: a page that ``partner`` gave this hub. ``name``: of the file, for errors.
 
-
-def terms(connection: Connection) -> Terms:
-    """FatalError ``index-connection-incomplete`` names what the connection lacks or holds in a wrong form."""
-    given = connection.extra.get("public_key")
-    texts: Sequence[object] = given if isinstance(given, list) else [given]
-    try:
-        keys = tuple(signature.public_key(str(text or "")) for text in texts)
-    except ValueError:
-        raise FatalError("index-connection-incomplete", connection=connection.name, what="public_key") from None
-    hub = connection.extra.get("hub")
-    for what, value in (("public_key", keys), ("hub", hub), ("username", connection.username)):
-        if not value:
-            raise FatalError("index-connection-incomplete", connection=connection.name, what=what)
-    return Terms(keys, str(hub), str(connection.username))
-
-
-def opened(body: bytes, agreed: Terms, name: str) -> Page:
-    """The page in ``body``, its signature verified, from the agreed hub for us.
-
-    FatalError ``index-signature``, ``index-key-unknown``, ``index-page-form`` or ``index-page-foreign``.
+    FatalError ``message-malformed``, ``message-signature``, ``message-altered`` or ``index-page-foreign``.
     """
-    payload = signature.verify(body, agreed.keys, name)
-    try:
-        payload.decode()
-        page = _page.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise FatalError("index-page-form", file=name) from None
+    message = envelope.read(wire)
+    told = message.envelope
     for what, found, expected in (
-        ("protocol", page.protocol, signature.PROTOCOL),
-        ("hub", page.hub, agreed.hub),
-        ("peer", page.peer, agreed.peer),
+        ("from", told.sender, partner.hub),
+        ("to", told.receiver, partner.own),
+        ("protocol", told.protocol, PROTOCOL),
+        ("status", told.status, OK),
     ):
         if found != expected:
             raise FatalError("index-page-foreign", file=name, what=what, expected=expected)
-    if not all(region.startswith(prefix(page.region)) for region in page.regions):
-        raise FatalError("index-page-foreign", file=name, what="regions", expected=page.region)
-    if bytes(page.entries)[:1] != b"[":
+    envelope.verify(message, partner.keys_at(told.at), partner.hub)
+    if not message.intact:
+        raise FatalError("message-altered", peer=partner.hub)
+    return message
+
+
+def opened(message: Message, region: str, name: str) -> Page:
+    """The page in a message that was verified. ``region``: of the partner, beyond which it may say nothing.
+
+    FatalError ``index-page-form`` or ``index-page-foreign``.
+    """
+    told = message.envelope
+    if told.kind not in (KIND, RESTATED) or told.type != MEDIA_TYPE:
         raise FatalError("index-page-form", file=name)
-    return page
+    line, _, entries = message.body.partition(b"\n")
+    try:
+        frame = _frame.decode(line)
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        raise FatalError("index-page-form", file=name) from None
+    if frame.restated != (told.kind == RESTATED):
+        raise FatalError("index-page-form", file=name)
+    if not all(each.startswith(prefix(region)) for each in frame.regions):
+        raise FatalError("index-page-foreign", file=name, what="regions", expected=region)
+    return Page(told.sender, told.agreement, frame, entries)
 
 
 def prefix(region: str) -> str:
@@ -116,39 +87,79 @@ def prefix(region: str) -> str:
 
 
 def block(page: Page, name: str) -> Block:
-    """The entries of a page, one row each, numbered from 1. FatalError ``index-page-form``."""
-    with duckdb.connect(config={"threads": 1}) as engine:
-        entries = {"entries": bytes(page.entries).decode()}
-        try:
-            rows = engine.sql(_ROWS, params={**entries, "epoch": page.epoch, "hub": page.hub}).to_arrow_table()
-            lost = engine.sql(_LOST, params=entries).to_arrow_table()
-            strange = engine.sql(_STRANGE, params={**entries, "statuses": list(STATUSES)}).to_arrow_table()
-        except duckdb.Error:  # half a surrogate pair, nesting without end; its message may quote the entry
-            raise FatalError("index-page-form", file=name) from None
-    if strange.num_rows:
+    """The entries of a page, one row each, numbered from 1; an empty value is null. FatalError ``index-page-form``."""
+    header, ended, lines = page.entries.partition(b"\n")
+    names = header.decode("ascii", "replace").split(",")
+    known = len(set(names)) == len(names) <= MOST_COLUMNS and set(ENTRY) <= set(names)
+    if not (ended and known and _plain(lines)):
         raise FatalError("index-page-form", file=name)
-    return Block(rows.cast(table_schema(COLUMNS)).combine_chunks(), lost.cast(MALFORMED).combine_chunks())
+    table, malformed = _rows(lines, names, name)
+    values = {column: _filled(table[column]) for column in ENTRY}
+    _require_understood(values, name)
+    values |= {"epoch": pa.repeat(page.frame.epoch, len(table)), "hub": pa.repeat(page.hub, len(table))}
+    columns = [*(values[column] for column in COLUMNS), table[ROW]]
+    return Block(pa.table(columns, schema=table_schema(COLUMNS)), malformed)
 
 
-def blocks(source: Source, landed: LandedFile, landing: Landing) -> Iterator[Block]:
+def _plain(lines: bytes) -> bool:
+    """Whether each line is ended, and nothing in them would have to be quoted or is no text."""
+    return not lines or (lines.endswith(b"\n") and _STRANGE.search(lines) is None)
+
+
+def _rows(lines: bytes, names: list[str], name: str) -> tuple[pa.Table, pa.Table]:
+    """The lines that have as many values as ``names``, and the others."""
+    refused: list[pacsv.InvalidRow] = []
+
+    def refuse(row: pacsv.InvalidRow) -> str:
+        refused.append(row)
+        return "skip"
+
+    schema = pa.schema([(column, pa.string()) for column in ENTRY])
+    if not lines:
+        table = schema.empty_table()
+    else:
+        try:
+            table = pacsv.read_csv(
+                pa.BufferReader(lines),
+                # one thread and one block: only then are the numbers of refused rows known
+                read_options=pacsv.ReadOptions(use_threads=False, column_names=names, block_size=len(lines) + 1),
+                parse_options=pacsv.ParseOptions(
+                    quote_char=False, ignore_empty_lines=False, invalid_row_handler=refuse
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=schema, include_columns=list(ENTRY), strings_can_be_null=False
+                ),
+            )
+        except pa.ArrowInvalid:  # not UTF-8
+            raise FatalError("index-page-form", file=name) from None
+    lost = malformed_table(
+        [row.number for row in refused], [(row.text or "").encode() for row in refused], ["column-count"] * len(refused)
+    )
+    numbers = np.delete(np.arange(1, table.num_rows + len(refused) + 1), [row.number - 1 for row in refused])
+    return table.combine_chunks().append_column(ROW, pa.array(numbers)), lost
+
+
+def _filled(column: pa.ChunkedArray) -> pa.Array:
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column).combine_chunks()
+
+
+def _require_understood(values: dict[str, pa.Array], name: str) -> None:
+    # Where a subject could not be told from the next, another one would be made of it.
+    known = pc.is_in(values["status"], pa.array(STATUSES))
+    told = pc.fill_null(pc.match_substring_regex(values["subjects"], _SUBJECTS), True)
+    if not (pc.all(known, min_count=0).as_py() and pc.all(told, min_count=0).as_py()):
+        raise FatalError("index-page-form", file=name)
+
+
+def blocks(source: Source, landed: LandedFile, landing: Landing, partner: Partner) -> Iterator[Block]:
     """The announcements of one landed page; columns :data:`COLUMNS`, ``subjects`` as ``role:id role:id``.
 
-    Verified again against the connection of ``source``: FatalError as :func:`opened`, or ``index-connection-missing``.
+    Verified again with the keys that ``partner`` had when it was signed: FatalError as :func:`verified` and :func:`opened`.
     """
-    assert isinstance(source.options, HubOptions)
-    try:
-        connection = connections.resolve(source.connection)
-    except FatalError as error:
-        if error.code != "connection-missing":
-            raise
-        values = {**error.values, "file_searched": error.values["file"], "file": landed.name}
-        raise FatalError("index-connection-missing", **values) from None
     with landing.open(landed) as stream:
-        body = stream.read(source.options.page_bytes + 1)
-        if len(body) > source.options.page_bytes:
-            raise FatalError("index-page-form", file=landed.name)
+        wire = stream.read(envelope.LIMIT + 1)
         stream.read(1)  # the end is where the landing zone finds an altered file
-    yield block(opened(body, terms(connection), landed.name), landed.name)
+    yield block(opened(verified(wire, partner, landed.name), source.region, landed.name), landed.name)
 
 
 def positions(rows: Block) -> pa.Array:
@@ -158,34 +169,13 @@ def positions(rows: Block) -> pa.Array:
     return texts.filter(readable).cast(pa.int64())
 
 
-# One entry a row, in order. A NUL character can be stored nowhere downstream: such an entry is malformed.
-_ENTRIES = """
-WITH listed AS (SELECT unnest(from_json($entries, '["JSON"]')) AS entry, generate_subscripts(from_json($entries, '["JSON"]'), 1) AS place),
-judged AS (
-  SELECT entry, place, CASE WHEN json_type(entry) IS DISTINCT FROM 'OBJECT' THEN 'not-an-object'
-    WHEN contains(entry::varchar, '\\u0000') THEN 'nul-character' END AS reason
-  FROM listed
-)
-"""
-_FORM = """{"handle": "VARCHAR", "material": "VARCHAR", "region": "VARCHAR", "status": "VARCHAR", "valid_from": "VARCHAR",
-  "valid_to": "VARCHAR", "digest": "VARCHAR", "recorded_at": "VARCHAR", "position": "VARCHAR",
-  "subjects": [{"role": "VARCHAR", "id": "VARCHAR"}]}"""
-_READ = f"""{_ENTRIES},
-read AS (SELECT place, json_transform(entry, '{_FORM}') AS e FROM judged WHERE reason IS NULL)
-"""
-_ROWS = f"""{_READ}
-SELECT e.handle, e.material, e.region, e.status, e.valid_from, e.valid_to, e.digest, e.recorded_at, e.position,
-  $epoch AS epoch, $hub AS hub,
-  array_to_string(list_transform(e.subjects, lambda s: coalesce(s.role, '') || ':' || coalesce(s.id, '')), ' ') AS subjects,
-  place AS {ROW}
-FROM read ORDER BY place
-"""
-_LOST = f"""{_ENTRIES}
-SELECT place AS {ROW}, encode(coalesce(entry::varchar, 'null')) AS raw, reason FROM judged WHERE reason IS NOT NULL ORDER BY place
-"""
-# Subjects are flattened into one text, and a colon or a space in one would make another subject of it.
-_STRANGE = f"""{_READ}
-SELECT 1 FROM read WHERE NOT coalesce(list_contains($statuses, e.status), false) OR len(list_filter(e.subjects, lambda s:
-  NOT coalesce(regexp_full_match(s.role, '[a-z][a-z0-9_]*') AND regexp_full_match(s.id, '[0-9a-f]{{32}}'), false))) > 0
-LIMIT 1
-"""
+def in_order(page: Page, rows: Block) -> bool:
+    """Whether the entries lie in (``after``, ``to``], each later than the one before, and the page within the feed."""
+    frame, found = page.frame, positions(rows).to_numpy()
+    within = not len(found) or (found[0] > frame.after and found[-1] <= frame.to)
+    return bool(frame.after <= frame.to <= frame.head and within and (np.diff(found) > 0).all())
+
+
+_frame = msgspec.json.Decoder(Frame)
+_STRANGE = re.compile(rb'["\x00-\x09\x0b-\x1f\x7f]')
+_SUBJECTS = r"\A[a-z][a-z0-9_]*:[0-9a-f]{32}( [a-z][a-z0-9_]*:[0-9a-f]{32})*\z"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from connectors import csvfile, jsonpages
 from connectors.block import ROW, Block, regrouped
@@ -13,14 +14,19 @@ from connectors.landing import LandedFile, Landing
 from connectors.source import FileOptions, HubOptions, RestOptions, Source
 from connectors.textfile import Opener
 
+if TYPE_CHECKING:
+    from connectors.channel import Partner
+
 __all__ = ["ROW", "Block", "blocks", "file_blocks"]
 
 
-def blocks(source: Source, landed: LandedFile, landing: Landing, block_rows: int = 65536) -> Iterator[Block]:
+def blocks(
+    source: Source, landed: LandedFile, landing: Landing, block_rows: int = 65536, *, partner: Partner | None = None
+) -> Iterator[Block]:
     """The rows of one landed file, in order; columns as found, missing or unknown ones are not judged here.
 
-    A database extract is CSV in UTF-8 where an unquoted empty value is null; its first record is row 1. FatalError
-    when the file cannot be read as what the source says it is.
+    A database extract is CSV in UTF-8 where an unquoted empty value is null; its first record is row 1. ``partner``: who signed
+    the pages of a partner hub's index. FatalError when the file cannot be read as what the source says it is.
     """
     options = source.options
     if isinstance(options, RestOptions):
@@ -33,7 +39,9 @@ def blocks(source: Source, landed: LandedFile, landing: Landing, block_rows: int
     if isinstance(options, HubOptions):
         from connectors import indexpages
 
-        yield from regrouped(indexpages.blocks(source, landed, landing), block_rows)
+        if partner is None:
+            raise FatalError("index-partner-unreadable", place=landed.name)
+        yield from regrouped(indexpages.blocks(source, landed, landing, partner), block_rows)
         return
     if isinstance(options, FileOptions):
         yield from file_blocks(lambda: landing.open(landed), landed.name, options, block_rows)

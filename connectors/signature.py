@@ -1,5 +1,5 @@
-"""What a hub signs: a page of the index feed (docs/protocol.md) as a compact JWS (RFC 7515) under an Ed25519 key (RFC 8037),
-evidence (docs/evidence.md) with the JWS beside it (RFC 7515, Appendix F).
+"""What a hub signs: a compact JWS (RFC 7515) under an Ed25519 key (RFC 8037), of evidence (docs/evidence.md), cards and
+agreements (docs/protocol.md) with what is signed beside it (RFC 7515, Appendix F).
 
 Both sides use this: the hub that signs, whoever verifies. Which key it was is told by ``kid``, the key's thumbprint
 (RFC 7638); what was signed by ``typ``, so that nothing signed as one passes for the other.
@@ -17,16 +17,13 @@ from joserfc.jwk import OKPKey
 
 from connectors.errors import FatalError
 
-PROTOCOL = "yici-index/0"
-MEDIA_TYPE = "application/jose"
-TYPE = "yici-index-page+jws"
 EVIDENCE = "yici-evidence+jws"
 ALGORITHM = "Ed25519"  # RFC 9864 names the curve; the older `EdDSA` left it open
 PUBLIC_KEY_BYTES = 32
 
 
 class _Registry(jws.JWSRegistry):
-    max_payload_length = 64 * 1024 * 1024  # pages are far larger than tokens; who fetches bounds them sooner
+    max_payload_length = 64 * 1024 * 1024  # evidence is far larger than tokens; who fetches bounds it sooner
 
 
 def public_key(text: str) -> OKPKey:
@@ -45,7 +42,7 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def sign(payload: bytes, key: OKPKey, kind: str = TYPE) -> str:
+def sign(payload: bytes, key: OKPKey, kind: str) -> str:
     """``payload`` as a compact JWS; ``kind``: what it is."""
     header = {"alg": ALGORITHM, "kid": key.thumbprint(), "typ": kind}
     return jws.serialize_compact(header, payload, key, algorithms=[ALGORITHM], registry=_registry())
@@ -61,31 +58,31 @@ def verify_detached(payload: bytes, beside: str, keys: Sequence[OKPKey], kind: s
     """That one of ``keys`` made the signature ``beside`` of exactly these bytes. Errors as :func:`verify`."""
     header, points, signed = beside.partition("..")
     if not points:
-        raise FatalError("index-signature", file=name)
+        raise FatalError("signature-wrong", file=name)
     verify(f"{header}.{base64url(payload)}.{signed}".encode(), keys, name, kind)
 
 
-def verify(page: bytes, keys: Sequence[OKPKey], name: str, kind: str = TYPE) -> bytes:
-    """The payload of ``page``, whose signature one of ``keys`` made.
+def verify(signed: bytes, keys: Sequence[OKPKey], name: str, kind: str) -> bytes:
+    """The payload of ``signed``, whose signature one of ``keys`` made.
 
-    FatalError ``index-key-unknown`` when it names another key, ``index-signature`` when anything else is wrong.
+    FatalError ``signature-key-unknown`` when it names another key, ``signature-wrong`` when anything else is wrong.
     """
     try:
-        found = jws.extract_compact(page.strip(), None, _registry())
+        found = jws.extract_compact(signed.strip(), None, _registry())
         header = found.protected
         if header.get("alg") != ALGORITHM or header.get("typ") != kind:
-            raise FatalError("index-signature", file=name)
+            raise FatalError("signature-wrong", file=name)
         key = next((key for key in keys if key.thumbprint() == header.get("kid")), None)
         if key is None:
-            raise FatalError("index-key-unknown", file=name, known=", ".join(key.thumbprint() for key in keys))
+            raise FatalError("signature-key-unknown", file=name, known=", ".join(key.thumbprint() for key in keys))
         written = found.segments["signature"].decode()
         # The last character of a base64 text has bits that say nothing: only one way of writing it is good.
         if written != base64url(base64.urlsafe_b64decode(written + "==")) or not jws.validate_compact(
             found, key, [ALGORITHM], _registry()
         ):
-            raise FatalError("index-signature", file=name)
+            raise FatalError("signature-wrong", file=name)
     except (JoseError, ValueError, TypeError, RecursionError):
-        raise FatalError("index-signature", file=name) from None
+        raise FatalError("signature-wrong", file=name) from None
     return bytes(found.payload)
 
 

@@ -57,6 +57,8 @@ def _cron(value: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
+PEER = "peer:"  # before the name of a partner hub
+Place = Annotated[str, StringConstraints(pattern=rf"^({PEER})?[a-z0-9]+(-[a-z0-9]+)*$", max_length=len(PEER) + 80)]
 Duration = Annotated[dt.timedelta, AfterValidator(_positive)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Columns = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
@@ -198,29 +200,20 @@ class S3Options(RemoteOptions):
 
 
 class HubOptions(Options):
-    """The index feed of a partner hub (docs/protocol.md)."""
+    """The index feed of a partner hub (docs/protocol/25-index.md). ``streams``: parts of one read that are asked for at once."""
 
     connector: Literal["hub"] = "hub"
-    # Fixed by the protocol; here so that the wire of REST sources serves this one too.
-    token_path: Literal["/oauth2/token"] = "/oauth2/token"  # noqa: S105 - an address
-    client_authentication: Literal["basic"] = "basic"
-    scope: Literal["index"] = "index"
-    page_size: Annotated[int, Field(ge=1, le=10_000)] = 2000
-    connect_seconds: Annotated[float, Field(gt=0)] = 5
-    read_seconds: Annotated[float, Field(gt=0)] = 30
+    page_size: Annotated[int, Field(ge=1, le=20_000)] = 10_000
+    streams: Annotated[int, Field(ge=1, le=8)] = 2
     request_seconds: Annotated[float, Field(gt=0)] = 120
-    attempts: Annotated[int, Field(ge=1, le=20)] = 5
-    backoff_seconds: Annotated[float, Field(ge=0)] = 0.5
-    retry_after_seconds: Annotated[float, Field(gt=0)] = 60
-    requests_per_second: Annotated[float, Field(gt=0)] = 20
-    page_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
 
 
 AnyOptions = RestOptions | DatabaseOptions | FilesOptions | SftpOptions | S3Options | HubOptions
 
 
 class Source(Strict):
-    """One source as its folder describes it. ``promise``: how late the last successful run may be."""
+    """One source as its folder describes it. ``connection``: a name, or ``peer:<name>`` for the index of a partner hub;
+    ``promise``: how late the last successful run may be."""
 
     name: Name
     folder: Path
@@ -231,7 +224,7 @@ class Source(Strict):
     entity: Name
     authority: Annotated[int, Field(ge=0, le=100)]
     connector: Literal["rest", "database", "files", "sftp", "s3", "hub"]
-    connection: Name
+    connection: Place
     schedule: Cron | None = None
     promise: Duration
     extent: Literal["snapshot", "partial", "changes"]
@@ -266,9 +259,16 @@ class Source(Strict):
         used = [*self.row_key, self.as_of.column, getattr(self.options, "watermark", None)]
         if missing := [column for column in used if known and column and column not in known]:
             raise ValueError(f"not among options.columns: {', '.join(missing)}")
+        if self.connection.startswith(PEER) != (self.connector == "hub"):
+            raise ValueError(f"connection: {PEER}<name> of a partner hub for the connector hub, a name for any other")
         if self.extent == "changes" and self.connector == "database" and not getattr(self.options, "watermark", None):
             raise ValueError("a database read by changes needs options.watermark")
         return self
+
+    @property
+    def peer(self) -> str:
+        """The partner hub whose index this source reads."""
+        return self.connection.removeprefix(PEER)
 
     @property
     def mapping_path(self) -> Path:

@@ -16,7 +16,7 @@ from string import Template
 import yaml
 
 from connectors.connections import variable
-from connectors.source import UNKNOWN_COLUMNS
+from connectors.source import PEER, UNKNOWN_COLUMNS
 
 FOLDER = Path(__file__).parent / "templates"
 UNKNOWN_ENTITY = "todo"  # an entity's name is lower-case
@@ -51,8 +51,9 @@ def description(choice: Choice, entities: Iterable[tuple[str, str, str]]) -> str
     """The text of source.yml. ``entities``: code and names (zh, en) of all there is to choose from."""
     prefix = choice.name.partition("-")[0]
     region = choice.region or REGIONS.get(prefix)
-    connection = choice.connection or "-".join(choice.name.split("-")[:2])
     partner = choice.connector == "hub"
+    connection = choice.connection or (prefix if partner else "-".join(choice.name.split("-")[:2]))
+    secrets = f"address and secret: {variable(connection)} or the home's connections.json"
     minute = zlib.crc32(choice.name.encode()) % 60  # not every source in the same minute
     delivered = choice.connector in ("files", "sftp", "s3")
     values = {
@@ -67,8 +68,8 @@ def description(choice: Choice, entities: Iterable[tuple[str, str, str]]) -> str
         "entities": "\n".join(f"#   {code}  {zh} {en}" for code, zh, en in entities),
         "entity": choice.entity or (INDEX if partner else UNKNOWN_ENTITY),
         "connector": choice.connector,
-        "connection": connection,
-        "variable": variable(connection),
+        "connection": f"{PEER}{connection.removeprefix(PEER)}" if partner else connection,
+        "place": "the partner hub, as `yici peer list` names it" if partner else f"a name only; {secrets}",
         "schedule": "*/15 * * * *" if partner else f"{minute} 18 * * *",
         "promise": "PT2H" if partner else "P2D",
         "extent": "partial" if delivered else "changes",
@@ -87,7 +88,7 @@ def description(choice: Choice, entities: Iterable[tuple[str, str, str]]) -> str
 
 
 def index_mapping() -> str:
-    """mapping.csv of every source whose connector is ``hub``: the feed has one form (docs/protocol.md)."""
+    """mapping.csv of every source whose connector is ``hub``: the feed has one form (docs/protocol/25-index.md)."""
     return (FOLDER / "hub.csv").read_text(encoding="utf-8")
 
 

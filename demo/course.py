@@ -71,9 +71,10 @@ def _run(here: Home, report: Report) -> int:
     names = [source.name for source in known if source.connector != "hub"]
     runs = _drive(airflow, started, report, [*names, REPORT_DAG], names)
     elsewhere = second.wait()
+    report.step("与浙江互录名片、签署协议", "cards and an agreement with Zhejiang's hub")
+    second.agree()
     # What Zhejiang announces is read when its own sources have run.
     index = [source for source in known if source.connector == "hub"]
-    departments.connect(here, {source.connection: second.connection() for source in index})
     runs += _drive(airflow, started, report, [source.name for source in index], [source.name for source in index])
     rows = _rows(runs)
     report.runs(rows)

@@ -35,7 +35,6 @@ SHANGHAI = (
     *(f"{name}-amr" for name in PROVINCES),
     "cn-nia",
     "cn-samr",
-    "zj-hub",
 )
 ZHEJIANG = ("zj-amr", "zj-ga", "zj-hrss")
 Entries = dict[str, dict[str, Any]]
@@ -94,7 +93,8 @@ def wait(running: list[Running]) -> None:
 
 def all_sources() -> list[Source]:
     """The packaged sources that Shanghai's hub runs in the demo, by name; the partner hub's index among them."""
-    return [source for source in sources.all_sources(sources.PACKAGED) if source.connection in SHANGHAI]
+    packaged = sources.all_sources(sources.PACKAGED)
+    return [source for source in packaged if source.connection in SHANGHAI or source.connector == "hub"]
 
 
 def _start(home: Home, name: str, port: int, arguments: list[str], variables: dict[str, str]) -> Running:

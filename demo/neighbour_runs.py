@@ -1,12 +1,12 @@
-"""What Zhejiang's hub of the demo does by itself: let Shanghai in, then run its sources one after the other, without
-Airflow, all in one process (the gate is slow to load, once is enough).
+"""What Zhejiang's hub of the demo does by itself: write its card and the terms it would agree to, take Shanghai's card, then run
+its sources one after the other, without Airflow, all in one process (the gate is slow to load, once is enough).
 
-``python -m demo.neighbour_runs PEER SOURCE…`` in the environment of that hub. What the peer is told is written to
-``keys/peer-<PEER>.json`` (0600), what became of each run to ``runs.json``.
+``python -m demo.neighbour_runs SOURCE…`` in the environment of that hub. What became of each run is written to ``runs.json``.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from collections.abc import Sequence
@@ -15,44 +15,78 @@ from typing import Any
 
 from connectors import source as sources
 from connectors.errors import YiciError
-from connectors.signature import base64url
-from hub import database, home, peers, pipeline, signing
+from hub import clock, database, home, pipeline, signing
+from hub.exchange import agreement_terms, cards, peers
+from hub.exchange.agreement_terms import Terms
 from hub.home import replace_json
-from mappings import model
+
+BASIS = {
+    "zh": "《政务数据共享条例》第二十条；长三角“一网通办”跨省通办协作（演示）",
+    "en": "Regulations on Government Data Sharing, Art. 20; cross-province services of the Yangtze River Delta (demo)",
+}
+SCENARIO = {
+    "zh": "受理跨省通办事项时核验申请人在对方持有的证照（演示）",
+    "en": "Checking, in cross-province services, certificates that the other province holds (demo)",
+}
+PURPOSES = ("demo",)
 
 
-def main(peer: str, names: Sequence[str]) -> int:
+def main(names: Sequence[str]) -> int:
     """0 when every run succeeded."""
     here = home.current()
-    agree(peer, names, told_to(here.path, peer))
+    peer = peer_of(here.path).read_bytes()
+    replace_json(card_of(here.path), cards.own())
+    with database.engine().begin() as connection:
+        peers.add(connection, peer, replace=True)
+    replace_json(terms_of(here.path), terms(names, cards.read(peer).hub))
     runs = [_run(name) for name in names]
     replace_json(here.path / "runs.json", runs)
     return 0 if all(run["state"] == "success" for run in runs) else 1
 
 
-def told_to(folder: Path, peer: str) -> Path:
-    """Where the home in ``folder`` keeps what ``peer`` was told."""
-    return folder / "keys" / f"peer-{peer}.json"
+def card_of(folder: Path) -> Path:
+    """Where the home in ``folder`` has its card written."""
+    return folder / "card.json"
 
 
-def agree(peer: str, names: Sequence[str], file: Path) -> None:
-    """Grant the peer what the sources deliver, as far as it may be announced; what it was told before stays good."""
-    entities = [model.load(sources.load(name).entity) for name in names]
-    materials = sorted({entity.code for entity in entities if entity.kind == "certificate" and entity.indexed})
-    if not materials or _still_good(peer, materials, file):
-        return
-    made = peers.grant(peer, peer, materials, replace=True)
-    extra = {"public_key": signing.public_key(), "index_key": base64url(made.key), "hub": made.publisher.hub}
-    replace_json(file, {"username": made.client, "password": made.secret, "extra": extra})
+def peer_of(folder: Path) -> Path:
+    """Where it finds that of the other hub."""
+    return folder / "peer.json"
 
 
-def _still_good(peer: str, materials: list[str], file: Path) -> bool:
-    known = {entry.client: entry for entry in peers.every()}.get(peer)
-    if known is None or known.valid_to is not None or sorted(known.materials) != materials or not file.is_file():
-        return False
-    told = json.loads(file.read_text(encoding="utf-8"))
-    same_key = told["extra"]["public_key"] == signing.public_key()
-    return same_key and peers.authenticate(database.engine(), peer, told["password"])
+def terms_of(folder: Path) -> Path:
+    """Where it writes what it would agree to."""
+    return folder / "terms.json"
+
+
+def terms(names: Sequence[str], peer: str) -> dict[str, Any]:
+    """What the sources ``names`` deliver, as far as it may be shared, given to ``peer``."""
+    entities = {sources.load(name).entity for name in names}
+    materials = {code: "*" for code in sorted(entities) if agreement_terms.shareable(code)}
+    publisher, today = signing.publisher(), clock.today(dt.datetime.now(dt.UTC))
+    return {
+        "provider": publisher.hub,
+        "receiver": peer,
+        "basis": BASIS,
+        "scenario": SCENARIO,
+        "materials": materials,
+        "regions": [publisher.region],
+        "modes": ["evidence", "index", "share"],
+        "purposes": list(PURPOSES),
+        "valid_from": today.isoformat(),
+        "valid_to": (today + dt.timedelta(days=365)).isoformat(),
+        "consent": "none",
+        "epoch_days": 90,
+        "correction": True,
+    }
+
+
+def same(file: Path, agreed: Terms) -> bool:
+    """Whether ``agreed`` says what the file says, whenever it began, and has not nearly ended."""
+    wanted = agreement_terms.Draft.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    told = {"id", "version", "valid_from", "valid_to"}
+    days = (agreed.valid_to - dt.datetime.now(dt.UTC)).days
+    return days > 30 and agreed.model_dump(exclude=told) == wanted.model_dump(exclude=told)
 
 
 def _run(name: str) -> dict[str, Any]:
@@ -65,4 +99,4 @@ def _run(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,6 @@ accounted for; nothing is left open; secrets stand nowhere. ``yici sources test`
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime as dt
 import os
@@ -17,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors import connections, messages, source, template
+import orjson
+
+from connectors import channel, messages, source, template
+from connectors.channel import Stated
 from connectors.errors import FatalError, UsageError, YiciError
 from connectors.source import FileOptions, Source
 
 TODAY = dt.date(2026, 1, 1)  # samples must not age
 EXPECTED, KEPT = "expected.csv", "expected_rejects.csv"
-CONNECTION = "connection.json"
+PARTNER = "partner.json"
 KEPT_HEADER = ["row", "verdict", "reasons"]
 HIDDEN = ("_ordinal", "_errors", "_rejects", "_reasons", "_verdict", "natural_key")
 SHOWN = 5  # differences named, at most
@@ -65,11 +67,11 @@ def outcome(described: Source) -> tuple[Rows, Rows]:
     mapping, material, checks = engine.mapping_of(described), engine.material_of(described), suite.load(described)
     accepted: Rows = []
     kept: Rows = []
-    with tempfile.TemporaryDirectory() as folder, _connected(described):
+    with tempfile.TemporaryDirectory() as folder:
         zone, path = Landing(folder), sample(described)
         with path.open("rb") as stream:
             landed = zone.put(stream, path.name)
-        for block in reading.blocks(described, landed, zone):
+        for block in reading.blocks(described, landed, zone, partner=_partner(described)):
             kept += [
                 {"row": str(line[ROW]), "verdict": "rejected", "reasons": line["reason"]}
                 for line in block.malformed.select([ROW, "reason"]).to_pylist()
@@ -85,22 +87,13 @@ def outcome(described: Source) -> tuple[Rows, Rows]:
     return accepted, sorted(kept, key=lambda row: int(row["row"]))
 
 
-@contextlib.contextmanager
-def _connected(described: Source) -> Iterator[None]:
-    """A sample of signed pages brings the connection whose public key verifies them; it holds no secret."""
-    path, name = described.sample_path / CONNECTION, connections.variable(described.connection)
-    if not path.is_file():
-        yield
-        return
-    before = os.environ.get(name)
-    os.environ[name] = path.read_text(encoding="utf-8")
+def _partner(described: Source) -> Stated | None:
+    """A sample of signed pages brings with it whose they are, and the public keys that verify them."""
+    path = described.sample_path / PARTNER
     try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        return channel.stated(orjson.loads(path.read_bytes()), path.name) if path.is_file() else None
+    except orjson.JSONDecodeError:
+        raise FatalError("index-partner-unreadable", place=path.name) from None
 
 
 def _written(row: dict[str, Any], number: str) -> dict[str, str]:
@@ -237,7 +230,7 @@ def _coverage(described: Source) -> str:
 
 
 def _formed_by_protocol(described: Source) -> bool:
-    """The index of a partner hub has one form for all (docs/protocol.md): its folder may come without a sample."""
+    """The index of a partner hub has one form for all (docs/protocol/25-index.md): its folder may come without a sample."""
     return described.connector == "hub" and not any(described.sample_path.glob("input.*"))
 
 

@@ -11,24 +11,29 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
-from hub import catalogue, database, decisions, home, index_keys, mapped_rows, verify_sql
+from hub import catalogue, database, decisions, home, index_keys, joining, mapped_rows, verify_sql
 from hub.exchange import sightings
 from hub.incoming import Run
+from hub.joining import Join
 from mappings import model
 
 
-def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) -> int:
+def update(connection: sa.Connection, run: Run, batch: sa.Row) -> int:
     """Bring the entries of the handles in ``touched`` to what is announced now; within the merge. Returns entries opened
-    and closed. ``agreed``: the key agreed with the partner hub, 32 bytes."""
+    and closed.
+
+    The key of a new epoch comes sealed with the cursor. FatalError ``index-key-missing`` where later announcements than those in
+    force came without one.
+    """
+    with joining.joined(connection, joining.count(connection, "touched"), "mapped_row") as join:
+        run(_told(join))
     run(_HUB)
     ended = _epoch_in_force(connection, batch.source)
-    epochs = set(connection.scalars(sa.text(_EPOCHS), {"source": batch.source}))
-    # A new epoch may have nothing in it: then only the cursor tells of it.
-    if isinstance(batch.cursor, dict) and isinstance(batch.cursor.get("epoch"), str):
-        epochs.add(batch.cursor["epoch"])
-    for epoch in sorted(epochs):
-        _keep_key(connection, batch.source, epoch, agreed)
+    _keep_key(connection, batch)
     epoch = _epoch_in_force(connection, batch.source)
+    for other in connection.scalars(sa.text("SELECT DISTINCT epoch FROM told WHERE epoch <> ''")):
+        if epoch is None or other > epoch:
+            raise FatalError("index-key-missing", source=batch.source, epoch=other)
     now = connection.scalar(sa.text("SELECT clock_timestamp()"))
     own = connection.scalar(sa.text(_OWN), {"source": batch.source})
     run(_ANNOUNCED, epoch=epoch, own=own)
@@ -38,7 +43,8 @@ def update(connection: sa.Connection, run: Run, batch: sa.Row, agreed: bytes) ->
     opened = run(_OPENED, epoch=epoch, now=now)
     run(_SCOPE, epoch=epoch, now=now)
     run(_SCOPE_STATED, now=now, own=own)
-    run("DROP TABLE announced")
+    for table in ("told", "announced"):
+        run(f"DROP TABLE {table}")
     sightings.look(connection, batch.source)
     return opened + closed
 
@@ -82,11 +88,14 @@ def mend(source: str) -> int:
         bind = {"source": source, "epoch": epoch, "inner": hashing.inner, "outer": hashing.outer,
                 "now": connection.scalar(sa.text("SELECT clock_timestamp()")),
                 "own": connection.scalar(sa.text(_OWN), {"source": source})}  # fmt: skip
-        connection.execute(sa.text(_AMISS), bind)
-        for statement in (_TOUCHED_AMISS, _ANNOUNCED, _CLOSED_AMISS, _OPENED):
+        for statement in (_AMISS, _TOUCHED_AMISS):
+            connection.execute(sa.text(statement), bind)
+        with joining.joined(connection, joining.count(connection, "touched"), "mapped_row") as join:
+            connection.execute(sa.text(_told(join)), bind)
+        for statement in (_ANNOUNCED, _CLOSED_AMISS, _OPENED):
             connection.execute(sa.text(statement), bind)
         mended = connection.scalar(sa.text("SELECT count(DISTINCT handle) FROM amiss")) or 0
-        for table in ("announced", "touched", "amiss"):
+        for table in ("announced", "told", "touched", "amiss"):
             connection.execute(sa.text(f"DROP TABLE {table}"))
     return mended
 
@@ -96,18 +105,17 @@ def _epoch_in_force(connection: sa.Connection, source: str) -> str | None:
     return connection.scalar(latest, {"source": source})
 
 
-def _keep_key(connection: sa.Connection, source: str, epoch: str, agreed: bytes) -> None:
-    """Seal the epoch's key for lookups, anew only where the kept one is another or cannot be read."""
-    key, about = index_keys.epoch_key(agreed, epoch), index_keys.sealed_for(source, epoch)
-    bind: dict[str, object] = {"source": source, "epoch": epoch}
+def _keep_key(connection: sa.Connection, batch: sa.Row) -> None:
+    """The epoch's key for lookups, as it came with the cursor; one that is kept and can be read stays as it is. A new epoch may
+    have nothing in it: then only the cursor tells of it."""
+    epoch = batch.cursor.get("epoch") if isinstance(batch.cursor, dict) else None
+    sealed = index_keys.of_cursor(batch.cursor)
+    if not isinstance(epoch, str) or sealed is None:
+        return
+    bind: dict[str, object] = {"source": batch.source, "epoch": epoch}
     kept = connection.scalar(sa.text("SELECT sealed FROM index_key WHERE source = :source AND epoch = :epoch"), bind)
-    try:
-        if kept is not None and index_keys.unseal(home.current(), kept, about) == key:
-            return
-    except FatalError:
-        pass
-    bind["sealed"] = index_keys.seal(home.current(), key, about)
-    connection.execute(sa.text(_KEY), bind)
+    if not index_keys.readable(home.current(), kept, batch.source, epoch):
+        connection.execute(sa.text(_KEY), {**bind, "sealed": sealed})
 
 
 _UNDER_WAY = "SELECT id FROM batch WHERE source = :source AND state <> 'merged'"
@@ -123,15 +131,8 @@ _FORGOTTEN = (
     """UPDATE source SET cursor = NULL, contract = NULL, as_of = NULL, last_success_at = NULL, hub = NULL,
       merges = merges + 1 WHERE name = :source""",
 )
-_EPOCHS = """
-SELECT DISTINCT o.document -> 'attributes' ->> 'epoch' FROM touched JOIN observation AS o USING (holding)
-WHERE o.source = :source AND o.document -> 'attributes' ->> 'epoch' <> ''
-"""
 _HUB = """
-UPDATE source SET hub = i.hub FROM (
-  SELECT max(o.document -> 'attributes' ->> 'hub') AS hub FROM touched JOIN observation AS o USING (holding)
-  WHERE o.source = :source
-) AS i WHERE source.name = :source AND i.hub <> ''
+UPDATE source SET hub = i.hub FROM (SELECT max(hub) AS hub FROM told) AS i WHERE source.name = :source AND i.hub <> ''
 """
 _KEY = """
 INSERT INTO index_key (source, epoch, sealed) VALUES (:source, :epoch, :sealed)
@@ -139,28 +140,49 @@ ON CONFLICT (source, epoch) DO UPDATE SET sealed = excluded.sealed
 """
 # What all division codes within the source's region begin with: 330000 is 33 (GB/T 2260).
 _OWN = "SELECT regexp_replace(region, '(00)+$', '') FROM source WHERE name = :source"
-# One row per subject of the touched handles, and one without identifier for each handle that has nothing in force. Of two
-# announcements of one time the later position counts.
+
+
+def _told(join: Join) -> str:
+    """``told``: what is announced now under each of the touched handles, its document read once. Of two announcements of one
+    time the later position counts."""
+    mapped = join("mapped_row", "m", "m.holding = t.holding AND m.source = :source")
+    ledger = join(
+        "row_ledger", "l", "l.source = :source AND l.row_key = m.row_key AND l.holding = m.holding AND l.mapped = m.id"
+    )
+    return f"""
+CREATE TEMP TABLE told ON COMMIT DROP AS
+SELECT DISTINCT ON (holding) holding, decode(handle, 'hex') AS handle, material, region, state, valid_from, valid_to, digest, hub,
+  epoch, subjects, batch, file, "row"
+FROM (
+  SELECT holding, said_at, said_digest, batch, file, "row", d ->> 'certificate_number' AS handle, d ->> 'valid_from' AS valid_from,
+    d ->> 'valid_to' AS valid_to, nullif(left(d ->> 'region', 6), '') AS region, a ->> 'material' AS material,
+    a ->> 'state' AS state, a ->> 'digest' AS digest, a ->> 'hub' AS hub, a ->> 'epoch' AS epoch, a ->> 'subjects' AS subjects,
+    (a ->> 'position')::numeric AS position
+  FROM (
+    SELECT *, d -> 'attributes' AS a FROM (
+      SELECT t.holding, l.said_at, l.said_digest, l.batch, m.file, m."row", m.document::jsonb AS d
+      FROM touched AS t {mapped} {ledger} OFFSET 0
+    ) AS read OFFSET 0
+  ) AS attributed
+) AS said
+WHERE handle ~ '^[0-9a-f]{{32}}$'
+ORDER BY holding, said_at DESC, position DESC NULLS LAST, said_digest DESC
+"""
+
+
+# One row per subject of the touched handles, and one without identifier for each handle that has nothing in force.
 _ANNOUNCED = """
 CREATE TEMP TABLE announced ON COMMIT DROP AS
 SELECT
   CASE WHEN s.subject IS NOT NULL THEN
     keyed_hash('index:' || :source || ':' || :epoch || ':' || split_part(s.subject, ':', 2), :inner, :outer)
   END AS identifier,
-  decode(o.document ->> 'certificate_number', 'hex') AS handle, split_part(s.subject, ':', 1) AS role,
-  o.document -> 'attributes' ->> 'material' AS material, nullif(left(o.document ->> 'region', 6), '') AS region,
-  o.document -> 'attributes' ->> 'state' AS status, (o.document ->> 'valid_from')::date AS valid_from,
-  (o.document ->> 'valid_to')::date AS valid_to, o.document -> 'attributes' ->> 'digest' AS digest,
-  o.batch, o.file, o."row"
-FROM (
-    SELECT DISTINCT ON (o.holding) o.* FROM touched AS t JOIN observation AS o USING (holding) WHERE o.source = :source
-    ORDER BY o.holding, o.updated_at DESC, (o.document -> 'attributes' ->> 'position')::numeric DESC NULLS LAST, o.digest DESC
-  ) AS o
-  LEFT JOIN LATERAL string_to_table(
-    CASE WHEN coalesce(starts_with(nullif(o.document ->> 'region', ''), :own), true) AND o.document -> 'attributes' ->> 'state' <> 'withdrawn' AND o.document -> 'attributes' ->> 'epoch' = :epoch
-      AND o.document -> 'attributes' ->> 'material' <> '' THEN o.document -> 'attributes' ->> 'subjects' END, ' '
+  t.handle, split_part(s.subject, ':', 1) AS role, t.material, t.region, t.state AS status, t.valid_from::date,
+  t.valid_to::date, t.digest, t.batch, t.file, t."row"
+FROM told AS t LEFT JOIN LATERAL string_to_table(
+    CASE WHEN coalesce(starts_with(t.region, :own), true) AND t.state <> 'withdrawn' AND t.epoch = :epoch AND t.material <> ''
+      THEN t.subjects END, ' '
   ) AS s (subject) ON s.subject <> ''
-WHERE o.document ->> 'certificate_number' ~ '^[0-9a-f]{32}$'
 """
 _ENDED = """
 UPDATE index_entry SET recorded_to = :now WHERE source = :source AND recorded_to IS NULL AND epoch <> :epoch

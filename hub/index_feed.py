@@ -1,4 +1,4 @@
-"""The index feed this hub publishes (docs/protocol.md): one signed page of what it holds, in ids only one peer can make.
+"""The index feed this hub publishes (docs/protocol/25-index.md): pages of what it holds, in ids only one peer can make.
 
 One set-based statement a page: the feed from a position on, each holding once, at its latest position; ids are made in
 SQL. At most ``SCAN`` positions are looked at, so that a page costs the same however little of the feed a peer may see.
@@ -7,7 +7,6 @@ What a peer lost or never took in is restated by handle (docs/protocol/50-reconc
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,48 +14,50 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from connectors.signature import PROTOCOL
-from hub import peers, schema, signing
+from connectors import envelope
+from connectors.indexframe import ENTRY, MEDIA_TYPE
+from hub import schema
 from hub.exchange import record_digests
 from hub.exchange.announced import Given
-from hub.home import KeyedHash
-from hub.peers import Peer
 
-LIMIT = 2000
-LARGEST = 10_000
+LIMIT = 10_000
+LARGEST = 20_000
 SCAN = 50_000
+ROOM = envelope.LIMIT - envelope.LONGEST - 1  # bytes of a body; an envelope and its line feed stand before it
 
 
 @dataclass(frozen=True)
 class Served:
     """One page as it goes out. ``to``: read on after it; ``entries``: how many."""
 
-    body: str
+    body: bytes
     to: int
     entries: int
+    type: str = MEDIA_TYPE
 
 
-def page(connection: sa.Connection, peer: Peer, after: int, limit: int = LIMIT, until: int | None = None) -> Served:
-    """The page of ``peer`` after position ``after``, at most ``limit`` entries, none beyond ``until``; recorded.
-
-    Within the caller's transaction. FatalError of :func:`hub.signing.publisher` or of keys that cannot be read.
-    """
-    publisher = signing.publisher()
-    scope = peers.scope(peer, publisher)
-    peer = peers.up_to_date(connection, peer, scope)
-    key = KeyedHash(peers.epoch_key(connection, peer))
+def page(
+    connection: sa.Connection,
+    given: Given,
+    after: int,
+    limit: int = LIMIT,
+    *,
+    to: int | None = None,
+    until: int | None = None,
+) -> Served:
+    """The page after position ``after``, within the caller's transaction: at most ``limit`` entries, fewer where a message could
+    not hold them. It ends at ``to`` at the latest; a certificate stands at the latest position it has up to ``until``."""
     head = connection.scalar(sa.select(schema.feed_head.c.position)) or 0
     end = min(head, until) if until is not None else head
-    last = min(end, after + SCAN)  # positions have no gaps
-    bind = {"after": after, "last": last, "until": end, "limit": limit, "inner": key.inner, "outer": key.outer,
-            "materials": list(scope.materials), "regions": list(scope.regions)}  # fmt: skip
+    last = min(end, after + SCAN, *(() if to is None else (to,)))  # positions have no gaps
+    bind = {"after": after, "last": last, "until": end, "limit": limit, "inner": given.key.inner, "outer": given.key.outer,
+            "materials": list(given.materials), "regions": list(given.regions)}  # fmt: skip
     found = connection.execute(_PAGE, bind).one()
-    to = found.latest if found.entries == limit else max(last, after)
-    given = Given(peer.client, publisher.hub, publisher.region, scope.materials, scope.regions, peer.epoch, key)
-    body = _signed(given, found.body, after=after, to=to, head=head, more=to < end)
-    read = {"peer": peer.client, "epoch": peer.epoch, "after": after, "up_to": to, "entries": found.entries}
-    connection.execute(sa.insert(schema.index_read), [read])
-    return Served(body, to, found.entries)
+    reached = found.latest if found.entries == limit else max(last, after)
+    body = _body(given, found.body, after=after, to=reached, head=head, more=reached < end)
+    if len(body) > ROOM and limit > 1:
+        return page(connection, given, after, max(1, min(limit, found.entries) // 2), to=to, until=until)
+    return Served(body, reached, found.entries)
 
 
 def restated(connection: sa.Connection, given: Given, asked: Sequence[tuple[str, str | None]]) -> Served:
@@ -76,46 +77,37 @@ def restated(connection: sa.Connection, given: Given, asked: Sequence[tuple[str,
             "at": head.recorded_at, "materials": list(given.materials), "regions": list(given.regions),
             "inner": given.key.inner, "outer": given.key.outer}  # fmt: skip
     made = connection.execute(_RESTATED, bind).one()
-    body = _signed(given, made.body, after=0, to=head.position, head=head.position, more=False, restated=True)
+    body = _body(given, made.body, after=0, to=head.position, head=head.position, more=False, restated=True)
     return Served(body, head.position, made.entries)
 
 
-def _signed(given: Given, entries: str, **members: Any) -> str:
-    frame = {
-        "protocol": PROTOCOL,
-        "hub": given.hub,
-        "region": given.region,
-        "peer": given.peer,
-        "epoch": given.epoch,
-        "materials": given.materials,
-        "regions": given.regions,
-        **members,
-        "issued_at": dt.datetime.now(dt.UTC),
-        "entries": orjson.Fragment(entries),
-    }
-    return signing.sign(orjson.dumps(frame, option=orjson.OPT_UTC_Z))
+def _body(given: Given, entries: str | None, **members: Any) -> bytes:
+    frame = {"epoch": given.epoch, "materials": given.materials, "regions": given.regions, **members}
+    return b"\n".join((orjson.dumps(frame), ",".join(ENTRY).encode(), (entries or "").encode()))
 
 
-_ENTRIES = """
-SELECT count(*) AS entries, max(position) AS latest, coalesce(json_agg(json_build_object(
-  'handle', encode({handle}, 'hex'),
-  'material', material,
-  'region', region,
-  'status', CASE WHEN present THEN status ELSE 'withdrawn' END,
-  'valid_from', valid_from,
-  'valid_to', valid_to,
-  'digest', encode(keyed_hash('version:' || replace(digest::text, '-', ''), :inner, :outer), 'hex'),
-  'recorded_at', to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-  'position', position,
-  'subjects', coalesce((
-    SELECT json_agg(json_build_object(
-      'role', s ->> 'role',
-      'id', encode(keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer), 'hex')))
-    FROM json_array_elements(CASE WHEN present THEN holders END) AS s WHERE s ->> 'value' IS NOT NULL), '[]')
-) ORDER BY position), '[]')::text AS body
+# What would have to be quoted in a line of values: none has any of it.
+_STRANGE = "',\"' || chr(9) || chr(10) || chr(13)"
+_HANDLE = "keyed_hash('holding:' || encode({key}, 'hex'), :inner, :outer)"
+_DIGEST = "keyed_hash('version:' || replace(digest::text, '-', ''), :inner, :outer)"
+_SUBJECTS = """
+SELECT string_agg((s ->> 'role') || ':' || encode(keyed_hash((s ->> 'scheme') || ':' || (s ->> 'value'), :inner, :outer), 'hex'), ' ')
+FROM json_array_elements(CASE WHEN present THEN holders END) AS s WHERE s ->> 'value' IS NOT NULL
+"""
+
+
+def _entries(handle: str) -> str:
+    """Of the rows ``picked`` a line each, in the order of :data:`ENTRY`."""
+    return f"""
+SELECT count(*) AS entries, max(position) AS latest, string_agg(concat(
+  encode({handle}, 'hex'), ',', material, ',', translate(region, {_STRANGE}, ''), ',',
+  CASE WHEN present THEN status ELSE 'withdrawn' END, ',', valid_from, ',', valid_to, ',', encode({_DIGEST}, 'hex'), ',',
+  to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ',', position, ',', ({_SUBJECTS}), chr(10)
+), '' ORDER BY position) AS body
 FROM picked
 """
-_HANDLE = "keyed_hash('holding:' || encode({key}, 'hex'), :inner, :outer)"
+
+
 # A holding and what it takes to announce it; nothing outside the regions. One that names no region is of its source's: where
 # silence would count, it must not be left out.
 _HELD = """
@@ -143,7 +135,7 @@ WITH picked AS MATERIALIZED (
        WHERE v.holding = f.holding AND v.document IS NOT NULL) END
   ORDER BY f.position LIMIT :limit
 )
-{_ENTRIES.format(handle=_HANDLE.format(key="holding"))}""")
+{_entries(_HANDLE.format(key="holding"))}""")
 _NOW = sa.text("""
 UPDATE feed_head SET recorded_at = greatest(clock_timestamp(), recorded_at + interval '1 microsecond')
 RETURNING position, recorded_at
@@ -160,4 +152,4 @@ WITH held AS MATERIALIZED (
   FROM unnest(cast(:handles AS bytea[]), cast(:named AS text[])) AS a (handle, material)
     LEFT JOIN held AS h ON h.handle = a.handle
 )
-{_ENTRIES.format(handle="handle")}""")
+{_entries("handle")}""")

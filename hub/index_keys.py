@@ -1,4 +1,4 @@
-"""Keys of the index feed (docs/protocol.md): pure derivations both sides share, and sealing a key for the store.
+"""Keys of the index feed (docs/protocol/25-index.md): pure derivations both sides share, and sealing a key for the store.
 
 Two hubs agree on one key; each epoch has its own key made from it, and ids made under one epoch say nothing under another.
 An id is HMAC-SHA256 cut to 16 bytes, so SQL computes it set-based too: ``keyed_hash(text, inner, outer)`` with the padded
@@ -22,14 +22,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from connectors.errors import FatalError
 from hub.home import KEY_BYTES, Home, KeyedHash, identifier_text
 
-PROTOCOL = "yici-index/0"
 SEALING_KEY = "index.key"
+CURSOR_KEY = "key"
 NONCE_BYTES = 12  # NIST SP 800-38D: 96 bits, random for every sealing
 
 
 def epoch_key(agreement_key: bytes, epoch: str) -> bytes:
     """The key of one epoch: 32 bytes, HKDF-SHA256 (RFC 5869) of the key agreed between two hubs."""
-    info = f"{PROTOCOL} epoch {epoch}".encode()
+    info = f"yici-index epoch {epoch}".encode()
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(agreement_key)
 
 
@@ -41,18 +41,6 @@ def subject_id(epoch_key: bytes, scheme: str, value: str) -> bytes:
 def handle(epoch_key: bytes, holding: str) -> bytes:
     """What stands for a holding (its key, hex) in the feed of an epoch: 16 bytes."""
     return KeyedHash(epoch_key).of(f"holding:{holding}")
-
-
-def agreement_key(text: object, connection: str) -> bytes:
-    """The agreed key as a connection holds it, base64url of 32 bytes. FatalError ``index-key-missing`` names the
-    connection where there is none."""
-    try:
-        key = base64.urlsafe_b64decode(f"{text}==") if isinstance(text, str) else b""
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise FatalError("index-key-missing", connection=connection)
-    return key
 
 
 def sealed_for(source: str, epoch: str) -> str:
@@ -78,6 +66,28 @@ def unseal(home: Home, sealed: bytes, about: str = "") -> bytes:
         return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], about.encode())
     except (InvalidTag, ValueError):
         raise FatalError("index-key-unreadable", folder=home.keys, key=SEALING_KEY) from None
+
+
+def for_cursor(home: Home, source: str, epoch: str, key: bytes) -> str:
+    """The key of an epoch as a cursor holds it, sealed: it goes with what it is needed for, also into a rebuild."""
+    return base64.b64encode(seal(home, key, sealed_for(source, epoch))).decode()
+
+
+def of_cursor(cursor: object) -> bytes | None:
+    """The sealed key that came with ``cursor``, if one did."""
+    text = cursor.get(CURSOR_KEY) if isinstance(cursor, dict) else None
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def readable(home: Home, sealed: bytes | None, source: str, epoch: str) -> bool:
+    """Whether ``sealed`` is the key of that epoch, sealed under the key of this home."""
+    try:
+        return bool(sealed) and bool(unseal(home, sealed or b"", sealed_for(source, epoch)))
+    except FatalError:
+        return False
 
 
 class SealedKey(NamedTuple):

@@ -46,13 +46,12 @@ def merge(
     material: str,
     authority: int,
     hashing: KeyedHash,
-    agreed: bytes | None = None,
     *,
-    link: bool = False,
+    kind: str = "certificate",
     recorded_at: dt.datetime | None = None,
 ) -> Merged:
-    """Merge the gated ``batch`` within the caller's transaction. ``agreed``: of a partner hub's index, the agreed key;
-    ``link``: the rows link identifiers; ``recorded_at``: when a merge that is replayed became known.
+    """Merge the gated ``batch`` within the caller's transaction. ``kind``: of the entity; ``recorded_at``: when a merge that is
+    replayed became known.
 
     Raises RetriableError ``batch-overtaken`` when another batch of the source was merged since the diff, ``chunk-missing``
     when not all of its rows are there.
@@ -98,7 +97,7 @@ def merge(
     incoming.quarantine(run)
     # From here on rows of one material type can meet in one holding: those merges take turns.
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-holding-' || :material, 0))"), bind)
-    held = agreed is None and not link
+    held = kind not in ("index", "link")
     short.into_holdings(connection, some=held)
     if withdraws:
         diff.listed(connection, batch.id)
@@ -107,9 +106,9 @@ def merge(
         standing.remember(connection, run)
     tied, withdrawn = incoming.settle(connection, run, withdraws=withdraws)
     changed = 0
-    if agreed is not None:
-        changed = index_entries.update(connection, run, batch, agreed)
-    elif link:
+    if kind == "index":
+        changed = index_entries.update(connection, run, batch)
+    elif kind == "link":
         changed = identity.update(connection, run, batch)
     else:
         changed = standing.update(connection, run)

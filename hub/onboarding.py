@@ -79,7 +79,7 @@ def new(choice: Choice, place: Path) -> Path:
         raise UsageError("source-name-form", source=choice.name)
     if choice.connector not in template.OPTIONS:
         raise UsageError("connector-unknown", connector=choice.connector, known=", ".join(template.OPTIONS))
-    if choice.connection and not NAME.match(choice.connection):
+    if choice.connection and not NAME.match(choice.connection.removeprefix(source.PEER)):
         raise UsageError("source-name-form", source=choice.connection)
     if choice.region and not re.fullmatch(r"\d{6}", choice.region):
         raise UsageError("region-form", region=choice.region)

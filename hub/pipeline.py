@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
@@ -25,6 +25,10 @@ from connectors.landing import LandedFile, Landing, Manifest
 from connectors.source import FileOptions, Source
 from hub import batches, clock, database, failures, forks, home
 from hub.workspace import Workspace
+
+if TYPE_CHECKING:
+    from connectors.channel import Partner
+    from hub.exchange.index_channel import IndexChannel
 
 OPEN_END = "file-without-last-line-end"
 
@@ -109,7 +113,11 @@ def fetch(
             if landed:
                 fetched = Fetched(list(landed.files), was.get("cursor"), request=landed.request)
             else:
-                fetched = connect.fetch(described, cursor=cursor, landing=landing, input=input, progress=None)
+                channel = _channel(described)
+                fetched = connect.fetch(
+                    described, cursor=cursor, landing=landing, input=input, progress=None, channel=channel
+                )
+                fetched = channel.completed(fetched) if channel else fetched
                 # What a rebuild has to know of the run beside its bytes.
                 run = {"cursor": fetched.cursor, "as_of": stated.isoformat() if stated else None, "run_id": run_id,
                        "contract": under, "started_at": batch.started_at}  # fmt: skip
@@ -123,7 +131,10 @@ def fetch(
         with _timed(batch.id, "diff"), database.engine().begin() as connection:
             progress("read and compare", 0, len(fetched.files))
             files = _register(connection, source, fetched.files)
-            staged = staging.stage(described, batch.id, files, landing, stated, now=batch.started_at)
+            partner = _partner(described, landed)
+            staged = staging.stage(
+                described, batch.id, files, landing, stated, now=batch.started_at, partner=partner
+            )  # fmt: skip
             _check_columns(described, batch.id, staged)
             found = diff.diff(connection, described, batch.id, under, whole=not staged.unread)
             reasons = {"repeated": found.repeated, "older": found.older}
@@ -264,7 +275,8 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         batches.require(row, "gated", "approved")
         described = sources.load(row.source)
         material = model.load(described.entity)
-        agreed = _agreed_key(described) if material.kind == "index" else None
+        if material.kind == "index" and described.extent == "snapshot":
+            raise FatalError("index-snapshot", source=described.name)
         with journal.noted(connection, row, recorded_at) as entry:
             merged = merging.merge(
                 connection,
@@ -272,8 +284,7 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
                 material.code,
                 described.authority,
                 home.keyed_hash(),
-                agreed,
-                link=material.kind == "link",
+                kind=material.kind,
                 recorded_at=recorded_at,
             )
         reasons = Counter(row.reasons)
@@ -299,16 +310,22 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
     return {"batch": batch, "holdings_changed": merged.holdings_changed}
 
 
-def _agreed_key(described: Source) -> bytes:
-    """The key agreed with the partner hub; the connection holds it beside the address, so that a lookup needs neither."""
-    from connectors import connections
-    from hub import index_keys
+def _channel(described: Source) -> IndexChannel | None:
+    """To the partner hub whose index the source reads, where it does."""
+    if described.connector != "hub":
+        return None
+    from hub.exchange import index_channel
 
-    if described.extent == "snapshot":
-        raise FatalError("index-snapshot", source=described.name)
-    return index_keys.agreement_key(
-        connections.resolve(described.connection).extra.get("index_key"), described.connection
-    )
+    return index_channel.of(described)
+
+
+def _partner(described: Source, landed: Manifest | None) -> Partner | None:
+    """Whose signed pages the source landed, where it reads an index. ``landed``: what is replayed."""
+    if described.connector != "hub" or landed is None:
+        return _channel(described)
+    from hub.exchange import index_channel
+
+    return index_channel.of_landed(described, landed)
 
 
 @failures.named

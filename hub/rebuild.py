@@ -23,15 +23,15 @@ from sqlalchemy.engine import URL, make_url
 
 from connectors.errors import FatalError, RetriableError
 from connectors.landing import Landing
-from hub import database, home, peers, replay, schema, state
+from hub import database, home, replay, schema, state
 from hub.exchange import epochs
 from hub.replay import Progress, Replayed, quiet
 
 MARK = "rebuild"
 CARRIED = (
-    "agreement", "peer", "index_read", "answer", "answer_sources", "evidence", "subject_view",
+    "agreement", "answer", "answer_sources", "evidence", "subject_view",
     "exchange_peer", "exchange_agreement", "exchange_message", "exchange_record", "exchange_pending", "exchange_chain",
-    "exchange_checkpoint", "exchange_head", "correction", "reconciliation", "share_version", "share_file",
+    "exchange_checkpoint", "exchange_head", "index_position", "correction", "reconciliation", "share_version", "share_file",
 )  # fmt: skip
 # Where a store in use has rows; the end of the ledger is in every store.
 _HELD = ("source", "batch", "decision", *(table for table in CARRIED if table != "exchange_head"))
@@ -105,10 +105,7 @@ def rebuild(
             done.counts += more.counts
         progress("carry over", 0, 0)
         carried = _carry_over(old, engine)
-        for peer in peers.every():  # positions in the feed are others now
-            if peer.in_force(dt.datetime.now(dt.UTC)):
-                peers.rotate(peer.client)
-        epochs.renew_all(dt.datetime.now(dt.UTC))
+        epochs.renew_all(dt.datetime.now(dt.UTC))  # positions in the feed are others now
         progress("digest", 0, 0)
         with state.snapshot(engine) as connection:
             digest = state.digest(connection)

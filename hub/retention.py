@@ -2,8 +2,8 @@
 months, old checkpoints.
 
 Nothing goes that something still needs. A landed month goes once a checkpoint that loads into this store was taken after it
-and no batch under way in it needs its files: then ``yici rebuild`` can do without. A month of the feed goes once every peer
-has read it; of what is still held its last entry stays, for a peer that begins anew. History goes by age alone: an
+and no batch under way in it needs its files: then ``yici rebuild`` can do without. A month of the feed goes once every receiver of an
+agreement has taken it in; of what is still held its last entry stays, for a peer that begins anew. History goes by age alone: an
 ``--as-of`` before what is kept can no longer be answered in full (:func:`hub.partitions.since`). So do answers, with the evidence
 that was given under them. The ledger of the exchange is kept for three years at least (Order 809 Art 29); what is left of it
 begins at a checkpoint that was signed before (:mod:`hub.exchange.ledger_months`).
@@ -104,7 +104,7 @@ def plan(connection: sa.Connection, landing: Landing, keep: Keep, today: dt.date
         held = _held_landing(landing, name, good, why_not) if old else None
         items.append(Item("landing", name, *landing.weight(name), old, held))
     for kind, tables in TABLES.items():
-        read = _read(connection) if kind == "feed" else {}
+        read = _read(connection) if kind == "feed" else []
         for month in sorted({month for table in tables for month in partitions.months(connection, table)}):
             old = month < keep.before(kind, today)
             held = _held_feed(connection, month, read) if old and kind == "feed" else None
@@ -195,30 +195,36 @@ def _held_landing(landing: Landing, month: str, good: Checkpoint | None, why_not
     return None
 
 
-def _read(connection: sa.Connection) -> dict[str, int]:
-    """How far each peer in force has come for sure in its epoch: the page after that position was asked for.
+def _read(connection: sa.Connection) -> list[sa.Row[Any]]:
+    """How far the receiver of each agreement in force has taken the feed in, in its epoch: its last read began after that.
 
     One that has not begun is not among them: it begins with what is held.
     """
-    return {row.client: row.position for row in connection.execute(_POSITIONS)}
+    return list(connection.execute(_POSITIONS))
 
 
-def _held_feed(connection: sa.Connection, month: dt.date, read: dict[str, int]) -> Held | None:
+def _held_feed(connection: sa.Connection, month: dt.date, read: list[sa.Row[Any]]) -> Held | None:
     if not read:
         return None
     last = connection.scalar(sa.text(f"SELECT max(position) FROM {partitions.name_of('feed', month)}")) or 0
-    peer, position = min(read.items(), key=lambda entry: entry[1])
-    if position >= last:
+    first = min(read, key=lambda row: row.position)
+    if first.position >= last:
         return None
-    return Held("retention-held-peer", {"peer": peer, "position": position, "last": last})
+    values = {"peer": first.peer, "agreement": first.agreement, "position": first.position, "last": last}
+    return Held("retention-held-peer", values)
 
 
 # The last word on each certificate that is still held. Whatever follows an entry was changed or withdrawn first.
 _STANDING = """EXISTS (SELECT FROM holding AS h WHERE h.key = k.holding) AND k.change <> 'withdrawn'
 AND NOT EXISTS (SELECT FROM feed AS l WHERE l.holding = k.holding AND l.position > k.position AND l.change <> 'added')"""
 _POSITIONS = sa.text("""
-SELECT p.client, max(r."after") AS position FROM peer AS p JOIN index_read AS r ON r.peer = p.client AND r.epoch = p.epoch
-WHERE p.valid_to IS NULL OR p.valid_to > now() GROUP BY p.client
+SELECT a.peer, a.id::text AS agreement, p.position FROM index_position AS p
+  JOIN (
+    SELECT id, min(peer) AS peer, max(epoch COLLATE "C") AS epoch,
+      bool_or(state IN ('in_force', 'suspended') AND valid_to > now()) AS live
+    FROM exchange_agreement WHERE provider GROUP BY id
+  ) AS a ON a.id = p.agreement AND a.epoch = p.epoch
+WHERE a.live AND p.position > 0
 """)
 _WEIGHT = sa.text("""
 SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS rows, coalesce(sum(pg_total_relation_size(c.oid)), 0) AS bytes

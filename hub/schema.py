@@ -399,34 +399,5 @@ index_scope = Table(
     comment="What a partner hub tells us of in an epoch: there its silence means something, and its lateness too.",
 )
 
-peer = Table(
-    "peer",
-    metadata,
-    Column("client", Text, primary_key=True),
-    Column("secret_hash", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("materials", ARRAY(Text), nullable=False),
-    Column("regions", ARRAY(Text), nullable=False),
-    Column("epoch", Text, nullable=False),
-    Column("sealed_key", LargeBinary, nullable=False, comment="the agreed key, encrypted under keys/index.key"),
-    Column("created_at", Timestamp, nullable=False, server_default=NOW),
-    Column("valid_to", Timestamp),
-    comment="A hub that may read the index of this one, and what of it.",
-)
-
-index_read = Table(
-    "index_read",
-    metadata,
-    Column("id", BigInteger, Identity(), primary_key=True),
-    Column("peer", Text, nullable=False),
-    Column("read_at", Timestamp, nullable=False, server_default=NOW),
-    Column("epoch", Text, nullable=False),
-    Column("after", BigInteger, nullable=False),
-    Column("up_to", BigInteger, nullable=False, comment="position in the feed"),
-    Column("entries", Integer, nullable=False),
-    Index(None, "peer", "read_at"),
-    comment="Which pages of this hub's index were given to whom.",
-)
-
 
 from hub import schema_catalogue, schema_evidence, schema_exchange, schema_identity, schema_matching  # noqa: E402, F401 - tables of the same metadata

@@ -72,6 +72,16 @@ exchange_agreement = Table(
     comment="What is exchanged with whom, signed by both: nothing else is.",
 )
 
+index_position = Table(
+    "index_position",
+    metadata,
+    Column("agreement", Uuid, primary_key=True),
+    Column("epoch", Text, nullable=False),
+    Column("position", BigInteger, nullable=False, comment="of this hub's feed: after it the last read began"),
+    Column("begun_at", Timestamp, nullable=False, server_default=NOW),
+    comment="How far the receivers of agreements have taken in the index feed of this hub.",
+)
+
 exchange_message = Table(
     "exchange_message",
     metadata,

@@ -62,11 +62,6 @@ def public_key() -> str:
     return str(_own(str(home.current().path)).as_dict(private=False)["x"])
 
 
-def sign(payload: bytes) -> str:
-    """``payload`` as a compact JWS of this hub."""
-    return signature.sign(payload, _own(str(home.current().path)))
-
-
 def sign_detached(payload: bytes, kind: str) -> str:
     """The signature of this hub under ``payload``, to be given beside it (:func:`connectors.signature.detached`)."""
     return signature.detached(payload, _own(str(home.current().path)), kind)

@@ -7,7 +7,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,9 @@ def start_api(home: Home, say: Callable[[str], None] = quiet) -> Running:
     return services.start(home, API, command, port=port)
 
 
-def start_exchange(home: Home, api: Running) -> Running | None:
+def start_exchange(home: Home, api: Running, variables: Mapping[str, str] | None = None) -> Running | None:
     """The listener for other hubs, at the port of ``hub.json`` where it is free, and on its ``exchange_host``; a hub that does not
-    say who it is has none. Call it after :func:`start_api`, as :func:`start`."""
+    say who it is has none. Call it after :func:`start_api`, as :func:`start`. ``variables``: of :func:`services.start`."""
     if home.identity("region") is None:
         return None
     from hub.exchange import cards
@@ -112,10 +112,10 @@ def start_exchange(home: Home, api: Running) -> Running | None:
     known = services.running(home)
     wanted = int(home.identity("exchange_port") or cards.PORT)
     port = _port(known.get(EXCHANGE)) or services.free_port(wanted, taken=[api.port or 0])
-    cards.settle(exchange_port=str(port))
+    cards.settle(home, exchange_port=str(port))
     host = home.identity("exchange_host") or services.HOST
     command = [sys.executable, "-m", "hub", "exchange", "serve", "--host", host, "--port", str(port)]
-    return services.start(home, EXCHANGE, command, port=port)
+    return services.start(home, EXCHANGE, command, port=port, variables=variables)
 
 
 def wait_exchange(home: Home, exchange: Running | None, say: Callable[[str], None] = quiet) -> str | None:

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from hub import digests
 from hub.clock import CHINA
 from hub.workspace import Kind, Workspace
 from mappings import dates, schemes
+
+if TYPE_CHECKING:
+    from connectors.channel import Partner
 
 CHUNK_ROWS = 131_072  # larger ones cost memory, smaller ones a start of the gate each (decision 0008)
 THREADS = 2
@@ -61,13 +64,14 @@ def stage(
     stated: dt.datetime | None = None,
     *,
     now: dt.datetime | None = None,
+    partner: Partner | None = None,
 ) -> Staged:
     """Read landed files into chunk files ``raw``, ``malformed`` and ``keys``. Anything staged for ``batch`` before is replaced.
 
     ``files``: (id of ``landed_file``, landed file). Row order within and across files does not matter later.
     ``stated``: the as_of of all of them, when a person says so. A file from a folder or bucket is a delivery of its own;
     the pages of one answer are one delivery, and gathered into chunks: each chunk costs a start of the gate. ``now``: when
-    the batch was begun; what a row says lies well after that is not believed.
+    the batch was begun; what a row says lies well after that is not believed. ``partner``: as :func:`connectors.reading.blocks`.
     """
     workspace = Workspace(batch)
     workspace.clear()
@@ -81,7 +85,7 @@ def stage(
         for file_id, landed in files:
             first, latest, before = chunk.number, None, staged.malformed + staged.keyless
             for prepared in _hashed(
-                pool, source, blocks(source, landed, landing, block_rows=CHUNK_ROWS), staged, believed
+                pool, source, blocks(source, landed, landing, CHUNK_ROWS, partner=partner), staged, believed
             ):
                 latest = _later(latest, prepared.latest)
                 staged.keyless += prepared.keyless

@@ -1,7 +1,4 @@
-"""Access tokens: short-lived JWTs signed with Ed25519 (RFC 9068, RFC 8037) under a key of the home.
-
-A token is for one scope: ``lookup`` for intake systems, ``index`` for peers. Neither opens what the other is for.
-"""
+"""Access tokens: short-lived JWTs signed with Ed25519 (RFC 9068, RFC 8037) under a key of the home."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import math
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -20,7 +16,7 @@ from joserfc.jwk import OKPKey
 from connectors.errors import UsageError
 from hub import home, signing
 
-Scope = Literal["lookup", "index"]
+SCOPE = "lookup"
 SECONDS = 30 * 60
 ISSUER = AUDIENCE = "yici"
 KEY = "token.key"
@@ -37,15 +33,15 @@ class Token:
     seconds: int
 
 
-def issue(client: str, scope: Scope = "lookup") -> Token:
-    """A token for ``client``, good for ``scope`` alone."""
+def issue(client: str) -> Token:
+    """A token for ``client``."""
     now = time.time()
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": client,
         "client_id": client,
-        "scope": scope,
+        "scope": SCOPE,
         "iat": now,
         "exp": int(now) + SECONDS,
         "jti": secrets.token_hex(16),
@@ -67,16 +63,13 @@ class Bearer:
         return self.issued_at >= agreed_at
 
 
-def client_of(token: str, scope: Scope = "lookup") -> str:
+def client_of(token: str) -> str:
     """The client that ``token`` was issued to; errors as :func:`bearer`."""
-    return bearer(token, scope).client
+    return bearer(token).client
 
 
-def bearer(token: str, scope: Scope = "lookup") -> Bearer:
-    """Whom ``token`` was issued to for ``scope``.
-
-    UsageError ``token-invalid`` whatever is wrong with it, ``scope-insufficient`` when it is good for something else.
-    """
+def bearer(token: str) -> Bearer:
+    """Whom ``token`` was issued to. UsageError ``token-invalid`` whatever is wrong with it."""
     try:
         found = jwt.decode(token, _key(str(home.current().path)), algorithms=[ALGORITHM])
         _CLAIMS.validate(found.claims)
@@ -85,8 +78,6 @@ def bearer(token: str, scope: Scope = "lookup") -> Bearer:
     subject = found.claims["sub"]
     if found.header.get("typ") != TYPE or not isinstance(subject, str):
         raise UsageError("token-invalid")
-    if found.claims["scope"] != scope:
-        raise UsageError("scope-insufficient")
     issued, expires = (dt.datetime.fromtimestamp(found.claims[name], dt.UTC) for name in ("iat", "exp"))
     return Bearer(subject, issued, expires)
 
@@ -98,7 +89,7 @@ _CLAIMS = jwt.JWTClaimsRegistry(
     iat={"essential": True},
     exp={"essential": True},
     sub={"essential": True},
-    scope={"essential": True},
+    scope={"essential": True, "value": SCOPE},
 )
 
 

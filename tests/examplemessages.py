@@ -62,7 +62,7 @@ def message(number: int, body: Any, private: bytes, /, **members: Any) -> Messag
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     zhejiang = private == ZHEJIANG
     told: dict[str, Any] = {
-        "id": uuid.UUID(f"019ca880-4a40-7000-8000-00000000000{number}"), "kind": "peer.check",
+        "id": uuid.UUID(f"019ca880-4a40-7000-8000-{number:012x}"), "kind": "peer.check",
         "sender": "zj" if zhejiang else "sh", "receiver": "sh" if zhejiang else "zj",
         "at": AT + dt.timedelta(milliseconds=40 * number), "type": "application/json", **members,
     }  # fmt: skip

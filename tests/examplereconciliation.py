@@ -14,7 +14,7 @@ from typing import Any
 
 from hub.exchange.reconciliation_messages import DIGESTS
 from tests import examplepage
-from tests.examplemessages import AGREEMENT, BLOCK, SHANGHAI, message
+from tests.examplemessages import AGREEMENT, BLOCK, SHANGHAI, message, shown
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocol" / "50-reconciliation.md"
 Entry = dict[str, Any]
@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 
 def text(entry: Entry) -> str:
     """What a record's digest is made of, by the words of the page."""
-    named = sorted({f"{one['role']}:{one['id']}" for one in entry["subjects"]})
+    named = sorted(set(entry["subjects"].split()))
     fields = ("handle", "material", "region", "status", "valid_from", "valid_to", "digest")
     return "|".join([*(entry[name] or "" for name in fields), " ".join(named)])
 
@@ -45,17 +45,15 @@ def entries() -> list[Entry]:
     ]
     first = examplepage.entry(41, digest="0f" * 16, recorded_at="2026-03-01T08:12:09.250000Z")
     second = examplepage.entry(
-        42, digest="1e" * 16, recorded_at="2026-03-01T08:20:00.000000Z", subjects=two, valid_to="2035-08-31"
+        42, digest="1e" * 16, recorded_at="2026-03-01T08:20:00.000000Z", subjects=" ".join(two), valid_to="2035-08-31"
     )
     return [first, second, examplepage.entry(44, digest="2d" * 16)]
 
 
-def restated_page() -> dict[str, Any]:
+def restated() -> list[Entry]:
     first, *_ = entries()
-    gone = {"region": None, "status": "withdrawn", "valid_from": None, "valid_to": None, "digest": None, "subjects": []}
     at = {"recorded_at": "2026-03-01T08:45:00.000001Z", "position": 44}
-    told = [{**first, **at}, {**examplepage.entry(43, **gone), **at}]
-    return examplepage.frame(told, to=44, head=44, restated=True, issued_at="2026-03-01T08:45:00.100000Z")
+    return [{**first, **at}, {**examplepage.entry(43, **examplepage.GONE), **at}]
 
 
 def examples() -> dict[str, Any]:
@@ -64,7 +62,8 @@ def examples() -> dict[str, Any]:
     asked = {**epoch, "until": 43, "within": [""]}
     parts = sorted([one["handle"][:2], 1, digest(one)] for one in (first, second))
     listing = {**epoch, "until": 43, "listed": [first["handle"][:2]]}
-    page = restated_page()
+    told = restated()
+    page = examplepage.page(told, to=44, head=44, restated=True)
     return {
         "record": {"text": text(second), "digest": digest(second)},
         "sum": {"records": [digest(first), digest(second)], "part": added([digest(first), digest(second)])},
@@ -74,9 +73,9 @@ def examples() -> dict[str, Any]:
         "listing": listing,
         "records": {**epoch, "until": 43, "parts": [[first["handle"], 1, digest(first)]], "head": 44, "moved": [moved["handle"]]},
         "provided": {**epoch, "until": 43, "within": [""], "moved": [moved["handle"]]},
-        "restate": {**epoch, "records": [[first["handle"], None], [page["entries"][1]["handle"], "household-register"]]},
-        "restated": examplepage.page(page["entries"], **{name: value for name, value in page.items() if name != "entries"}).decode(),
-        "restated_page": page,
+        "restate": {**epoch, "records": [[first["handle"], None], [told[1]["handle"], "household-register"]]},
+        "restated_envelope": shown(page),
+        "restated": page.body.decode().removesuffix("\n"),
     }  # fmt: skip
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import datetime as dt
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from connectors import connect
 from connectors import source as sources
-from hub import batches, diff, home, index_keys, mapped_rows, merge, outcome
+from connectors.fetched import Fetched
+from hub import batches, diff, home, index_keys, mapped_rows, merge, outcome, pipeline
 from hub.staging import KEYS
 from hub.workspace import Workspace
 
 KEY = bytes(range(32))
-SOURCE, HUB, CONNECTION = "xx-hub-index", "zj", "xx-hub"
+SOURCE, HUB = "xx-hub-index", "zj"
 COLUMNS = ("handle", "material", "region", "status", "valid_from", "valid_to", "digest", "recorded_at", "position",
            "epoch", "hub", "subjects")  # fmt: skip
 Row = dict[str, str]
@@ -61,7 +64,7 @@ attributes.subjects,subjects,text,
 
 
 def folder(root: Path, monkeypatch: pytest.MonkeyPatch, **replaced: str) -> str:
-    """The source folder under ``root`` and its connection in the environment; returns the source's name."""
+    """The source folder under ``root``; returns the source's name."""
     place = root / SOURCE
     place.mkdir(parents=True)
     text = _SOURCE.replace("COLUMNS", ", ".join(COLUMNS))
@@ -72,8 +75,6 @@ def folder(root: Path, monkeypatch: pytest.MonkeyPatch, **replaced: str) -> str:
     (place / "mapping.csv").write_text(_MAPPING, encoding="utf-8")
     (place / "checks.yml").write_text("checks: []\n", encoding="utf-8")
     monkeypatch.setenv("YICI_SOURCES", str(root))
-    agreed = {"index_key": base64.urlsafe_b64encode(KEY).decode().rstrip("="), "hub": HUB}
-    monkeypatch.setenv("YICI_CONN_XX_HUB", json.dumps({"url": "http://127.0.0.1:9", "extra": agreed}))
     return SOURCE
 
 
@@ -113,12 +114,32 @@ def write(path: Path, rows: list[Row]) -> Path:
     return path
 
 
-def merged(engine: sa.Engine, rows: list[Row], cursor: dict[str, Any] | None = None) -> merge.Merged:
-    """``rows`` merged as accepted ones of a batch of their own, without the stages before."""
+def cursor(epoch: str, **more: Any) -> dict[str, Any]:
+    """What a read leaves behind: the epoch and, sealed, its key."""
+    key = index_keys.for_cursor(home.current(), SOURCE, epoch, index_keys.epoch_key(KEY, epoch))
+    return {"epoch": epoch, "position": 0, index_keys.CURSOR_KEY: key, **more}
+
+
+def run(path: Path, rows: list[Row]) -> dict[str, Any]:
+    """The whole pipeline over ``rows``, as if they had been read from the partner."""
+    fetch, read = connect.fetch, cursor(max(row["epoch"] for row in rows))
+
+    def fetched(*arguments: Any, **options: Any) -> Fetched:
+        return replace(fetch(*arguments, **options), cursor=read)
+
+    with mock.patch.object(connect, "fetch", fetched):
+        return pipeline.run(SOURCE, input=write(path, rows))
+
+
+def merged(engine: sa.Engine, rows: list[Row], read: dict[str, Any] | None = None) -> merge.Merged:
+    """``rows`` merged as accepted ones of a batch of their own, without the stages before. ``read``: the cursor; by default that
+    of their last epoch."""
     described = sources.load(SOURCE)
+    if read is None and rows:
+        read = cursor(max(row["epoch"] for row in rows))
     with engine.begin() as connection:
         batch = batches.begin(connection, described, "c0" * 32, None)
-        batches.update(connection, batch.id, state="gated", cursor=cursor, accepted=len(rows))
+        batches.update(connection, batch.id, state="gated", cursor=read, accepted=len(rows))
     mapped = pa.Table.from_pylist([_outcome(place, row) for place, row in enumerate(rows)], outcome.SCHEMA)
     workspace = Workspace(batch.id)
     workspace.write("mapped", 0, mapped_rows.write(batch, mapped))
@@ -131,7 +152,7 @@ def merged(engine: sa.Engine, rows: list[Row], cursor: dict[str, Any] | None = N
     workspace.note(deliveries=[])
     with engine.begin() as connection:
         batch = batches.get(connection, batch.id)
-        done = merge.merge(connection, batch, "index-entry", 100, home.keyed_hash(), KEY)
+        done = merge.merge(connection, batch, "index-entry", 100, home.keyed_hash(), kind="index")
         batches.update(connection, batch.id, state="merged", finished_at=sa.func.clock_timestamp())
     Workspace(batch.id).clear()
     return done

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
-from urllib.parse import parse_qsl, urlsplit
 
 import requests
 import sqlalchemy as sa
 
-from connectors.signature import base64url
-from hub import database, embedded, peers, signing
+from hub import database, embedded
 from hub.home import Home
 from tests import stored
 
-MATERIALS = ["business-licence", "household-register"]
 STORE = "row_ledger, mapped_row, mapped_block, holding, holding_holder, holding_past, feed, quarantine, batch, source"
 
 
@@ -77,15 +70,8 @@ class PartnerHub:
     def forget(self) -> None:
         """An empty store again, its keys kept."""
         with self.acting() as engine, engine.begin() as connection:
-            connection.execute(sa.text(f"TRUNCATE {STORE}, peer, index_read, agreement CASCADE"))
+            connection.execute(sa.text(f"TRUNCATE {STORE}, agreement CASCADE"))
             connection.execute(sa.text("UPDATE feed_head SET position = 0"))
-
-    def grant(self, client: str = "sh", materials: list[str] | None = None, **options: Any) -> dict[str, Any]:
-        """The connection of the peer that is let in."""
-        with self.acting():
-            made = peers.grant(client, client, materials or MATERIALS, replace=True, **options)
-            extra = {"public_key": signing.public_key(), "index_key": base64url(made.key), "hub": "zj"}
-        return {"url": self.base, "username": client, "password": made.secret, "extra": extra}
 
 
 @contextlib.contextmanager
@@ -148,72 +134,3 @@ def move(engine: sa.Engine, holding: str, region: str) -> int:
         ):
             connection.execute(sa.text(statement), bind)
     return announce(engine, holding, "changed")
-
-
-def connect(home: Path, entry: dict[str, Any]) -> None:
-    """``entry`` as the connection ``zj-hub`` of the home."""
-    home.mkdir(parents=True, exist_ok=True)
-    path = home / "connections.json"
-    path.write_text(json.dumps({"zj-hub": entry}))
-    path.chmod(0o600)
-
-
-class Wire:
-    """What stands between two hubs: passes everything on, and pages through ``change`` when somebody meddles."""
-
-    def __init__(self) -> None:
-        self.target = ""
-        self.change: Callable[[bytes], bytes] = bytes
-        self.asked: list[dict[str, str]] = []
-        self.hold_after: int | None = None  # answers so many pages, then keeps the reader waiting
-        self.base = ""
-
-    def reset(self, target: str) -> None:
-        self.target, self.change, self.hold_after = target, bytes, None
-        self.asked.clear()
-
-
-@contextlib.contextmanager
-def meddled() -> Iterator[Wire]:
-    wire = Wire()
-    session = requests.Session()
-    session.trust_env = False
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self._pass_on(self.rfile.read(int(self.headers["Content-Length"])))
-
-        def do_GET(self) -> None:
-            self._pass_on(None)
-
-        def _pass_on(self, body: bytes | None) -> None:
-            headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
-            answer = session.request(self.command, wire.target + self.path, data=body, headers=headers, timeout=30)
-            content = answer.content
-            if body is None:
-                wire.asked.append(dict(parse_qsl(urlsplit(self.path).query)))
-                if wire.hold_after is not None and len(wire.asked) > wire.hold_after:
-                    time.sleep(1.5)
-                if answer.ok:
-                    content = wire.change(content)
-            self.send_response(answer.status_code)
-            self.send_header("Content-Type", answer.headers["Content-Type"])
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            with contextlib.suppress(OSError):  # a reader that was killed
-                self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    wire.base = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield wire
-    finally:
-        server.shutdown()
-        server.server_close()

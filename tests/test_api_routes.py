@@ -26,14 +26,14 @@ def routes() -> list[Any]:
 
 def guards(dependant: Dependant) -> set[Any]:
     """Which of the guards stand before a route."""
-    found = {dependant.call} & {guard.agreement, guard.peer, sharing.asking, shared_files.signed}
+    found = {dependant.call} & {guard.agreement, sharing.asking, shared_files.signed}
     return found.union(*(guards(part) for part in dependant.dependencies))
 
 
 def test_every_route_has_its_guard() -> None:
     seen = {route.path: route for route in routes()}
     assert len(seen) >= 8
-    assert set(seen) >= {*PUBLIC, "/v1/lookups", "/v1/items", "/v1/items/{code}", "/v1/index"}
+    assert set(seen) >= {*PUBLIC, "/v1/lookups", "/v1/items", "/v1/items/{code}"}
     private = {path: route for path, route in seen.items() if path not in PUBLIC}
     assert private
     for path, route in private.items():
@@ -44,7 +44,7 @@ def test_every_route_has_its_guard() -> None:
             wanted = shared_files.signed if path.startswith("/delta/files/") else sharing.asking
         else:
             assert path.startswith("/v1/")
-        assert guards(route.dependant) == {guard.peer if path == "/v1/index" else wanted}, path
+        assert guards(route.dependant) == {wanted}, path
     assert sum(path.startswith("/delta/") for path in private) >= 10
 
 

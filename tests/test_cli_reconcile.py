@@ -14,7 +14,7 @@ import pytest
 from hub.cli import main
 from hub.home import Home
 from tests import stored
-from tests.reconciling import MATERIAL, Exchange, exchanging
+from tests.reconciling import MATERIAL, Exchange
 from tests.twohubs import Hub, pair
 
 Yici = Callable[..., str]
@@ -22,8 +22,8 @@ Yici = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def served(server_home: Home, template: str) -> Iterator[Exchange]:
-    with pair(server_home, template, ("zj", "sh")) as made, exchanging(made) as exchange:
-        yield exchange
+    with pair(server_home, template, ("zj", "sh")) as made:
+        yield Exchange(made)
 
 
 @pytest.fixture

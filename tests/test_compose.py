@@ -48,7 +48,18 @@ def test_compose_file_is_valid_and_asks_for_its_secrets() -> None:
 
 def test_a_hub_with_celery_and_a_neighbour() -> None:
     parts = services()
-    assert {"postgres", "redis", "api", "airflow-scheduler", "airflow-worker", "neighbour-api"} <= set(parts)
+    assert {
+        "postgres",
+        "redis",
+        "api",
+        "airflow-scheduler",
+        "airflow-worker",
+        "neighbour-api",
+        "exchange",
+        "neighbour-exchange",
+    } <= set(parts)
+    assert parts["neighbour-exchange"]["environment"] == parts["neighbour-api"]["environment"]
+    assert parts["exchange"]["environment"] == parts["api"]["environment"]
     environment = parts["airflow-worker"]["environment"]
     assert environment["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
     assert "@redis:" in environment["AIRFLOW__CELERY__BROKER_URL"]

@@ -80,11 +80,11 @@ def test_what_a_partner_holds_need_not_be_handed_in(store: sa.Engine) -> None:
 def test_a_new_epoch_about_nothing_ends_what_the_partner_answered_for(store: sa.Engine) -> None:
     row = partner.announcement(1, ("holder", "cn.uscc", FIRM))
     scope = {"materials": ["business-licence"], "regions": ["33"]}
-    partner.merged(store, [row], cursor={"epoch": "2026", "position": 1, **scope})
+    partner.merged(store, [row], read=partner.cursor("2026", **scope))
     with store.connect() as connection:
         before = connection.scalar(sa.text("SELECT clock_timestamp()"))
     assert [source.hub for source in _sources(store, None)] == ["zj"]
-    partner.merged(store, [], cursor={"epoch": "2027", "position": 0, **scope, "materials": []})
+    partner.merged(store, [], read=partner.cursor("2027", **{**scope, "materials": []}))
     with store.connect() as connection:
         after = connection.scalar(sa.text("SELECT clock_timestamp()"))
     assert _sources(store, None) == _sources(store, after) == ()
@@ -154,7 +154,11 @@ def test_what_a_partner_no_longer_tells_us_of_is_not_its_to_know(store: sa.Engin
     read(store, partner.announcement(2, PERSON, epoch="2027", material="resident-id-card"), ago=late)
     assert licence(store, applicant) == ("submit", "no-source"), "a new epoch is about other materials"
     with store.begin() as connection:
-        connection.execute(sa.text("UPDATE batch SET finished_at = finished_at - make_interval(days => 3)"))
+        connection.execute(
+            sa.text(
+                "UPDATE batch SET finished_at = finished_at - make_interval(days => 3) WHERE cursor ->> 'epoch' = '2026'"
+            )
+        )
     assert licence(store, applicant, as_of=before) == ("undetermined", "hub-late")
 
 

@@ -68,7 +68,7 @@ def test_only_a_given_key_and_only_a_message() -> None:
     for sealed, keys in (
         (message(key=other), [PUBLIC]),
         (message(), []),
-        (Message(message().envelope, BODY, signature.sign(b"{}", KEY)), [PUBLIC]),  # signed as something else
+        (Message(message().envelope, BODY, signature.sign(b"{}", KEY, "at+jwt")), [PUBLIC]),  # signed as something else
         (Message(message().envelope, BODY, message().sealed + "A"), [PUBLIC]),
     ):
         with pytest.raises(FatalError) as refusal:

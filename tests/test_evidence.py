@@ -15,7 +15,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from connectors import signature
+from connectors import envelope, signature
 from connectors.errors import FatalError
 from hub import agreements, problems, records, signing
 from hub.api.app import create
@@ -134,7 +134,7 @@ def test_the_fields_agreed_are_given_signed_and_recorded(store: sa.Engine, base:
     keys = [signature.public_key(signing.public_key())]
     beside = answer.headers["Yici-Signature"]
     signature.verify_detached(answer.content, beside, keys, signature.EVIDENCE, "evidence")
-    for payload, kind in ((answer.content + b" ", signature.EVIDENCE), (answer.content, signature.TYPE)):
+    for payload, kind in ((answer.content + b" ", signature.EVIDENCE), (answer.content, envelope.TYPE)):
         with pytest.raises(FatalError, match="signature"):
             signature.verify_detached(payload, beside, keys, kind, "evidence")
 

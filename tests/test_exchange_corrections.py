@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from connectors.errors import FatalError, RetriableError, UsageError
-from hub import clock, database, peers, watching, working_days
-from hub.exchange import agreement_acts, corrections, upkeep
+from hub import clock, database, watching, working_days
+from hub.exchange import agreement_acts, corrections, epochs, upkeep
 from hub.exchange import correction_messages as messages
 from hub.exchange.caller import PartnerProblem
 from hub.exchange.correction_messages import Said
@@ -22,7 +22,7 @@ from hub.home import Home
 from hub.working_days import Calendar
 from tests import stored
 from tests.peering import announce, withdraw
-from tests.reconciling import MATERIAL, Exchange, exchanging
+from tests.reconciling import MATERIAL, Exchange
 from tests.twohubs import pair
 
 SAID = Said(
@@ -32,8 +32,8 @@ SAID = Said(
 
 @pytest.fixture(scope="module")
 def served(server_home: Home, template: str) -> Iterator[Exchange]:
-    with pair(server_home, template, ("zj", "sh")) as made, exchanging(made) as exchange:
-        yield exchange
+    with pair(server_home, template, ("zj", "sh")) as made:
+        yield Exchange(made)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_certificate_that_is_withdrawn_for_it_is_a_fix_too(exchange: Exchange)
 def test_in_another_epoch_the_answer_names_the_certificate_anew(exchange: Exchange) -> None:
     one = file(exchange)
     with exchange.zj.acting():
-        peers.rotate("sh")
+        epochs.renew(exchange.named, dt.datetime.now(dt.UTC))
     exchange.read()
     assert both(exchange, one)[0].handle not in exchange.handles()[-2:]
     answer(exchange, one)
@@ -272,7 +272,7 @@ def test_only_what_is_announced_agreed_and_as_it_is_now(exchange: Exchange) -> N
         "what was refused at once is not kept"
     )
     with exchange.zj.acting():
-        peers.rotate("sh")
+        epochs.renew(exchange.named, dt.datetime.now(dt.UTC))
     with pytest.raises(PartnerProblem) as epoch:
         file(exchange, place=1)
     assert epoch.value.values["code"] == "reconcile-epoch"

@@ -54,6 +54,16 @@ def test_an_epoch_lasts_as_long_as_agreed(hubs: Pair) -> None:
     assert third > second.name
 
 
+def test_whoever_reads_one_agreement_after_the_other_goes_on(hubs: Pair) -> None:
+    """Begun within one second, the later one is the later name, whatever its scope."""
+    start = dt.datetime(2026, 12, 1, 8, 0, 30, tzinfo=dt.UTC)
+    names = [current(hubs, hubs.agreement(hubs.zj, hubs.agree()), start).name for _ in range(3)]
+    names.append(
+        current(hubs, hubs.agreement(hubs.zj, hubs.agree(materials={"business-licence": ["name"]})), start).name
+    )
+    assert names == sorted(set(names)) and len(names) == 4
+
+
 def test_a_feed_that_begins_anew_is_read_anew(hubs: Pair) -> None:
     read, unread, ended, broken = (hubs.agree() for _ in range(4))
     now = dt.datetime.now(dt.UTC)

@@ -13,7 +13,7 @@ from hub.exchange import agreement_acts, corrections
 from hub.exchange.correction_messages import Said
 from hub.home import Home
 from tests import exchanging, terms
-from tests.reconciling import Reading, announcing
+from tests.reconciling import Reading
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,10 @@ def reading(server_home: Home, template: str, tmp_path_factory: pytest.TempPathF
         exchanging.two_hubs(server_home, template, folder) as (sh, zj),
         sh.serving(),
         zj.serving(),
-        announcing(zj) as base,
     ):
-        found = Reading(zj, sh, base)
+        found = Reading(zj, sh)
         found.clear()
-        found.let_in()
+        found.register()
         (folder / "agreement.yml").write_bytes(orjson.dumps(terms.said()))
         with zj.acting():
             done = agreement_acts.propose("sh", Path(folder / "agreement.yml"), "tester")

@@ -56,7 +56,7 @@ def test_the_guide_names_every_connector_and_what_its_connection_needs() -> None
         text = guide.read_text(encoding="utf-8")
         for connector in template.OPTIONS:
             assert f"| `{connector}` |" in text, connector
-        for key in ("host_key", "known_hosts", "private_key_file", "endpoint_url", "public_key", "index_key"):
+        for key in ("host_key", "known_hosts", "private_key_file", "endpoint_url", "peer:zj", "yici agreement propose"):
             assert key in text, key
 
 

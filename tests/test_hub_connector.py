@@ -1,8 +1,7 @@
-"""Two real hubs: one announces over HTTP, the other reads, refuses what is not right, and merges the rest."""
+"""Two hubs: one announces, the other reads over messages, refuses what is not right, and merges the rest."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import datetime as dt
 import json
@@ -13,125 +12,138 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 from joserfc.jwk import OKPKey
 
-from connectors import connections, hub, indexpages, signature
+from connectors import channel, envelope, hub, indexpages
 from connectors import source as sources
-from connectors.errors import FatalError, RetriableError, YiciError
+from connectors.envelope import Message
+from connectors.errors import FatalError, RetriableError, UsageError, YiciError
 from connectors.fetched import Fetched
+from connectors.indexframe import KIND
 from connectors.landing import Landing
 from connectors.signature import base64url
 from connectors.source import Source
-from hub import database, peers, pipeline, signing
+from hub import index_keys, pipeline
+from hub.exchange import agreement_acts, caller, epochs, index_channel, peers
+from hub.exchange import keys as own_keys
 from hub.home import Home
 from tests import stored
-from tests.peering import MATERIALS, PartnerHub, Wire, announce, connect, meddled, move, partner_hub, withdraw
+from tests.peering import announce, move, withdraw
+from tests.reconciling import MATERIAL, REGISTER, SOURCE, Exchange
+from tests.twohubs import Hub, introduce, pair
 
-NAME = "zj-hub-index"
+Change = Callable[[bytes], bytes]
 
 
 @pytest.fixture(scope="module")
-def served(server_home: Home) -> Iterator[tuple[PartnerHub, Wire]]:
-    with partner_hub(server_home) as partner, meddled() as wire:
-        yield partner, wire
+def both(server_home: Home, template: str) -> Iterator[Exchange]:
+    with pair(server_home, template) as made:
+        yield Exchange(made)
 
 
 @pytest.fixture
-def wire(served: tuple[PartnerHub, Wire]) -> Wire:
-    partner, wire = served
-    wire.reset(partner.base)
-    return wire
-
-
-@pytest.fixture
-def partner(served: tuple[PartnerHub, Wire], wire: Wire) -> PartnerHub:
-    partner, _ = served
-    partner.forget()
-    with partner.acting() as engine:
-        stored.source(engine, "zj-ga-households", MATERIALS[1], region="330000")
-    return partner
+def exchange(both: Exchange) -> Exchange:
+    both.begin(materials={MATERIAL: [], "business-licence": []}, modes=["index"])
+    return both
 
 
 @pytest.fixture
 def source() -> Source:
-    """Zhejiang's index as packaged, in small pages and without long pauses."""
-    packaged = sources.load(NAME)
-    changed = packaged.options.model_copy(update={"page_size": 3, "attempts": 2, "backoff_seconds": 0.01})
-    return packaged.model_copy(update={"options": changed})
+    """Zhejiang's index as packaged, in small pages, one after the other: both hubs live in this process."""
+    packaged = sources.load(SOURCE)
+    return packaged.model_copy(update={"options": packaged.options.model_copy(update={"page_size": 3, "streams": 1})})
 
 
 class Reader:
-    """The consumer's end without a store: what ``fetch`` lands, from where it goes on."""
+    """The consumer's end without a store of its own: what ``fetch`` lands, from where it goes on."""
 
-    def __init__(self, source: Source, folder: Path, entry: dict[str, Any], wire: Wire) -> None:
-        self.source, self.folder, self.entry, self.wire = source, folder, entry, wire
+    def __init__(self, exchange: Exchange, source: Source, folder: Path, own: Hub | None = None) -> None:
+        self.exchange, self.source, self.folder, self.own = exchange, source, folder, own or exchange.sh
         self.landing = Landing(str(folder))
         self.cursor: dict[str, Any] | None = None
 
-    def connection(self, **extra: Any) -> connections.Connection:
-        given = {**self.entry["extra"], **extra}
-        return connections.from_uri("zj-hub", self.wire.base, self.entry["username"], self.entry["password"], given)
-
     def fetch(self) -> Fetched:
-        return hub.fetch(self.source, self.connection(), self.cursor, self.landing)
+        with self.own.acting():
+            way = index_channel.of(self.source)
+            return way.completed(hub.fetch(self.source, way, self.cursor, self.landing))
 
     def read(self) -> list[dict[str, Any]]:
         """The rows of one read; the cursor moves, as after a merge."""
         fetched = self.fetch()
         self.cursor = fetched.cursor
-        agreed = indexpages.terms(self.connection())
-        rows = []
-        for landed in fetched.files:
-            with self.landing.open(landed) as stream:
-                page = indexpages.opened(stream.read(), agreed, landed.name)
-            rows += indexpages.block(page, landed.name).table.to_pylist()
-        return rows
+        with self.own.acting():
+            way = index_channel.of(self.source)
+            blocks = [next(indexpages.blocks(self.source, file, self.landing, way)) for file in fetched.files]
+        return [row for block in blocks for row in block.table.to_pylist()]
 
     def landed(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
+    def records(self, direction: str = "noted") -> list[str]:
+        """Outcomes of what the ledger of the consumer says of pages."""
+        query = "SELECT outcome FROM exchange_record WHERE kind = :kind AND direction = :direction ORDER BY recorded_at"
+        return [row[0] for row in self.exchange.sql(self.own, query, kind=KIND, direction=direction)]
+
 
 @pytest.fixture
-def reader(partner: PartnerHub, wire: Wire, source: Source, tmp_path: Path) -> Reader:
-    return Reader(source, tmp_path / "landing", partner.grant(), wire)
-
-
-def hold(partner: PartnerHub, count: int = 1, **more: Any) -> list[str]:
-    """So many certificates held and announced by the partner; their keys."""
-    keys = []
-    with partner.acting() as engine:
-        for _ in range(count):
-            holder = ("holder", "cn.ric", stored.RESIDENT)
-            keys.append(
-                stored.holding(engine, "zj-ga-households", MATERIALS[1], holder, **{"region": "330106", **more})
-            )
-            announce(engine, keys[-1])
-    return keys
+def reader(exchange: Exchange, source: Source, tmp_path: Path) -> Reader:
+    return Reader(exchange, source, tmp_path / "landing")
 
 
 def positions(rows: list[dict[str, Any]]) -> list[int]:
     return [int(row["position"]) for row in rows]
 
 
-def test_the_whole_feed_then_what_is_new(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    keys = hold(partner, 8)
+def asked(exchange: Exchange) -> list[dict[str, Any]]:
+    """The questions for pages so far."""
+    read = [envelope.read(wire) for _, wire in exchange.pair.sent]
+    return [json.loads(message.body) for message in read if message.envelope.kind == KIND]
+
+
+def meddle(exchange: Exchange, change: Change) -> None:
+    """What becomes of the pages that Zhejiang gives."""
+
+    def fate(to: Hub, wire: bytes, carry: Callable[[], bytes]) -> bytes:
+        return change(carry()) if envelope.read(wire).envelope.kind == KIND else carry()
+
+    exchange.pair.fate = fate
+
+
+def renew(exchange: Exchange) -> str:
+    with exchange.zj.acting():
+        return epochs.renew(exchange.named, dt.datetime.now(dt.UTC))
+
+
+def test_the_whole_feed_then_what_is_new(exchange: Exchange, reader: Reader) -> None:
+    keys = exchange.hold(8)
     rows = reader.read()
     assert positions(rows) == list(range(1, 9))
-    assert {(row["material"], row["status"], row["hub"]) for row in rows} == {(MATERIALS[1], "in_force", "zj")}
-    assert [question.get("after") for question in wire.asked] == ["0", "3", "6"]
-    assert {question.get("until") for question in wire.asked[1:]} == {"8"}
+    assert {(row["material"], row["status"], row["hub"]) for row in rows} == {(MATERIAL, "in_force", "zj")}
     epoch = rows[0]["epoch"]
-    scope = {"materials": list(MATERIALS), "regions": ["33"]}
+    on = {"limit": 3, "to": 8, "until": 8, "epoch": epoch}
+    assert asked(exchange) == [{"limit": 3, "after": 0}, {**on, "after": 3}, {**on, "after": 6}]
+    key = reader.cursor.pop("key")
+    scope = {"materials": ["business-licence", MATERIAL], "regions": ["33"], "agreement": str(exchange.named)}
     assert reader.cursor == {"epoch": epoch, "position": 8, **scope}
-    wire.asked.clear()
-    assert reader.read() == [] and [question["after"] for question in wire.asked] == ["8"]
-    with partner.acting() as engine:
+    with exchange.sh.acting():
+        unsealed = index_keys.unseal(
+            Home(Path(os.environ["YICI_HOME"])), index_keys.of_cursor({"key": key}), f"{SOURCE} {epoch}"
+        )
+    assert index_keys.subject_id(unsealed, "cn.ric", stored.RESIDENT).hex() == rows[0]["subjects"].partition(":")[2]
+    reader.cursor["key"] = key
+    exchange.pair.sent.clear()
+    assert reader.read() == []
+    assert asked(exchange) == [{"limit": 3, "after": 8, "epoch": epoch}] and len(exchange.pair.sent) == 1, (
+        "it has the key"
+    )
+    with exchange.zj.acting() as engine:
         withdraw(engine, keys[0])
         move(engine, keys[1], "330203")
         move(engine, keys[2], "310101")
-    hold(partner)
+    exchange.hold()
     assert [(int(row["position"]), row["status"], row["region"]) for row in reader.read()] == [
         (9, "withdrawn", None),
         (10, "in_force", "330203"),
@@ -140,385 +152,479 @@ def test_the_whole_feed_then_what_is_new(partner: PartnerHub, reader: Reader, wi
     ]
 
 
-def test_a_read_ends_where_the_feed_stood_when_it_began(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 5)
+def test_both_ledgers_say_what_was_read(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(4)
+    rows = reader.read()
+    told = exchange.sql(
+        exchange.zj, "SELECT detail, agreement FROM exchange_record WHERE kind = :kind ORDER BY recorded_at", kind=KIND
+    )
+    epoch = rows[0]["epoch"]
+    assert [json.loads(row.detail) for row in told] == [
+        {"epoch": epoch, "after": 0, "to": 3, "entries": 3},
+        {"epoch": epoch, "after": 3, "to": 4, "entries": 1},
+    ]
+    assert {row.agreement for row in told} == {f"{exchange.named}/1"}
+    assert reader.records("asked") == ["ok", "ok"] and reader.records() == []
+
+
+def test_a_read_ends_where_the_feed_stood_when_it_began(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(5)
 
     def growing(page: bytes) -> bytes:
-        hold(partner)
+        exchange.hold()
         return page
 
-    wire.change = growing
+    meddle(exchange, growing)
     assert positions(reader.read()) == [1, 2, 3, 4, 5]
-    wire.change = bytes
+    exchange.pair.forget_fate()
     assert positions(reader.read()) == [6, 7]
 
 
-def test_a_new_epoch_is_read_from_the_beginning(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 4)
+def test_a_new_epoch_is_read_from_the_beginning(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(4)
     before = reader.read()
-    with partner.acting():
-        epoch = peers.rotate("sh")
+    epoch = renew(exchange)
     after = reader.read()
     assert positions(after) == positions(before) == [1, 2, 3, 4]
     assert (reader.cursor["epoch"], reader.cursor["position"]) == (epoch, 4)
     assert not {row["handle"] for row in before} & {row["handle"] for row in after}
+    assert exchange.pair.outcomes(exchange.zj, KIND)[2] == "index-epoch-over"
 
-    def rotating(page: bytes) -> bytes:
-        with partner.acting():
-            peers.rotate("sh")
+    def renewing(page: bytes) -> bytes:
+        renew(exchange)
         return page
 
-    reader.cursor, wire.change = None, rotating
+    reader.cursor = None
+    meddle(exchange, renewing)
     with pytest.raises(RetriableError) as changed:
+        reader.read()
+    assert changed.value.code == "index-epoch-changed"
+    exchange.pair.forget_fate()
+    reader.source = reader.source.model_copy(
+        update={"options": reader.source.options.model_copy(update={"page_size": 9})}
+    )
+    meddle(exchange, renewing)
+    with pytest.raises(RetriableError) as changed:  # between the last page and the key
         reader.read()
     assert changed.value.code == "index-epoch-changed"
 
 
-def _flipped(place: str) -> Callable[[bytes], bytes]:
-    """One character of a part of the page is another one."""
+def _flipped(place: str) -> Change:
+    """One character of a part of the message is another one."""
 
-    def change(page: bytes) -> bytes:
-        parts = page.decode().split(".")
-        which = {"header": 0, "payload": 1, "signature": 2}[place.split()[0]]
+    def change(wire: bytes) -> bytes:
+        sealed, _, body = wire.decode().partition("\n")
+        parts = [*sealed.split("."), body]
+        which = {"header": 0, "payload": 1, "signature": 2, "body": 3}[place.split()[0]]
         at = -1 if place.endswith("end") else len(parts[which]) // 2
         text = list(parts[which])
         text[at] = "A" if text[at] != "A" else "B"
         parts[which] = "".join(text)
-        return ".".join(parts).encode()
+        return f"{'.'.join(parts[:3])}\n{parts[3]}".encode()
 
     return change
 
 
-def _unsigned(page: bytes) -> bytes:
-    header = base64url(json.dumps({"alg": "none", "typ": signature.TYPE}).encode())
-    return f"{header}.{page.decode().split('.')[1]}.".encode()
+def _unsigned(wire: bytes) -> bytes:
+    header = base64url(json.dumps({"alg": "none", "typ": envelope.TYPE}).encode())
+    sealed, _, body = wire.partition(b"\n")
+    return f"{header}.{sealed.decode().split('.')[1]}.".encode() + b"\n" + body
 
 
-def _resigned(page: bytes, kid: str | None = None) -> bytes:
-    payload = page.decode().split(".")[1]
-    other = OKPKey.generate_key("Ed25519")
-    if kid is None:
-        return signature.sign(base64.urlsafe_b64decode(payload + "=="), other).encode()
-    from joserfc import jws
-
-    header = {"alg": signature.ALGORITHM, "kid": kid, "typ": signature.TYPE}
-    registry = jws.JWSRegistry(algorithms=[signature.ALGORITHM])
-    return jws.serialize_compact(header, base64.urlsafe_b64decode(payload + "=="), other, registry=registry).encode()
+def _forged(wire: bytes) -> bytes:
+    """What an attacker makes of it, whose key nobody knows."""
+    message = envelope.read(wire)
+    return envelope.seal(message.envelope, message.body, OKPKey.generate_key("Ed25519"))
 
 
-TAMPERED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "a byte of the header": (_flipped("header"), "index-signature"),
-    "a byte of the payload": (_flipped("payload"), "index-signature"),
-    "the payload's last byte": (_flipped("payload end"), "index-signature"),
-    "a byte of the signature": (_flipped("signature"), "index-signature"),
-    "the signature's last byte": (_flipped("signature end"), "index-signature"),
-    "no signature": (_unsigned, "index-signature"),
-    "half a page": (lambda page: page[: len(page) // 2], "index-signature"),
-    "a page of the web": (lambda page: b"<html></html>", "index-signature"),
-    "nothing": (lambda page: b"", "index-signature"),
-    "another key": (_resigned, "index-key-unknown"),
+TAMPERED: dict[str, tuple[Change, str]] = {
+    "a byte of the header": (_flipped("header"), "message-signature"),
+    "the signature's last byte": (_flipped("signature end"), "message-signature"),
+    "a byte of the signature": (_flipped("signature"), "message-signature"),
+    "a byte of the page": (_flipped("body"), "message-altered"),
+    "the page's last byte": (_flipped("body end"), "message-altered"),
+    "no signature": (_unsigned, "message-malformed"),
+    "half a page": (lambda wire: wire[: len(wire) * 3 // 4], "message-altered"),
+    "a page of the web": (lambda wire: b"<html></html>", "message-malformed"),
+    "nothing": (lambda wire: b"", "message-malformed"),
+    "another key": (_forged, "message-signature"),
 }
 
 
-def _refused(reader: Reader, subtests: pytest.Subtests, cases: dict[str, tuple[Callable[[bytes], bytes], str]]) -> None:
+def _refused(reader: Reader, subtests: pytest.Subtests, cases: dict[str, tuple[Change, str]], recorded: str) -> None:
     for what, (change, code) in cases.items():
         with subtests.test(msg=what):
-            reader.wire.change = change
+            meddle(reader.exchange, change)
+            reader.exchange.pair.rested()
             with pytest.raises(FatalError) as refused:
                 reader.fetch()
             assert refused.value.code == code and reader.landed() == []
-    reader.wire.change = bytes
+            assert reader.records(recorded)[-1] == code
+    reader.exchange.pair.forget_fate()
+    reader.exchange.pair.rested()
     assert len(reader.read()) == 2, "the same page, left alone, is good"
 
 
-def test_a_page_that_was_meddled_with_is_refused(
-    partner: PartnerHub, reader: Reader, subtests: pytest.Subtests
-) -> None:
-    hold(partner, 2)
-    _refused(reader, subtests, TAMPERED)
+def test_a_page_that_was_meddled_with_is_refused(exchange: Exchange, reader: Reader, subtests: pytest.Subtests) -> None:
+    exchange.hold(2)
+    _refused(reader, subtests, TAMPERED, "asked")
 
 
-def test_a_forged_page_under_the_partners_key_id(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 2)
-    kid = signature.public_key(reader.entry["extra"]["public_key"]).thumbprint()
-    wire.change = lambda page: _resigned(page, kid)
-    with pytest.raises(FatalError) as refused:
-        reader.fetch()
-    assert refused.value.code == "index-signature" and reader.landed() == []
+def signed(exchange: Exchange, wire: bytes, body: bytes | None = None, **members: Any) -> bytes:
+    """The reply with another body or other members, as Zhejiang itself would sign it."""
+    told = envelope.read(wire)
+    said = {name: getattr(told.envelope, name) for name in told.envelope.__struct_fields__} | members
+    data = told.body if body is None else body
+    for name in ("protocol", "digest", "size"):
+        said.pop(name)
+    with exchange.zj.acting():
+        return envelope.seal(envelope.of(data, **said), data, peers.own_key())
 
 
-def _frames(partner: PartnerHub, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[bytes], bytes]:
-    """Pages that the partner really signed, with something wrong in them."""
+def _framed(exchange: Exchange, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
+    """Pages that the partner really signed, with something wrong in the frame."""
 
-    def changed(page: bytes) -> bytes:
-        frame = json.loads(base64.urlsafe_b64decode(page.decode().split(".")[1] + "=="))
-        with partner.acting():
-            return signing.sign(json.dumps({**frame, **change(frame)}).encode()).encode()
+    def changed(wire: bytes) -> bytes:
+        line, _, lines = envelope.read(wire).body.partition(b"\n")
+        frame = json.loads(line)
+        return signed(exchange, wire, orjson.dumps({**frame, **change(frame)}) + b"\n" + lines)
 
     return changed
 
 
-def _moment(minutes: float) -> str:
-    return (dt.datetime.now(dt.UTC) + dt.timedelta(minutes=minutes)).isoformat()
+def _lines(exchange: Exchange, change: Callable[[list[bytes]], list[bytes]]) -> Change:
+    """… and with something wrong below it; ``change`` is given the lines of the entries."""
+
+    def changed(wire: bytes) -> bytes:
+        frame, header, *entries = envelope.read(wire).body.splitlines(keepends=True)
+        return signed(exchange, wire, b"".join((frame, header, *change(entries))))
+
+    return changed
 
 
-WRONG: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
-    "another version": (lambda _: {"protocol": "yici-index/1"}, "index-page-foreign"),
-    "another hub": (lambda _: {"hub": "js"}, "index-page-foreign"),
-    "another region": (lambda _: {"region": "320000"}, "index-page-foreign"),
-    "for another peer": (lambda _: {"peer": "js"}, "index-page-foreign"),
+FRAMES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "regions of another province": (lambda _: {"regions": ["33", "31"]}, "index-page-foreign"),
     "the whole nation": (lambda _: {"regions": ["00"]}, "index-page-foreign"),
-    "a status of its own": (
-        lambda frame: {"entries": [{**frame["entries"][0], "status": "annulled"}, *frame["entries"][1:]]},
-        "index-page-form",
-    ),
     "not where we asked": (lambda _: {"after": 1}, "index-page-order"),
-    "ends before it begins": (lambda frame: {"after": 0, "to": -1}, "index-page-form"),
+    "ends before it begins": (lambda _: {"after": 0, "to": -1}, "index-page-form"),
+    "leads nowhere": (lambda _: {"to": 0}, "index-page-order"),
     "beyond its head": (lambda frame: {"to": frame["head"] + 1}, "index-page-order"),
     "an entry beyond its end": (lambda _: {"to": 1}, "index-page-order"),
-    "backwards": (lambda frame: {"entries": frame["entries"][::-1]}, "index-page-order"),
-    "an entry twice": (lambda frame: {"entries": frame["entries"][:1] * 2}, "index-page-order"),
-    "an hour old": (lambda _: {"issued_at": _moment(-60)}, "index-page-stale"),
-    "of tomorrow": (lambda _: {"issued_at": _moment(60 * 24)}, "index-page-stale"),
-    "without a zone": (lambda _: {"issued_at": "2026-03-01T08:00:00"}, "index-page-form"),
-    "no entries": (lambda _: {"entries": {}}, "index-page-form"),
-    "half a character": (lambda frame: {"entries": [{"handle": "\ud800"}]}, "index-page-form"),
     "no epoch": (lambda _: {"epoch": ""}, "index-page-form"),
+    "outside the order of the feed": (lambda _: {"restated": True}, "index-page-form"),
+}
+LINES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
+    "a status of its own": (lambda lines: [lines[0].replace(b"in_force", b"annulled"), lines[1]], "index-page-form"),
+    "a subject of its own": (lambda lines: [lines[0].replace(b"holder:", b"Holder:"), lines[1]], "index-page-form"),
+    "backwards": (lambda lines: lines[::-1], "index-page-order"),
+    "an entry twice": (lambda lines: lines[:1] * 2, "index-page-order"),
+    "no end": (lambda lines: [lines[0], lines[1][:-1]], "index-page-form"),
+    "half a character": (lambda lines: [lines[0].replace(b"330106", b"3301\xe4"), lines[1]], "index-page-form"),
+    "a quote": (lambda lines: [lines[0].replace(b"330106", b'"33"'), lines[1]], "index-page-form"),
+    "a NUL": (lambda lines: [lines[0].replace(b"330106", b"33\0"), lines[1]], "index-page-form"),
 }
 
 
 def test_a_signed_page_that_breaks_the_protocol_is_refused(
-    partner: PartnerHub, reader: Reader, subtests: pytest.Subtests
+    exchange: Exchange, reader: Reader, subtests: pytest.Subtests
 ) -> None:
-    hold(partner, 2)
-    _refused(reader, subtests, {what: (_frames(partner, change), code) for what, (change, code) in WRONG.items()})
+    exchange.hold(2)
+    cases = {what: (_framed(exchange, change), code) for what, (change, code) in FRAMES.items()}
+    cases |= {what: (_lines(exchange, change), code) for what, (change, code) in LINES.items()}
+    cases["no lines at all"] = (lambda wire: signed(exchange, wire, wire.splitlines()[1]), "index-page-form")
+    cases["of another type"] = (lambda wire: signed(exchange, wire, type="application/json"), "index-page-form")
+    _refused(reader, subtests, cases, "noted")
 
 
-def test_pages_made_for_somebody_else(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 2)
-    other = Reader(reader.source, reader.folder / "js", partner.grant("js"), wire)
+def test_pages_made_for_somebody_else(exchange: Exchange, reader: Reader, source: Source, tmp_path: Path) -> None:
+    exchange.hold(2)
+    js = exchange.pair.js
+    exchange.pair.agree(exchange.zj, js, receiver="js", modes=["index"])
+    other = Reader(exchange, source, tmp_path / "js", js)
     kept: list[bytes] = []
-    wire.change = lambda page: kept.append(page) or page  # type: ignore[func-returns-value]
+    meddle(exchange, lambda page: kept.append(page) or page)  # type: ignore[func-returns-value]
     assert len(other.read()) == 2
-    wire.change = lambda page: kept[0]
+    meddle(exchange, lambda page: kept[0])
     with pytest.raises(FatalError) as refused:
         reader.fetch()
-    assert refused.value.code == "index-page-foreign"
+    assert refused.value.code == "message-foreign" and reader.records("asked") == ["message-foreign"]
 
 
-def test_an_old_page_played_again(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 2)
+def test_an_old_page_played_again(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(2)
     kept: list[bytes] = []
-    wire.change = lambda page: kept.append(page) or page  # type: ignore[func-returns-value]
+    meddle(exchange, lambda page: kept.append(page) or page)  # type: ignore[func-returns-value]
     reader.read()
-    hold(partner, 2)
-    wire.change = lambda page: kept[0]
+    exchange.hold(2)
+    meddle(exchange, lambda page: kept[0])
     with pytest.raises(FatalError) as refused:
         reader.fetch()
-    assert refused.value.code == "index-page-order", "it goes on after 0, and we are at 2"
-    with partner.acting():
-        peers.rotate("sh")
-    wire.change = bytes
+    assert refused.value.code == "reply-foreign", "it answers another question"
+
+
+def test_an_epoch_that_was_before(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(2)
     reader.read()
-    wire.change = lambda page: kept[0]
-    reader.cursor = {**reader.cursor, "position": 0}  # type: ignore[dict-item]
+    reader.cursor = {**reader.cursor, "epoch": "29990101T000000Z-00000000"}
     with pytest.raises(FatalError) as refused:
-        reader.fetch()
-    assert refused.value.code == "index-epoch-back"
+        reader.read()
+    assert refused.value.code == "index-epoch-back" and reader.records() == ["index-epoch-back"]
 
 
-def test_a_head_that_goes_back(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 4)
+def test_a_head_that_goes_back(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(4)
     reader.read()
-    with partner.acting() as engine, engine.begin() as connection:  # as after restoring yesterday's backup
-        connection.execute(sa.text("DELETE FROM feed WHERE position > 2"))
-        connection.execute(sa.text("UPDATE feed_head SET position = 2"))
+    exchange.sql(exchange.zj, "DELETE FROM feed WHERE position > 2")  # as after restoring yesterday's backup
+    exchange.sql(exchange.zj, "UPDATE feed_head SET position = 2")
     before = reader.landed()
     with pytest.raises(FatalError) as refused:
         reader.fetch()
     assert refused.value.code == "index-head-back" and reader.landed() == before
-    with partner.acting():
-        peers.rotate("sh")
+    renew(exchange)
     assert positions(reader.read()) == [1, 2], "the way out that the advice names"
 
 
-def test_a_head_that_goes_back_while_it_is_read(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 7)
-    wire.change = _frames(partner, lambda frame: {"head": frame["head"] - (frame["after"] == 3)})
-    with pytest.raises(FatalError) as refused:
-        reader.fetch()
-    assert refused.value.code == "index-page-order"
-    wire.change = _frames(partner, lambda frame: {"to": 3, "entries": []} if frame["after"] == 3 else {})
-    with pytest.raises(FatalError) as refused:
-        reader.fetch()
-    assert refused.value.code == "index-page-order", "a page that leads nowhere would be asked for for ever"
+def test_what_goes_wrong_while_it_is_read(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(7)
+
+    def later(change: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        return lambda frame: change if frame["after"] == 3 else {}
+
+    for change, code in (
+        ({"head": 6}, "index-head-back"),
+        ({"epoch": "20250101T000000Z-00000000"}, "index-page-foreign"),
+        ({"to": 3}, "index-page-order"),  # it would be asked for for ever
+        ({"to": 8, "head": 8}, "index-page-order"),
+    ):
+        meddle(exchange, _framed(exchange, later(change)))
+        with pytest.raises(FatalError) as refused:
+            reader.fetch()
+        assert refused.value.code == code
 
 
-def test_revoked_at_once(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner, 5)
+def test_suspended_at_once(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(5)
 
-    def revoking(page: bytes) -> bytes:
-        with partner.acting():
-            peers.revoke("sh")
+    def suspending(page: bytes) -> bytes:
+        with exchange.zj.acting() as engine, engine.begin() as connection:  # Shanghai has not heard of it yet
+            connection.execute(sa.text("UPDATE exchange_agreement SET state = 'suspended', suspended_by = '{zj}'"))
         return page
 
-    wire.change = revoking
+    meddle(exchange, suspending)
     with pytest.raises(FatalError) as refused:
         reader.fetch()
-    assert refused.value.code == "rest-forbidden", "a token in hand does not help"
-    with pytest.raises(YiciError):
+    assert refused.value.values["code"] == "agreement-suspended", "whoever has begun to read does not read on"
+    with exchange.sh.acting():
+        agreement_acts.suspend(exchange.named, "tester")
+    with pytest.raises(UsageError) as here:
         reader.fetch()
+    assert here.value.code == "agreement-suspended", "nor does this side ask"
 
 
-def test_a_new_key_beside_the_old_one(partner: PartnerHub, reader: Reader) -> None:
-    hold(partner)
-    other = OKPKey.generate_key("Ed25519").as_dict(private=False)["x"]
-    reader.entry["extra"]["public_key"] = [other, reader.entry["extra"]["public_key"]]
-    assert len(reader.read()) == 1
+def test_without_an_agreement_nothing_is_asked(both: Exchange, source: Source, tmp_path: Path) -> None:
+    both.begin(modes=["evidence"])
+    reader = Reader(both, source, tmp_path)
+    both.pair.sent.clear()
+    with pytest.raises(UsageError) as refused:
+        reader.fetch()
+    assert refused.value.code == "mode-not-agreed" and both.pair.sent == []
+    reader.source = source.model_copy(update={"connection": "peer:ah"})
+    with pytest.raises(UsageError) as unknown:
+        reader.fetch()
+    assert unknown.value.code == "peer-unknown"
+    reader.source = source.model_copy(update={"region": "340000"})
+    with pytest.raises(FatalError) as foreign:
+        reader.fetch()
+    assert (foreign.value.code, foreign.value.values["what"]) == ("index-page-foreign", "region")
 
 
-@pytest.mark.parametrize(
-    ("changed", "what"),
-    [({"public_key": ""}, "public_key"), ({"public_key": "AAAA"}, "public_key"), ({"public_key": []}, "public_key"),
-     ({"public_key": "*" * 43}, "public_key"), ({"hub": None}, "hub")],
-)  # fmt: skip
-def test_a_connection_that_lacks_something(reader: Reader, changed: dict[str, Any], what: str) -> None:
-    with pytest.raises(FatalError) as refused:
-        hub.fetch(reader.source, reader.connection(**changed), None, reader.landing)
-    assert refused.value.code == "index-connection-incomplete" and refused.value.values["what"] == what
+def test_the_agreement_that_was_read_under_is_kept_to(exchange: Exchange, reader: Reader) -> None:
+    """Another one, later and as good, has an index of its own."""
+    exchange.hold(2)
+    reader.read()
+    other = exchange.pair.agree(modes=["index"], materials={MATERIAL: []})
+    exchange.hold()
+    assert positions(reader.read()) == [3] and reader.cursor["agreement"] == str(exchange.named)
+    for side in (exchange.sh, exchange.zj):
+        with side.acting():
+            agreement_acts.end(exchange.named, "tester")
+    assert positions(reader.read()) == [1, 2, 3] and reader.cursor["agreement"] == str(other)
 
 
-def test_check(partner: PartnerHub, reader: Reader, wire: Wire) -> None:
-    hold(partner)
-    steps = hub.check(reader.source, reader.connection())
-    assert [step.step for step in steps] == ["name", "port", "agreement", "login", "signature", "announced", "clock"]
-    assert all(step.ok for step in steps)
-    assert "household-register" in steps[5].detail and "epoch" in steps[5].detail
+def test_a_new_version_of_the_agreement_reads_on(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(2)
+    reader.read()
+    terms = {"materials": {MATERIAL: [], "business-licence": []}, "modes": ["index"]}
+    exchange.pair.agree(id=str(exchange.named), **terms, purposes=["handle-application", "statistics"])
+    exchange.hold()
+    assert positions(reader.read()) == [3], "what is announced is the same: so is the epoch"
+    assert {row[0] for row in exchange.sql(exchange.sh, "SELECT agreement FROM exchange_record WHERE kind = :k", k=KIND)} == {
+        f"{exchange.named}/1", f"{exchange.named}/2"
+    }  # fmt: skip
 
-    def last(**extra: Any) -> tuple[str, bool]:
-        found = hub.check(reader.source, reader.connection(**extra))
-        assert all(step.ok for step in found[:-1]) and (found[-1].ok or found[-1].advice)
-        return found[-1].step, found[-1].ok
 
-    assert last(public_key="") == ("agreement", False)
-    assert last(public_key=base64url(bytes(range(32)))) == ("signature", False)
-    assert last(hub="js") == ("signature", False)
-    wire.change = _frames(partner, lambda _: {"issued_at": _moment(-60)})
-    assert last() == ("clock", False)
-    reader.entry["password"] = "wrong"
-    assert last() == ("login", False)
-    closed = connections.from_uri("zj-hub", "http://127.0.0.1:1")
-    assert [(step.step, step.ok) for step in hub.check(reader.source, closed)] == [("name", True), ("port", False)]
+def test_what_was_landed_verifies_after_the_partner_changed_its_key(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(2)
+    fetched = reader.fetch()
+    with exchange.zj.acting():
+        own_keys.rotate(dt.timedelta(0))
+    introduce(exchange.pair.hubs)
+    with exchange.sh.acting():
+        way = index_channel.of(reader.source)
+        assert len(way.keys_at(dt.datetime.now(dt.UTC))) == 1 < len(way.peer.keys)
+        [block] = indexpages.blocks(reader.source, fetched.files[0], reader.landing, way)
+        assert block.table.num_rows == 2
+        with reader.landing.open(fetched.files[0]) as stream:
+            old = envelope.read(stream.read())
+        late = envelope.of(old.body, **{**_said(old), "at": dt.datetime.now(dt.UTC)})
+    with exchange.zj.acting():  # who stole the old key cannot use it any more
+        first = own_keys._private(own_keys.own().home, own_keys.own().keys[0].file)
+        forged = envelope.seal(late, old.body, first)
+    with exchange.sh.acting(), pytest.raises(FatalError) as refused:
+        indexpages.verified(forged, way, "test")
+    assert refused.value.code == "message-signature"
+    stated = channel.stated(json.loads(json.dumps(fetched.request["partner"])), "test")
+    assert indexpages.verified(old.wire, stated, "test").intact, "the manifest says enough to verify it without a store"
+
+
+def _said(message: Message) -> dict[str, Any]:
+    told = message.envelope
+    names = set(told.__struct_fields__) - {"protocol", "digest", "size"}
+    return {name: getattr(told, name) for name in names}
 
 
 # From here on with a store: whole runs of the packaged source.
 
 
-@pytest.fixture
-def shanghai(store: sa.Engine, partner: PartnerHub, wire: Wire, tmp_path: Path) -> dict[str, Any]:
-    """Shanghai's home knows Zhejiang's hub; returned is the connection."""
-    entry = {**partner.grant(), "url": wire.base}
-    connect(tmp_path / "home", entry)
-    return entry
-
-
-def entries() -> list[tuple[Any, ...]]:
-    with database.engine().connect() as connection:
-        found = connection.execute(
-            sa.text(
-                """SELECT material, role, region, status, epoch FROM index_entry
-                WHERE source = :name AND recorded_to IS NULL ORDER BY handle, identifier"""
-            ),
-            {"name": NAME},
+def entries(exchange: Exchange) -> list[tuple[Any, ...]]:
+    return [
+        tuple(row)
+        for row in exchange.sql(
+            exchange.sh,
+            """SELECT material, role, region, status, epoch FROM index_entry
+            WHERE source = :name AND recorded_to IS NULL ORDER BY handle, identifier""",
+            name=SOURCE,
         )
-        return [tuple(row) for row in found]
+    ]
 
 
-def test_a_run_fills_the_index(partner: PartnerHub, shanghai: dict[str, Any]) -> None:
-    keys = hold(partner, 5)
-    summary = pipeline.run(NAME)
+def test_a_run_fills_the_index(exchange: Exchange) -> None:
+    keys = exchange.hold(5)
+    summary = exchange.read()
     assert (summary["fetched"], summary["accepted"]) == (5, 5)
-    found = entries()
+    found = entries(exchange)
     assert len(found) == 5
-    assert {row[:4] for row in found} == {(MATERIALS[1], "holder", "330106", "in_force")}
-    assert pipeline.run(NAME)["fetched"] == 0
-    with partner.acting() as engine:
+    assert {row[:4] for row in found} == {(MATERIAL, "holder", "330106", "in_force")}
+    assert exchange.read()["fetched"] == 0
+    with exchange.zj.acting() as engine:
         withdraw(engine, keys[0])
         move(engine, keys[1], "330203")
-    assert pipeline.run(NAME)["accepted"] == 2
-    assert sorted(row[2] for row in entries()) == ["330106", "330106", "330106", "330203"]
-    with partner.acting():
-        epoch = peers.rotate("sh")
-    assert pipeline.run(NAME)["accepted"] == 5
-    assert len(entries()) == 4 and {row[4] for row in entries()} == {epoch}
+    assert exchange.read()["accepted"] == 2
+    assert sorted(row[2] for row in entries(exchange)) == ["330106", "330106", "330106", "330203"]
+    epoch = renew(exchange)
+    assert exchange.read()["accepted"] == 5
+    assert len(entries(exchange)) == 4 and {row[4] for row in entries(exchange)} == {epoch}
 
 
-def test_a_refused_page_changes_nothing(
-    partner: PartnerHub, shanghai: dict[str, Any], wire: Wire, tmp_path: Path
-) -> None:
-    hold(partner, 2)
-    pipeline.run(NAME)
+def test_a_refused_page_changes_nothing(exchange: Exchange) -> None:
+    exchange.hold(2)
+    exchange.read()
+    landing = Path(exchange.sh.variables["YICI_HOME"]) / "landing" / "raw"
 
     def state() -> tuple[Any, ...]:
-        with database.engine().connect() as connection:
-            cursor = connection.scalar(sa.text("SELECT cursor FROM source WHERE name = :name"), {"name": NAME})
-        return entries(), cursor, sorted(str(path) for path in (tmp_path / "home" / "landing" / "raw").rglob("*"))
+        cursor = exchange.sql(exchange.sh, "SELECT cursor FROM source WHERE name = :name", name=SOURCE)
+        return entries(exchange), cursor, sorted(str(path) for path in landing.rglob("*"))
 
     before = state()
-    hold(partner, 2)
-    for change, code in (TAMPERED["a byte of the payload"], TAMPERED["another key"]):
-        wire.change = change
+    exchange.hold(2)
+    for change, code in (TAMPERED["a byte of the page"], TAMPERED["another key"]):
+        meddle(exchange, change)
         with pytest.raises(FatalError) as refused:
-            pipeline.run(NAME)
+            exchange.read()
         assert refused.value.code == code and state() == before
-    with partner.acting():
-        peers.revoke("sh")
-    wire.change = bytes
-    with pytest.raises(FatalError):
-        pipeline.run(NAME)
-    assert state() == before, "what a partner said while it was one stays until it says otherwise or its promise ends"
+    exchange.pair.forget_fate()
+    exchange.pair.rested()
+    with exchange.zj.acting():
+        agreement_acts.suspend(exchange.named, "tester")
+    with pytest.raises(YiciError):
+        exchange.read()
+    assert state() == before, "what a partner said while it might stays until it says otherwise or its promise ends"
 
 
-def test_a_page_kept_is_verified_again(
-    partner: PartnerHub, shanghai: dict[str, Any], wire: Wire, tmp_path: Path
-) -> None:
-    hold(partner, 2)
+def test_a_page_kept_is_verified_again(exchange: Exchange, tmp_path: Path) -> None:
+    exchange.hold(2)
     kept: list[bytes] = []
-    wire.change = lambda page: kept.append(page) or page  # type: ignore[func-returns-value]
-    pipeline.run(NAME)
-    page = tmp_path / "page.jws"
+    meddle(exchange, lambda page: kept.append(page) or page)  # type: ignore[func-returns-value]
+    exchange.read()
+    page = tmp_path / "page.msg"
     page.write_bytes(kept[0])
-    assert pipeline.run(NAME, input=page)["unchanged"] == 2
-    page.write_bytes(TAMPERED["a byte of the payload"][0](kept[0]))
-    with pytest.raises(FatalError) as refused:
-        pipeline.run(NAME, input=page)
-    assert refused.value.code == "index-signature"
-    (tmp_path / "home" / "connections.json").unlink()
-    with pytest.raises(FatalError) as refused:
-        pipeline.run(NAME, input=page)
-    assert refused.value.code == "index-connection-missing" and "YICI_CONN_ZJ_HUB" in str(refused.value)
+    with exchange.sh.acting():
+        assert pipeline.run(SOURCE, input=page)["unchanged"] == 2
+        page.write_bytes(TAMPERED["a byte of the page"][0](kept[0]))
+        with pytest.raises(FatalError) as refused:
+            pipeline.run(SOURCE, input=page)
+        assert refused.value.code == "message-altered"
+        page.write_bytes(kept[0])
+        with sa.create_engine(os.environ["YICI_DATABASE_URL"]).begin() as connection:
+            peers.remove(connection, "zj")
+        assert pipeline.run(SOURCE, input=page)["unchanged"] == 2, "removed as a peer, its word is still its word"
+
+
+def test_pages_of_a_later_epoch_come_with_its_key_or_not_at_all(exchange: Exchange, tmp_path: Path) -> None:
+    """A page by itself would end the epoch that can be looked up, for one that cannot."""
+    exchange.hold(2)
+    exchange.read()
+    before = entries(exchange)
+    renew(exchange)
+    with exchange.sh.acting():
+        agreement = exchange.agreement(exchange.sh)
+        page = caller.ask("zj", KIND, {"after": 0}, agreement=agreement)
+        (tmp_path / "page.msg").write_bytes(page.wire)
+        with pytest.raises(FatalError) as refused:
+            pipeline.run(SOURCE, input=tmp_path / "page.msg")
+    assert refused.value.code == "index-key-missing" and entries(exchange) == before
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_killed_between_two_pages(
-    partner: PartnerHub, shanghai: dict[str, Any], wire: Wire, monkeypatch: pytest.MonkeyPatch, source: Source
+    exchange: Exchange, source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sources, "load", lambda name, root=None: source)
-    hold(partner, 7)
-    wire.hold_after = 1
+    exchange.hold(7)
+    waiting = tmp_path / "waiting"
+
+    def held(to: Hub, wire: bytes, carry: Callable[[], bytes]) -> bytes:
+        if json.loads(envelope.read(wire).body).get("after") == 3:
+            waiting.touch()
+            time.sleep(30)
+        return carry()
+
+    exchange.pair.fate = held
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            pipeline.run(NAME)
+            exchange.read()
         os._exit(0)
     deadline = time.monotonic() + 30
-    while len(wire.asked) < 2 and time.monotonic() < deadline:
+    while not waiting.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert len(wire.asked) == 2, "killed while it waited for the second page"
-    assert entries() == []
-    wire.hold_after = None
-    assert pipeline.run(NAME)["accepted"] == 7
-    assert len(entries()) == 7
+    assert waiting.exists(), "killed while it waited for the second page"
+    assert entries(exchange) == []
+    exchange.pair.forget_fate()
+    assert exchange.read()["accepted"] == 7
+    assert [row.state for row in exchange.sql(exchange.sh, "SELECT state FROM batch ORDER BY started_at")][
+        -1
+    ] == "merged"
+
+
+def test_registers_are_not_what_is_read(exchange: Exchange) -> None:
+    """What is read over the index is never announced again."""
+    exchange.hold(2)
+    exchange.read()
+    with exchange.sh.acting() as engine:
+        announced = exchange.sql(exchange.sh, "SELECT count(*) FROM feed")
+        held = exchange.sql(exchange.sh, "SELECT count(*) FROM holding")
+        assert engine and (announced, held) == ([(0,)], [(0,)])
+    assert REGISTER not in json.dumps(asked(exchange)) and announce

@@ -4,143 +4,147 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from connectors import indexpages, signature
-from hub import index_feed, index_keys, peers, signing
-from hub.home import Home
-from mappings import model
-from tests import stored
-from tests.peering import PartnerHub, announce, move, partner_hub, withdraw
+from connectors import indexpages
+from connectors.block import ROW
+from connectors.envelope import LIMIT
+from connectors.indexframe import ENTRY, MEDIA_TYPE
+from hub import database, index_feed, index_keys, partitions
+from hub.exchange.announced import Given
+from hub.home import Home, KeyedHash
+from tests import examplepage, stored
+from tests.conftest import _database
+from tests.peering import announce, move, withdraw
+
+KEY = index_keys.epoch_key(bytes(range(32)), "2026")
+REGISTER = "zj-ga-households"
 
 
 @pytest.fixture(scope="module")
-def partner(server_home: Home) -> Iterator[PartnerHub]:
-    with partner_hub(server_home, served=False) as hub:
-        yield hub
+def engine(server_home: Home, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    with _database(server_home, f"feed_{uuid.uuid4().hex}", template) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("YICI_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("YICI_DATABASE_URL", url)
+        database.upgrade()
+        yield database.engine()
+        database.engine().dispose()
 
 
 @pytest.fixture
-def feed(partner: PartnerHub) -> Iterator[Feed]:
-    partner.forget()
-    with partner.acting() as engine:
-        stored.source(engine, "zj-ga-households", "household-register", region="330000")
-        yield Feed(engine)
+def feed(engine: sa.Engine) -> Feed:
+    stored.emptied(engine)
+    stored.source(engine, REGISTER, "household-register", region="330000")
+    return Feed(engine)
 
 
 class Feed:
-    """A hub with a feed, and a peer that reads it."""
+    """A hub with a feed, and what it may announce to somebody."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self.grant()
+        self.given = Given(("household-register", "business-licence"), ("33",), "2026", KeyedHash(KEY))
 
-    def grant(self, materials: tuple[str, ...] = ("household-register", "business-licence"), **options: Any) -> None:
-        self.key = peers.grant("sh", "Shanghai", materials, replace=True, **options).key
+    def allow(self, *materials: str, regions: tuple[str, ...] = ("33",)) -> None:
+        self.given = Given(materials or self.given.materials, regions, "2026", KeyedHash(KEY))
 
-    def hold(self, material: str = "household-register", region: str = "330106", **more: Any) -> str:
-        holder = ("holder", "cn.ric", stored.RESIDENT)
-        key = stored.holding(self.engine, "zj-ga-households", material, holder, region=region, **more)
+    def hold(self, material: str = "household-register", region: str | None = "330106", **more: Any) -> str:
+        holders = more.pop("holders", [("holder", "cn.ric", stored.RESIDENT)])
+        key = stored.holding(self.engine, REGISTER, material, *holders, region=region, **more)
         announce(self.engine, key)
         return key
 
-    def read(self, after: int = 0, limit: int = 100, until: int | None = None, peer: str = "sh") -> dict[str, Any]:
+    def read(self, after: int = 0, limit: int = 100, **ends: int) -> dict[str, Any]:
+        """The frame, with ``entries`` as the reader reads them."""
         with self.engine.begin() as connection:
-            found = peers.of(connection, peer)
-            assert found
-            page = index_feed.page(connection, found, after, limit, until)
-        payload = signature.verify(page.body.encode(), [signature.public_key(signing.public_key())], "test")
-        whole: dict[str, Any] = json.loads(payload)
-        assert len(whole["entries"]) == page.entries and whole["to"] == page.to
-        return whole
+            served = index_feed.page(connection, self.given, after, limit, **ends)
+        assert served.type == MEDIA_TYPE
+        return opened(served)
 
-    def id(self, page: dict[str, Any], scheme: str, value: str) -> str:
-        return index_keys.subject_id(index_keys.epoch_key(self.key, page["epoch"]), scheme, value).hex()
+
+def opened(served: index_feed.Served) -> dict[str, Any]:
+    told = json.loads(served.body.partition(b"\n")[0])
+    page = indexpages.opened(examplepage.message(served.body), "330000", "test")
+    entries = indexpages.block(page, "test").table.drop_columns([ROW]).to_pylist()
+    assert len(entries) == served.entries and told["to"] == served.to
+    return {**told, "entries": [{**entry, "position": int(entry["position"])} for entry in entries]}
 
 
 def test_an_announcement(feed: Feed) -> None:
     holders = [("holder", "cn.ric", stored.RESIDENT), ("representative", "passport", "E12345678")]
-    feed.grant(("household-register",))
-    key = stored.holding(
-        feed.engine, "zj-ga-households", "household-register", *holders, region="330106", number="330106-1",
-        name="户口簿", valid_from="2015-09-01", status="suspended",
-    )  # fmt: skip
-    position = announce(feed.engine, key)
+    feed.allow("household-register")
+    key = feed.hold(holders=holders, number="330106-1", name="户口簿", valid_from="2015-09-01", status="suspended")
     page = feed.read()
     [entry] = page.pop("entries")
-    issued = dt.datetime.fromisoformat(page.pop("issued_at"))
-    assert abs(issued - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
-    epoch = page.pop("epoch")
     assert page == {
-        "protocol": "yici-index/0", "hub": "zj", "region": "330000", "peer": "sh", "after": 0, "to": position,
-        "head": position, "more": False, "materials": ["household-register"], "regions": ["33"],
+        "epoch": "2026", "after": 0, "to": 1, "head": 1, "more": False, "materials": ["household-register"],
+        "regions": ["33"],
     }  # fmt: skip
-    epoch_key = index_keys.epoch_key(feed.key, epoch)
     with feed.engine.connect() as connection:
         digest = connection.scalar(sa.text("SELECT digest FROM holding")).hex
         recorded = connection.scalar(sa.text("SELECT recorded_at FROM feed"))
     assert dt.datetime.fromisoformat(entry.pop("recorded_at")) == recorded
-    assert entry == {
-        "handle": index_keys.handle(epoch_key, key).hex(),
+    subjects = [f"{role}:{index_keys.subject_id(KEY, scheme, value).hex()}" for role, scheme, value in holders]
+    assert {name: entry[name] for name in ENTRY if name in entry} == {
+        "handle": index_keys.handle(KEY, key).hex(),
         "material": "household-register",
         "region": "330106",
         "status": "suspended",
         "valid_from": "2015-09-01",
         "valid_to": None,
-        "digest": index_keys.KeyedHash(epoch_key).of(f"version:{digest}").hex(),
-        "position": position,
-        "subjects": [
-            {"role": role, "id": index_keys.subject_id(epoch_key, scheme, value).hex()}
-            for role, scheme, value in holders
-        ],
+        "digest": KeyedHash(KEY).of(f"version:{digest}").hex(),
+        "position": 1,
+        "subjects": " ".join(subjects),
     }
-
-
-def test_the_reader_reads_what_is_written(feed: Feed) -> None:
-    feed.hold()
-    withdraw(feed.engine, feed.hold())
-    with feed.engine.begin() as connection:
-        peer = peers.of(connection, "sh")
-        assert peer
-        body = index_feed.page(connection, peer, 0).body.encode()
-    terms = indexpages.Terms((signature.public_key(signing.public_key()),), "zj", "sh")
-    table = indexpages.block(indexpages.opened(body, terms, "test"), "test").table
-    assert tuple(table.column_names[:-1]) == indexpages.COLUMNS
-    held, gone = table.to_pylist()
-    assert (held["status"], held["region"], held["position"], held["hub"]) == ("in_force", "330106", "1", "zj")
-    assert held["subjects"].startswith("holder:") and len(held["subjects"]) == len("holder:") + 32
-    assert (gone["status"], gone["region"], gone["subjects"], gone["digest"]) == ("withdrawn", None, "", None)
 
 
 def test_nothing_in_a_page_names_anybody(feed: Feed) -> None:
     key = feed.hold(number="330106-7", name="户口簿")
-    text = json.dumps(feed.read(), ensure_ascii=False)
-    for value in (stored.RESIDENT, "330106-7", "户口簿", key, "zj-ga-households"):
-        assert value not in text
+    with feed.engine.begin() as connection:
+        body = index_feed.page(connection, feed.given, 0).body.decode()
+    for value in (stored.RESIDENT, "330106-7", "户口簿", key, REGISTER):
+        assert value not in body
 
 
-def test_only_what_was_granted_and_of_the_own_region(feed: Feed) -> None:
+def test_only_what_is_agreed_and_within_the_regions(feed: Feed) -> None:
     mine = feed.hold()
-    feed.hold("marriage-certificate")  # not granted
+    feed.hold("marriage-certificate")  # not agreed
     feed.hold(region="310106")  # of another province: its own hub announces it
     page = feed.read()
     assert len(page["entries"]) == 1 and page["to"] == page["head"] == 3 and not page["more"]
-    assert page["entries"][0]["handle"] == index_keys.handle(index_keys.epoch_key(feed.key, page["epoch"]), mine).hex()
-    feed.grant(regions=["330200"])
+    assert page["entries"][0]["handle"] == index_keys.handle(KEY, mine).hex()
+    feed.allow(regions=("3302",))
     assert feed.read()["entries"] == []
     feed.hold(region="330203")
     assert [entry["region"] for entry in feed.read()["entries"]] == ["330203"]
+
+
+def test_a_region_that_is_no_code_breaks_no_line(feed: Feed) -> None:
+    feed.hold(region='33,"\n\r')
+    feed.hold()
+    assert [entry["region"] for entry in feed.read()["entries"]] == ["33", "330106"]
+
+
+def test_a_holder_without_an_identifier_is_nobody(feed: Feed) -> None:
+    feed.hold(holders=[("holder", "cn.ric", stored.RESIDENT), ("representative", "passport", "E12345678")])
+    feed.hold()
+    with feed.engine.begin() as connection:
+        unnamed = """UPDATE mapped_row SET document = jsonb_set(document::jsonb, '{holders,0,value}', 'null')::text"""
+        connection.execute(sa.text(unnamed))
+    first, second = feed.read()["entries"]
+    assert first["subjects"].startswith("representative:") and " " not in first["subjects"] and not second["subjects"]
 
 
 def test_what_names_no_region_is_of_its_register(feed: Feed) -> None:
     """Silence about it would count, so it is announced; where the register is of another region it stays out."""
     held = feed.hold(region=None)
     entry = feed.read()["entries"][0]
-    assert (entry["region"], entry["status"], len(entry["subjects"])) == ("330000", "in_force", 1)
+    assert (entry["region"], entry["status"], entry["subjects"].count(":")) == ("330000", "in_force", 1)
     withdraw(feed.engine, held)
     assert [entry["status"] for entry in feed.read()["entries"]] == ["withdrawn"]
     with feed.engine.begin() as connection:
@@ -162,6 +166,15 @@ def test_each_holding_once_at_its_latest_position(feed: Feed) -> None:
     assert [(e["position"], e["status"]) for e in feed.read()["entries"]] == [(3, "in_force"), (4, "withdrawn")]
 
 
+def test_parts_of_one_read_have_each_certificate_once(feed: Feed) -> None:
+    """Where a part ends says nothing of which position is the latest."""
+    first, _ = feed.hold(), feed.hold()
+    announce(feed.engine, first, "changed")
+    parts = [feed.read(to=1, until=3), feed.read(after=1, to=3, until=3)]
+    assert [(part["to"], part["more"]) for part in parts] == [(1, True), (3, False)]
+    assert [[entry["position"] for entry in part["entries"]] for part in parts] == [[], [2, 3]]
+
+
 def test_what_leaves_the_scope_is_withdrawn_and_what_never_was_in_it_is_not_announced(feed: Feed) -> None:
     leaving, stranger = feed.hold(), feed.hold(region="310106")
     move(feed.engine, leaving, "310115")
@@ -169,10 +182,10 @@ def test_what_leaves_the_scope_is_withdrawn_and_what_never_was_in_it_is_not_anno
     gone = feed.hold()
     withdraw(feed.engine, gone)
     page = feed.read()
-    assert [(e["position"], e["status"], e["subjects"], e["region"]) for e in page["entries"]] == [
-        (3, "withdrawn", [], None),
-        (6, "withdrawn", [], None),
+    found = [
+        (e["position"], e["status"], e["subjects"], e["region"], e["digest"], e["valid_from"]) for e in page["entries"]
     ]
+    assert found == [(3, "withdrawn", None, None, None, None), (6, "withdrawn", None, None, None, None)]
 
 
 def test_pages_follow_each_other(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,49 +203,28 @@ def test_pages_follow_each_other(feed: Feed, monkeypatch: pytest.MonkeyPatch) ->
     ]
     beyond = feed.read(after=99)
     assert (beyond["to"], beyond["head"], beyond["more"], beyond["entries"]) == (99, 7, False, [])
+    nothing = feed.read(until=0)
+    assert (nothing["to"], nothing["head"], nothing["more"], nothing["entries"]) == (0, 7, False, [])
 
 
-def test_what_may_no_longer_be_announced_begins_a_new_epoch(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed.hold()
-    before = feed.read()
-    assert feed.read()["epoch"] == before["epoch"]
-    models = [
-        material.model_copy(update={"indexed": material.code != "household-register"})
-        for material in model.all_materials()
-    ]
-    monkeypatch.setattr(model, "all_materials", lambda: tuple(models))
-    after = feed.read()
-    assert after["epoch"] > before["epoch"] and after["entries"] == []
-    assert after["materials"] == ["business-licence"]
-    assert feed.read()["epoch"] == after["epoch"]
-
-
-def test_two_peers_and_two_epochs_have_nothing_in_common(feed: Feed) -> None:
-    feed.hold()
-    peers.grant("js", "Jiangsu", ["household-register"])
-    pages = [feed.read(), feed.read(peer="js")]
-    peers.rotate("sh")
-    pages.append(feed.read())
-    for member in ("handle", "digest"):
-        assert len({page["entries"][0][member] for page in pages}) == 3
-    assert len({page["entries"][0]["subjects"][0]["id"] for page in pages}) == 3
-    assert pages[2]["epoch"] > pages[0]["epoch"]
-    assert pages[2]["entries"][0]["subjects"][0]["id"] == feed.id(pages[2], "cn.ric", stored.RESIDENT)
-
-
-def test_every_page_given_is_recorded(feed: Feed) -> None:
-    feed.hold()
-    feed.read()
-    feed.read(after=1)
-    with feed.engine.connect() as connection:
-        rows = connection.execute(sa.text("SELECT peer, after, up_to, entries FROM index_read ORDER BY id")).all()
-    assert [tuple(row) for row in rows] == [("sh", 0, 1, 1), ("sh", 1, 1, 0)]
+def test_a_page_fits_into_a_message(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(9):
+        feed.hold(holders=[(f"member_{number}", "passport", f"E{number:08d}") for number in range(30)])
+    whole = feed.read()
+    assert index_feed.ROOM < LIMIT and len(whole["entries"]) == 9
+    monkeypatch.setattr(index_feed, "ROOM", 6000)
+    pages, after = [], 0
+    while not pages or pages[-1]["more"]:
+        pages.append(feed.read(after))
+        after = pages[-1]["to"]
+    assert [entry for page in pages for entry in page["entries"]] == whole["entries"] and len(pages) > 2
 
 
 @pytest.mark.slow
 def test_a_page_is_quick_in_a_large_store(feed: Feed) -> None:
-    """2,000 entries out of 200,000 holdings in less than 100 ms (taken threefold: others use this machine)."""
+    """10,000 entries out of 200,000 holdings in less than half a second (taken twofold: others use this machine)."""
     with feed.engine.begin() as connection:
+        partitions.ensure(connection)
         for statement in _MANY:
             connection.execute(sa.text(statement), {"rows": 200_000})
     with feed.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -241,9 +233,9 @@ def test_a_page_is_quick_in_a_large_store(feed: Feed) -> None:
     took = []
     for after in (0, 100_000, 190_000):
         began = dt.datetime.now()
-        assert len(feed.read(after, limit=2000)["entries"]) == 2000
+        assert len(feed.read(after, limit=10_000)["entries"]) == 10_000
         took.append((dt.datetime.now() - began).total_seconds())
-    assert min(took) < 0.3, took
+    assert min(took) < 1, took
 
 
 _MANY = (

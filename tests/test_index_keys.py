@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +28,7 @@ def hkdf(key: bytes, info: bytes) -> bytes:
 
 
 def test_the_epoch_key_is_that_of_the_protocol() -> None:
-    assert index_keys.epoch_key(AGREED, "2026-01") == hkdf(AGREED, b"yici-index/0 epoch 2026-01")
+    assert index_keys.epoch_key(AGREED, "2026-01") == hkdf(AGREED, b"yici-index epoch 2026-01")
 
 
 def test_an_id_says_nothing_under_another_epoch() -> None:
@@ -40,16 +39,17 @@ def test_an_id_says_nothing_under_another_epoch() -> None:
     assert index_keys.handle(first, "ab" * 16) != index_keys.handle(second, "ab" * 16)
 
 
-@pytest.mark.parametrize("text", [None, 7, "", "AAAA", base64.urlsafe_b64encode(bytes(31)).decode(), "é" * 43])
-def test_a_key_that_is_none_is_refused(text: object) -> None:
-    with pytest.raises(FatalError) as caught:
-        index_keys.agreement_key(text, "js-hub")
-    assert caught.value.code == "index-key-missing" and "js-hub" in caught.value.message("en")
-
-
-def test_the_agreed_key_with_or_without_padding() -> None:
-    text = base64.urlsafe_b64encode(AGREED).decode()
-    assert index_keys.agreement_key(text, "c") == index_keys.agreement_key(text.rstrip("="), "c") == AGREED
+def test_a_key_goes_with_a_cursor(home: Home, tmp_path: Path) -> None:
+    cursor = {"epoch": "1", index_keys.CURSOR_KEY: index_keys.for_cursor(home, "js", "1", AGREED)}
+    sealed = index_keys.of_cursor(cursor)
+    assert index_keys.unseal(home, sealed, index_keys.sealed_for("js", "1")) == AGREED
+    assert index_keys.readable(home, sealed, "js", "1")
+    for other in (("js", "2"), ("ah", "1")):
+        assert not index_keys.readable(home, sealed, *other)
+    assert not index_keys.readable(Home(tmp_path / "other"), sealed, "js", "1")
+    for strange in (None, [], {}, {"key": None}, {"key": 7}, {"key": "é"}, {"key": "AAA"}):
+        assert index_keys.of_cursor(strange) is None
+    assert not index_keys.readable(home, None, "js", "1") and not index_keys.readable(home, b"x", "js", "1")
 
 
 def test_a_sealed_key_opens_here_for_its_purpose_alone(home: Home, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from connectors import connections, hub
 from connectors import source as sources
 from demo import neighbour, neighbour_runs
-from hub import embedded, services
+from hub import embedded, pipeline, services, stack
+from hub.exchange import index_channel
 from hub.home import Home
 from tests import licences
 
@@ -46,22 +46,31 @@ def test_a_second_hub(main_home: Home, tmp_path: Path) -> None:
     licences.write(tmp_path / "2019-浙江.csv", companies)
     os.utime(tmp_path / "2019-浙江.csv", (1, 1))
     entries = {"zj-amr": {"url": str(tmp_path)}}
+    main_home.remember(hub="sh", region="310000")
     with services.exclusive(main_home):
+        api = stack.start_api(main_home)
+        listener = stack.start_exchange(main_home, api)
         started = neighbour.start(main_home, entries, (*ZJ, "sh-amr-enterprises", "zj-not-there"))
         assert started.names == ZJ, "what has no connection, or is not there, is not run"
         [run] = started.wait()
+        stack.wait_exchange(main_home, listener)
     assert run["state"] == "success", run
     assert (run["source"], run["state"], run["accepted"]) == (ZJ[0], "success", 20)
-    assert Path(neighbour_runs.told_to(started.home.path, "sh")).stat().st_mode & 0o777 == 0o600
-    entry = started.connection()
-    steps = hub.check(sources.load("zj-hub-index"), connections._from_fields("zj-hub", entry, "test"))
-    assert all(step.ok for step in steps), steps
-    assert "business-licence" in steps[-2].detail and steps[-2].detail.endswith("20")
+    agreed = started.agree()
+    steps = index_channel.check(sources.load("zj-hub-index"))
+    assert all(step.ok for step in steps), [step for step in steps if not step.ok]
+    assert [step.detail for step in steps if step.step == "agreement"] == [agreed]
+    assert "business-licence" in steps[-1].detail and steps[-1].detail.endswith("20")
+    assert pipeline.run("zj-hub-index")["accepted"] == 20
 
     with services.exclusive(main_home):
         again = neighbour.start(main_home, entries, ZJ)
         assert [run["fetched"] for run in again.wait()] == [0], "no new file: nothing to do"
-    assert again.connection() == entry and again.api == started.api, "the peer keeps its secrets"
+    assert again.agree() == agreed and (again.api, again.exchange) == (started.api, started.exchange)
+    file = neighbour_runs.terms_of(again.home.path)
+    file.write_text(file.read_text(encoding="utf-8").replace('"demo"', '"demo", "statistics"'), encoding="utf-8")
+    assert again.agree() == agreed.replace("/1", "/2"), "other terms are the next version"
+    assert pipeline.run("zj-hub-index")["fetched"] == 0
 
     services.stop_all(main_home)
     assert services.processes(started.home) == [] and not embedded._answers(started.home)

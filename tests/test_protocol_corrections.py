@@ -49,7 +49,7 @@ def test_every_refusal_is_listed_with_its_fault() -> None:
     assert all(problems.KINDS[code].fault == fault for code, fault in listed.items())
     source = (ROOT / "hub" / "exchange" / "correction_messages.py").read_text()
     raised = set(re.findall(r'(?:UsageError|FatalError)\(\s*"([a-z-]+)"', source))
-    elsewhere = {"material-not-agreed", "field-not-agreed", "reconcile-epoch", "announced-to-nobody"}
+    elsewhere = {"material-not-agreed", "field-not-agreed", "reconcile-epoch"}
     assert raised | elsewhere == set(listed)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 
 import msgspec
 
 from connectors import envelope, indexpages, signature
-from connectors.indexpages import Terms
+from connectors.block import Block
 from hub import problems
 from hub.exchange import descent, record_digests
 from hub.exchange import reconciliation_messages as messages
@@ -49,7 +48,16 @@ def test_the_bodies_are_read_and_answer_each_other() -> None:
     assert part == Part(1, SHOWN["sum"]["records"][0]) and handle.startswith(listing.listed[0])
     assert added_up(digests.parts) == SHOWN["sum"]["part"]
     restate = msgspec.json.decode(json.dumps(SHOWN["restate"]).encode(), type=messages.Restate)
-    assert [handle for handle, _ in restate.records] == [entry["handle"] for entry in SHOWN["restated_page"]["entries"]]
+    assert [handle for handle, _ in restate.records] == restated().table["handle"].to_pylist()
+
+
+def restated() -> Block:
+    """The rows of the restated page that is shown, its envelope verified."""
+    told = examplepage.page(examplereconciliation.restated(), to=44, head=44, restated=True)
+    assert examplemessages.shown(told) == SHOWN["restated_envelope"] and told.body.decode() == SHOWN["restated"] + "\n"
+    page = indexpages.opened(indexpages.verified(told.wire, examplepage.partner(), "docs"), "330000", "docs")
+    assert page.frame.restated
+    return indexpages.block(page, "docs")
 
 
 def added_up(parts: tuple[tuple[str, int, str], ...]) -> str:
@@ -62,18 +70,11 @@ def test_the_digest_is_made_as_described() -> None:
         "text": examplereconciliation.text(second),
         "digest": examplereconciliation.digest(second),
     }
-    assert SHOWN["record"]["text"].endswith(" spouse_b:" + second["subjects"][0]["id"]), (
-        "sorted, whatever the order was"
-    )
+    assert SHOWN["record"]["text"].endswith(f" {second['subjects'].split()[0]}"), "sorted, whatever the order was"
 
 
 def test_the_restated_page_verifies_and_is_the_one_shown() -> None:
-    terms = Terms((signature.public_key(examplepage.public_key()),), "zj", "sh")
-    page = indexpages.opened(SHOWN["restated"].encode(), terms, "docs")
-    assert page.restated and json.loads(bytes(page.entries)) == SHOWN["restated_page"]["entries"]
-    payload = base64.urlsafe_b64decode(SHOWN["restated"].split(".")[1] + "==")
-    assert json.loads(payload) == SHOWN["restated_page"]
-    assert indexpages.block(page, "docs").table["status"].to_pylist() == ["in_force", "withdrawn"]
+    assert restated().table["status"].to_pylist() == ["in_force", "withdrawn"]
 
 
 def test_every_member_is_described() -> None:

@@ -78,7 +78,7 @@ def lived(store: sa.Engine, folders: Path, tmp_path: Path) -> sa.Engine:
     for place, part in enumerate(
         (announced[:2], [announced[2], partner.withdrawn(announced[0], "2026-04-01T08:00:00Z")])
     ):
-        pipeline.run(partner.SOURCE, input=partner.write(tmp_path / f"page-{place}.csv", part))
+        partner.run(tmp_path / f"page-{place}.csv", part)
     broken = tmp_path / "broken.csv"
     broken.write_bytes(b"a,b\n1,2\n")
     with pytest.raises(BatchHalted):
@@ -322,7 +322,7 @@ def test_what_a_partner_hub_said_stays_forgotten(store: sa.Engine, folders: Path
         said = [
             partner.announcement(number, ("holder", "cn.uscc", stored.LICENCE_CODE), at=f"2026-0{month}-01T08:00:00Z")
         ]
-        pipeline.run(partner.SOURCE, input=partner.write(tmp_path / f"page-{number}.csv", said))
+        partner.run(tmp_path / f"page-{number}.csv", said)
         if number == 1:
             index_entries.forget(partner.SOURCE, actor="anna", note="over")
     result = rebuild.rebuild(fresh)

@@ -160,25 +160,26 @@ def test_a_checkpoint_stands_in_only_where_it_can(store: sa.Engine, landing: Lan
 
 
 def test_the_feed_waits_for_peers_and_keeps_the_last_word_on_what_is_held(store: sa.Engine, landing: Landing) -> None:
+    zj, new, ended, replaced = (f"0199c0de-0000-7000-8000-00000000000{number}" for number in range(4))
     with store.begin() as connection:
         connection.exec_driver_sql(
-            """INSERT INTO peer (client, secret_hash, name, materials, regions, epoch, sealed_key, valid_to) VALUES
-              ('zj', 'x', 'Zhejiang', '{}', '{}', 'e2', '', NULL), ('new', 'x', 'never read', '{}', '{}', 'e1', '', NULL),
-              ('ended', 'x', 'ended', '{}', '{}', 'e1', '', now());
-            INSERT INTO index_read (peer, epoch, "after", up_to, entries) VALUES
-              ('zj', 'e1', 6, 6, 0), ('zj', 'e2', 0, 4, 4), ('zj', 'e2', 4, 6, 2), ('ended', 'e1', 0, 1, 1)"""
+            f"""INSERT INTO exchange_agreement (id, version, peer, provider, document, state, valid_from, valid_to, epoch) VALUES
+              ('{zj}', 1, 'zj', true, '', 'superseded', now(), '2999-01-01Z', 'e1'),
+              ('{zj}', 2, 'zj', true, '', 'suspended', now(), '2999-01-01Z', 'e2'),
+              ('{new}', 1, 'js', true, '', 'in_force', now(), '2999-01-01Z', 'e1'),
+              ('{ended}', 1, 'ah', true, '', 'in_force', now() - interval '1 day', now(), 'e1'),
+              ('{replaced}', 1, 'ah', true, '', 'in_force', now(), '2999-01-01Z', 'e3');
+            INSERT INTO index_position (agreement, epoch, position) VALUES
+              ('{zj}', 'e2', 4), ('{new}', 'e1', 0), ('{ended}', 'e1', 1), ('{replaced}', 'e2', 1)"""
         )
     settled(store)
     plan = planned(store, landing)
     held = plan["feed 2021-03"].held
-    assert held is not None and held.values == {"peer": "zj", "position": 4, "last": 5}, (
-        "a page given may have been lost"
-    )
+    assert held is not None and held.values == {"peer": "zj", "agreement": zj, "position": 4, "last": 5}
+    assert "2021" not in held.sentence() and zj in held.sentence()
     assert "feed 2021-03" not in applied(landing)
     with store.begin() as connection:
-        connection.exec_driver_sql(
-            """INSERT INTO index_read (peer, epoch, "after", up_to, entries) VALUES ('zj', 'e2', 6, 6, 0)"""
-        )
+        connection.exec_driver_sql(f"UPDATE index_position SET position = 6 WHERE agreement = '{zj}'")
     assert {"feed 2021-03", "feed 2021-04"} <= applied(landing)
     assert positions(store) == {4: "feed_default", 6: "feed_default"}, "one entry for each that is held, where it was"
     settled(store)
@@ -187,7 +188,7 @@ def test_the_feed_waits_for_peers_and_keeps_the_last_word_on_what_is_held(store:
     with store.begin() as connection:
         connection.exec_driver_sql(
             """DELETE FROM holding WHERE key = cast('kept' AS bytea); UPDATE feed_head SET position = 7;
-            UPDATE index_read SET "after" = 7, up_to = 7 WHERE peer = 'zj' AND "after" = 6;
+            UPDATE index_position SET position = 7 WHERE epoch = 'e2' AND position = 6;
             INSERT INTO feed (position, holding, material, change, batch, recorded_at)
             VALUES (7, 'kept', 'business-licence', 'withdrawn', 'b', '2021-05-02Z')"""
         )

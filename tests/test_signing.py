@@ -40,13 +40,14 @@ def test_what_is_no_name_or_region(monkeypatch: pytest.MonkeyPatch, hub: str, re
 
 
 def test_partners_can_verify_what_is_signed(place: Path) -> None:
-    page = signing.sign(b'{"hub":"js"}').encode()
+    said = b'{"hub":"js"}'
+    beside = signing.sign_detached(said, signature.EVIDENCE)
     ours = signature.public_key(signing.public_key())
-    assert signature.verify(page, [ours], "page") == b'{"hub":"js"}'
+    signature.verify_detached(said, beside, [ours], signature.EVIDENCE, "evidence")
     other = signing.key(str(place), "another.key")
     with pytest.raises(FatalError) as caught:
-        signature.verify(page, [other], "page")
-    assert caught.value.code == "index-key-unknown"
+        signature.verify_detached(said, beside, [other], signature.EVIDENCE, "evidence")
+    assert caught.value.code == "signature-key-unknown"
 
 
 def test_the_key_stays_and_is_the_owners_alone(place: Path, tmp_path: Path) -> None:

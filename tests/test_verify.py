@@ -36,7 +36,7 @@ def loaded(store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         partner.announcement(n, ("holder", "cn.uscc", stored.LICENCE_CODE), valid_to="2030-01-31") for n in range(2)
     ]
     partner.folder(tmp_path / "sources", monkeypatch)
-    pipeline.run(partner.SOURCE, input=partner.write(tmp_path / "announced.csv", announced))
+    partner.run(tmp_path / "announced.csv", announced)
     pipeline.run(SH, input=licences.write(tmp_path / "all.csv", RECORDS))
     pipeline.run(
         SH, input=licences.write(tmp_path / "new.csv", [licences.row(1, name="更名后有限公司", date="2019-09-01")])

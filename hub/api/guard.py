@@ -1,14 +1,11 @@
-"""Who is calling: the bearer token names a client and what it is for, the agreement in the store says what it may do.
-
-Default deny: an intake system's token opens no index, a peer's no lookup.
-"""
+"""Who is calling: the bearer token names a client, the agreement in the store says what it may do. Default deny."""
 
 from __future__ import annotations
 
 import datetime as dt
 import threading
 import time
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Depends
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlows
@@ -16,21 +13,15 @@ from fastapi.security import OAuth2
 from starlette.requests import Request
 
 from connectors.errors import UsageError
-from hub import agreements, database, peers, tokens
+from hub import agreements, database, tokens
 from hub.agreements import Agreement
 from hub.api.rates import TRIED
-from hub.peers import Peer
-from hub.tokens import Bearer
-
-Agreed = TypeVar("Agreed", Agreement, Peer)
 
 TOKEN_URL = "/oauth2/token"  # an address, no secret  # noqa: S105
 
 _scheme = OAuth2(
     flows=OAuthFlows(
-        clientCredentials=OAuthFlowClientCredentials(
-            tokenUrl=TOKEN_URL, scopes={"lookup": "Ask what is held.", "index": "Read the index feed, for peers."}
-        )
+        clientCredentials=OAuthFlowClientCredentials(tokenUrl=TOKEN_URL, scopes={"lookup": "Ask what is held."})
     ),
     scheme_name="clientCredentials",
     auto_error=False,
@@ -40,34 +31,20 @@ _scheme = OAuth2(
 def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Agreement:
     """The caller's agreement, read anew each time so that its end takes effect at once.
 
-    UsageError ``token-missing``, ``token-invalid`` (also of a client removed, or agreed with anew, since), ``scope-insufficient``,
+    UsageError ``token-missing``, ``token-invalid`` (also of a client removed, or agreed with anew, since),
     ``agreement-ended`` or ``rate-exceeded``.
     """
     bearer = tokens.bearer(bearer_of(header))
     with database.engine().connect() as connection:
         found = agreements.of(connection, bearer.client)
-    admitted = _admitted(found, bearer, found.valid_from if found else None)
-    if not request.scope.get(TRIED):
-        request.app.state.rates.take(admitted.client, admitted.rate)
-    return admitted
-
-
-def peer(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Peer:
-    """The calling peer, read anew each time; errors as :func:`agreement`."""
-    bearer = tokens.bearer(bearer_of(header), "index")
-    with database.engine().connect() as connection:
-        found = peers.of(connection, bearer.client)
-    return _admitted(found, bearer, found.created_at if found else None)
-
-
-def _admitted(found: Agreed | None, bearer: Bearer, agreed_at: dt.datetime | None) -> Agreed:
-    """``found`` when it is in force and the token was issued under it."""
-    if found is None or agreed_at is None:
+    if found is None:
         raise UsageError("token-invalid")
     if not found.in_force(dt.datetime.now(dt.UTC)):
         raise UsageError("agreement-ended")
-    if not bearer.since(agreed_at):
+    if not bearer.since(found.valid_from):
         raise UsageError("token-invalid")
+    if not request.scope.get(TRIED):
+        request.app.state.rates.take(found.client, found.rate)
     return found
 
 
@@ -80,7 +57,6 @@ def bearer_of(header: str | None) -> str:
 
 
 Caller = Annotated[Agreement, Depends(agreement)]
-CallingPeer = Annotated[Peer, Depends(peer)]
 
 
 class Attempts:

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub import agreements, database, peers, tokens
+from hub import agreements, database, tokens
 from hub.api import guard, language
 from hub.api.responses import Json, documented, problem
 
@@ -35,7 +35,7 @@ _FORM_SCHEMA = {
         "grant_type": {"type": "string", "const": "client_credentials"},
         "client_id": {"type": "string"},
         "client_secret": {"type": "string", "format": "password"},
-        "scope": {"enum": ["lookup", "index"], "default": "lookup"},
+        "scope": {"const": "lookup", "default": "lookup"},
     },
     "required": ["grant_type"],
 }
@@ -45,7 +45,7 @@ _TOKEN_SCHEMA = {
         "access_token": {"type": "string"},
         "token_type": {"const": "Bearer"},
         "expires_in": {"type": "integer"},
-        "scope": {"enum": ["lookup", "index"]},
+        "scope": {"const": "lookup"},
     },
     "required": ["access_token", "token_type", "expires_in"],
 }
@@ -63,7 +63,7 @@ _TOKEN_SCHEMA = {
     response_class=Json,
 )
 async def token(request: Request) -> Response:
-    """An access token for the client, or with ``scope=index`` the peer, whose credentials are given."""
+    """An access token for the client whose credentials are given."""
     lang = language.of(request.headers)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         return problem("media-type-unsupported", lang, {"expected": FORM})
@@ -73,21 +73,21 @@ async def token(request: Request) -> Response:
         return problem("body-malformed", lang, error="invalid_request")
     if form.get("grant_type") != ["client_credentials"]:
         return problem("grant-unsupported", lang, error="unsupported_grant_type")
-    if (scope := _scope(form)) is None:
+    if form.get("scope", [tokens.SCOPE]) != [tokens.SCOPE]:
         return problem("scope-unsupported", lang, error="invalid_scope")
     given = _credentials(request, form)
     address = request.client.host if request.client else "-"
     attempts: guard.Attempts = request.app.state.attempts
     if given is not None:
         attempts.check(address, given.client)
-        if await to_thread.run_sync(_authenticated, given, scope, limiter=request.app.state.authenticating):
+        if await to_thread.run_sync(_authenticated, given, limiter=request.app.state.authenticating):
             attempts.succeeded(address, given.client)
-            made = tokens.issue(given.client, scope)
+            made = tokens.issue(given.client)
             body: dict[str, Any] = {
                 "access_token": made.text,
                 "token_type": "Bearer",
                 "expires_in": made.seconds,
-                "scope": scope,
+                "scope": tokens.SCOPE,
             }
             return Json(body, headers={"Cache-Control": "no-store"})
         attempts.failed(address, given.client)
@@ -96,18 +96,8 @@ async def token(request: Request) -> Response:
     return problem("client-refused", lang, headers=headers, error="invalid_client")
 
 
-def _authenticated(given: Credentials, scope: tokens.Scope) -> bool:
-    known = peers if scope == "index" else agreements
-    return known.authenticate(database.engine(), given.client, given.secret)
-
-
-def _scope(form: dict[str, list[str]]) -> tokens.Scope | None:
-    match form.get("scope", ["lookup"]):
-        case ["lookup"]:
-            return "lookup"
-        case ["index"]:
-            return "index"
-    return None
+def _authenticated(given: Credentials) -> bool:
+    return agreements.authenticate(database.engine(), given.client, given.secret)
 
 
 def _credentials(request: Request, form: dict[str, list[str]]) -> Credentials | None:

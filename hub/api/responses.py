@@ -81,8 +81,6 @@ def from_error(error: YiciError, lang: Language) -> Problem:
     headers = {}
     if error.code == "token-invalid":
         headers["WWW-Authenticate"] = f'{CHALLENGE}, error="invalid_token"'
-    if error.code == "scope-insufficient":  # RFC 6750, 3.1
-        headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope"'
     if error.code in ("too-many-attempts", "rate-exceeded"):
         headers["Retry-After"] = str(error.values["seconds"])
     if error.code in ("body-slow", "deposit-too-large"):  # the rest of the body is not read any more

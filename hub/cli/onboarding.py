@@ -20,7 +20,7 @@ Examples:
 
   yici sources new sh-tax-receipts --connector files --entity business-licence
 
-  yici sources new zj-hub-index --connector hub --connection zj-hub --region 330000
+  yici sources new zj-hub-index --connector hub --connection peer:zj --region 330000
 """
 
 INFER_HELP = """Propose options, mapping, code lists and checks from a sample, and cut a masked sample. 根据样例建议映射与检查。
@@ -74,7 +74,8 @@ def new(
     entity: Annotated[str | None, typer.Option(help="What a row becomes: a material type. 材料类型。")] = None,
     region: Annotated[str | None, typer.Option(help="Division code of six digits. 行政区划代码。")] = None,
     connection: Annotated[
-        str | None, typer.Option(help="Name of the connection; by default <region>-<department>.")
+        str | None,
+        typer.Option(help="Name of the connection, peer:NAME of a partner hub; by default <region>-<department>."),
     ] = None,
     format: Annotated[str, typer.Option(help="csv, jsonl, xlsx or parquet (files, sftp, s3). 文件格式。")] = "csv",
     root: Root = None,

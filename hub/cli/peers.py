@@ -20,7 +20,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask. 不再询问。")]
 
 
 def register(app: typer.Typer) -> None:
-    from hub.cli import index_grants
+    from hub.cli import peer_forget
 
     commands = typer.Typer(
         help="Partner hubs, and what they know each other by. 伙伴节点及互认凭据。", no_args_is_help=True
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         commands.command()(command)
     commands.command("list")(list_)
     commands.command("rotate-key")(rotate_key)
-    index_grants.register(commands)
+    peer_forget.register(commands)
 
 
 def card(

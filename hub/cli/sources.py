@@ -96,7 +96,13 @@ def check(
     from connectors import connect
     from connectors.source import load
 
-    steps = connect.check(load(source))
+    described = load(source)
+    if described.connector == "hub":
+        from hub.exchange import index_channel
+
+        steps = index_channel.check(described)
+    else:
+        steps = connect.check(described)
     ok = all(step.ok for step in steps)
     if as_json:
         _print_json({"source": source, "ok": ok, "steps": [asdict(step) for step in steps]})

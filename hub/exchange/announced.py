@@ -5,13 +5,14 @@ The one place that reconciliation and corrections ask; how the feed itself trave
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import peers, signing
+from hub.exchange import epochs
 from hub.home import KeyedHash
 
 if TYPE_CHECKING:
@@ -20,12 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Given:
-    """What this hub, ``hub`` of ``region``, announces to ``peer``. ``regions``: prefixes of division codes; ``key``: of the
-    epoch, under which every id is made."""
+    """What this hub announces under an agreement. ``regions``: prefixes of division codes; ``key``: of the epoch, under which
+    every id is made."""
 
-    peer: str
-    hub: str
-    region: str
     materials: tuple[str, ...]
     regions: tuple[str, ...]
     epoch: str
@@ -43,23 +41,17 @@ class Received:
 
 
 def given(connection: sa.Connection, agreement: Agreement) -> Given:
-    """What is announced under ``agreement`` now; begins a new epoch where the scope has changed, as a page of the feed would.
+    """What is announced under ``agreement`` now; begins a new epoch where the last one is over.
 
-    UsageError ``announced-to-nobody`` when the peer may not read the index. FatalError as :func:`hub.peers.epoch_key`.
+    UsageError ``mode-not-agreed``. FatalError as :func:`hub.exchange.epochs.current`.
     """
-    publisher = signing.publisher()
-    peer = peers.of(connection, agreement.peer)
-    if peer is None:
-        raise UsageError("announced-to-nobody", peer=agreement.peer)
-    scope = peers.scope(peer, publisher)
-    peer = peers.up_to_date(connection, peer, scope)
-    key = KeyedHash(peers.epoch_key(connection, peer))
-    return Given(agreement.peer, publisher.hub, publisher.region, scope.materials, scope.regions, peer.epoch, key)
+    epoch = epochs.current(connection, agreement, dt.datetime.now(dt.UTC))
+    return Given(epoch.scope.materials, epoch.scope.regions, epoch.name, KeyedHash(epoch.key))
 
 
 def received(connection: sa.Connection, agreement: Agreement) -> Received:
-    """How far this hub has read. UsageError ``announced-unread`` when it has read nothing of that peer yet."""
-    row = connection.execute(_READ, {"peer": agreement.peer}).first()
+    """How far this hub has read. UsageError ``announced-unread`` when it has read nothing under that agreement yet."""
+    row = connection.execute(_READ, {"agreement": str(agreement.id)}).first()
     if row is None:
         raise UsageError("announced-unread", peer=agreement.peer)
     return Received(agreement.peer, row.name, row.epoch, int(row.position))
@@ -74,6 +66,6 @@ def source(connection: sa.Connection, peer: str) -> str | None:
 _SOURCE = sa.text("SELECT name FROM source WHERE hub = :peer ORDER BY last_success_at DESC NULLS LAST LIMIT 1")
 _READ = sa.text("""
 SELECT name, cursor ->> 'epoch' AS epoch, cursor ->> 'position' AS position FROM source
-WHERE hub = :peer AND cursor ->> 'epoch' <> '' AND cursor ->> 'position' ~ '^[0-9]{1,18}$'
+WHERE cursor ->> 'agreement' = :agreement AND cursor ->> 'epoch' <> '' AND cursor ->> 'position' ~ '^[0-9]{1,18}$'
 ORDER BY last_success_at DESC NULLS LAST LIMIT 1
 """)

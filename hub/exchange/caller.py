@@ -7,7 +7,8 @@ nobody reaches is left to rest (:mod:`hub.exchange.reach`).
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -122,12 +123,39 @@ def ask(
     return reply
 
 
-def decoded(message: Message, kind: type[T]) -> T:
-    """The reply's body as JSON of this form. FatalError ``message-body``."""
+def refused(reply: Message, error: YiciError) -> None:
+    """Record that a reply, signed by a peer and to the question, was refused all the same for what it says."""
+    told = reply.envelope
+    with database.engine().begin() as connection:
+        ledger.record(
+            connection,
+            peer=told.sender,
+            direction="noted",
+            message=told.id,
+            kind=told.kind,
+            agreement=told.agreement,
+            outcome=error.code,
+            reply=reply,
+        )
+
+
+@contextmanager
+def judged(reply: Message) -> Iterator[None]:
+    """:func:`refused` where what is done with ``reply`` ends in an error."""
     try:
-        return msgspec.json.decode(message.body, type=kind)
-    except (ValueError, RecursionError):
-        raise FatalError("message-body") from None
+        yield
+    except YiciError as error:
+        refused(reply, error)
+        raise
+
+
+def decoded(reply: Message, kind: type[T]) -> T:
+    """The reply's body as JSON of this form. FatalError ``message-body``, recorded."""
+    with judged(reply):
+        try:
+            return msgspec.json.decode(reply.body, type=kind)
+        except (ValueError, RecursionError):
+            raise FatalError("message-body") from None
 
 
 def _admit(

@@ -22,6 +22,7 @@ from connectors.envelope import SKEW, Moment, Name
 from connectors.errors import FatalError, UsageError
 from hub import home, signing
 from hub.exchange import certificates, keys
+from hub.home import Home
 
 _TITLE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 TYPE = "yici-card+jws"
@@ -71,8 +72,8 @@ def valid(entry: _Timed, moment: dt.datetime) -> bool:
 
 def own(now: dt.datetime | None = None) -> dict[str, Any]:
     """This hub's card, signed now. FatalError as :func:`hub.signing.publisher`."""
-    here, moment = home.current(), now or dt.datetime.now(dt.UTC)
-    publisher, known = signing.publisher(), keys.own()
+    here, publisher, known = home.current(), signing.publisher(), keys.own()
+    moment = now or dt.datetime.now(dt.UTC)  # never before that of the keys, which may have been made just now
     told = {
         "hub": publisher.hub,
         "title": here.identity("title") or publisher.hub,
@@ -100,12 +101,12 @@ def changed_at() -> dt.datetime:
     return max(changed, dt.datetime.fromisoformat(said)) if said else changed
 
 
-def settle(**said: str) -> None:
-    """Remember ``title``, ``exchange_addresses`` (separated by spaces) or ``exchange_port``; peers hear of a change.
+def settle(here: Home | None = None, /, **said: str) -> None:
+    """Remember, in this home or ``here``, ``title``, ``exchange_addresses`` (separated by spaces) or ``exchange_port``; peers hear of a change.
 
     UsageError ``card-address``, ``card-title``.
     """
-    here = home.current()
+    here = here or home.current()
     try:
         for address in said.get("exchange_addresses", "").split():
             address_of(address)

@@ -33,5 +33,6 @@ def ask(agreement: Agreement, seconds: float = 30.0) -> Epoch:
         key = b""
     beyond = set(told.materials) - set(agreement.terms.materials)
     if len(key) != KEY_BYTES or beyond or not all(each.startswith(agreement.terms.regions) for each in told.regions):
-        raise FatalError("index-key-form", peer=agreement.peer)
+        with caller.judged(reply):
+            raise FatalError("index-key-form", peer=agreement.peer)
     return Epoch(told.epoch, key, Scope(told.materials, told.regions))

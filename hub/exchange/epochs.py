@@ -22,9 +22,9 @@ from hub import database, home, index_keys, schema_exchange
 from hub.exchange import agreement_states, agreements
 from hub.exchange.agreements import LIVE, Agreement
 from hub.home import KEY_BYTES, Home, KeyedHash
-from hub.peers import EPOCH
 
 KIND = "index.key"
+EPOCH = "%Y%m%dT%H%M%SZ"  # sorts as text; the digest of the scope follows
 _table = schema_exchange.exchange_agreement
 
 
@@ -71,7 +71,7 @@ def current(connection: sa.Connection, agreement: Agreement, now: dt.datetime) -
         agreement_states.locked(connection, agreement.id)
         name, sealed = _latest(connection, agreement.id)
         if name is None or sealed is None or _over(name, told, agreement.terms.epoch_days, now):
-            name, sealed = _begin(connection, agreement.id, agreement.version, name, sealed, told, now)
+            name, sealed = _begin(connection, agreement.id, agreement.version, sealed, told, now)
     agreed = index_keys.unseal(home.current(), sealed, _about(agreement.id))
     return Epoch(name, index_keys.epoch_key(agreed, name), told)
 
@@ -91,8 +91,8 @@ def renew(named: uuid.UUID, now: dt.datetime) -> str:
         agreement = agreements.opened(live)
         if not agreement.provider or "index" not in agreement.terms.modes:
             raise UsageError("mode-not-agreed", known=", ".join(agreement.terms.modes))
-        last, sealed = _latest(connection, named)
-        return _begin(connection, named, live.version, last, sealed, scope(agreement), now)[0]
+        _, sealed = _latest(connection, named)
+        return _begin(connection, named, live.version, sealed, scope(agreement), now)[0]
 
 
 def renew_all(now: dt.datetime) -> list[str]:
@@ -134,13 +134,14 @@ def _begin(
     connection: sa.Connection,
     named: uuid.UUID,
     version: int,
-    last: str | None,
     sealed: bytes | None,
     told: Scope,
     now: dt.datetime,
 ) -> tuple[str, bytes]:
-    """Later, as text, than ``last``, even when a clock was put back."""
+    """Later, as text, than all that the peer was told under this and any other agreement, even when a clock was put back: it may
+    read the one after the other."""
     start = now.astimezone(dt.UTC).replace(microsecond=0)
+    last = connection.scalar(_LAST, {"id": named})
     if last is not None:
         start = max(start, _begun(last) + dt.timedelta(seconds=1))
     sealed = sealed or index_keys.seal(home.current(), secrets.token_bytes(KEY_BYTES), _about(named))
@@ -164,6 +165,11 @@ _LATEST = (
     .where(_table.c.id == sa.bindparam("id"), _table.c.epoch.is_not(None))
     .order_by(_table.c.epoch.collate("C").desc())
     .limit(1)
+)
+_other = _table.alias()
+_LAST = sa.select(sa.func.max(_other.c.epoch.collate("C"))).where(
+    _other.c.provider,
+    _other.c.peer == sa.select(_table.c.peer).where(_table.c.id == sa.bindparam("id")).limit(1).scalar_subquery(),
 )
 _SEALED = (
     sa.select(_table.c.id, _table.c.sealed_key)

@@ -7,7 +7,6 @@ from the landing zone ends the same. Index entries that did not follow from what
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import shutil
 import uuid
@@ -17,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from connectors import connections, indexpages
+from connectors import indexpages
 from connectors import source as sources
-from connectors.envelope import SKEW, Message
+from connectors.envelope import Message
 from connectors.errors import FatalError
 from connectors.source import Source
 from hub import home, index_entries, pipeline
+from hub.exchange import caller
 from hub.exchange.announced import Received
 from hub.exchange.reconciliation_messages import RESTATE, RESTATED
 
@@ -70,23 +70,18 @@ def _fetch(ask: Ask, described: Source, received: Received, records: list[tuple[
             (handle, material if _MATERIAL.fullmatch(material or "") else None)
             for handle, material in records[start : start + RESTATE]
         ]
-        body = ask(RESTATED, {"epoch": received.epoch, "records": some}).body
-        _require(described, received, body, (handle for handle, _ in some))
-        path = folder / f"{received.source}-{received.epoch}-restated-{start:09d}.jws"
-        path.write_bytes(body)
+        reply = ask(RESTATED, {"epoch": received.epoch, "records": some})
+        with caller.judged(reply):
+            _require(described, received, reply, (handle for handle, _ in some))
+        path = folder / f"{received.source}-{received.epoch}-restated-{start:09d}.msg"
+        path.write_bytes(reply.wire)
     return len(records)
 
 
-def _require(described: Source, received: Received, body: bytes, asked: Iterable[str]) -> None:
-    """That ``body`` is this partner's page of exactly the records ``asked``, made just now."""
-    name = described.name
-    page = indexpages.opened(body, indexpages.terms(connections.resolve(described.connection)), name)
-    if page.region != described.region:
-        raise FatalError("index-page-foreign", file=name, what="region", expected=described.region)
-    ahead = (page.issued_at - dt.datetime.now(dt.UTC)).total_seconds()
-    if abs(ahead) > SKEW.total_seconds():
-        raise FatalError("index-page-stale", source=name, issued_at=page.issued_at.isoformat(), seconds=round(ahead))
-    rows = indexpages.block(page, name)
+def _require(described: Source, received: Received, reply: Message, asked: Iterable[str]) -> None:
+    """That ``reply`` is a page of exactly the records ``asked``."""
+    page = indexpages.opened(reply, described.region, described.name)
+    rows = indexpages.block(page, described.name)
     whole = not rows.malformed.num_rows and Counter(rows.table["handle"].to_pylist()) == Counter(asked)
-    if not page.restated or page.epoch != received.epoch or not whole:
+    if page.frame.epoch != received.epoch or not whole:
         raise FatalError("reconcile-answer", peer=received.peer)

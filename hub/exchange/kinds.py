@@ -12,6 +12,7 @@ def register() -> dict[str, Kind]:
             agreement_messages,
             correction_messages,
             evidence,
+            index_messages,
             peer_messages,
             reconciliation_messages,
             witnesses,
@@ -20,6 +21,7 @@ def register() -> dict[str, Kind]:
         KINDS.update(peer_messages.KINDS)
         KINDS.update(agreement_messages.KINDS)
         KINDS.update(evidence.KINDS)
+        KINDS.update(index_messages.KINDS)
         KINDS.update(reconciliation_messages.KINDS)
         KINDS.update(correction_messages.KINDS)
         KINDS[witnesses.KIND] = Kind(witnesses.handle, needs_agreement=False)

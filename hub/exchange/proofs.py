@@ -162,7 +162,7 @@ class _Signatures:
             try:
                 signature.verify(text.encode(), [key], code, kind)
             except FatalError as error:
-                if error.code == "index-key-unknown":
+                if error.code == "signature-key-unknown":
                     continue
                 result = BAD
             else:

@@ -105,7 +105,7 @@ def reconcile(
     """Every agreement in force with ``peer`` that announces an index, or the one ``named``. Results are kept.
 
     ``heal``: what the peer gives and is not here as it is there is fetched and merged. UsageError ``reconcile-nothing``,
-    ``announced-to-nobody``, ``announced-unread``, ``reconcile-…``; errors of :func:`hub.exchange.caller.ask` and, healing, of
+    ``mode-not-agreed``, ``announced-unread``, ``reconcile-…``; errors of :func:`hub.exchange.caller.ask` and, healing, of
     :func:`hub.pipeline.run`.
     """
     results = []
@@ -248,7 +248,8 @@ class _Asking:
         body = {"epoch": self.result.epoch, "until": until, **asked._asdict(), "moved": moved}
         reply = self.ask(DIGESTS, {name: value for name, value in body.items() if value not in ((), None)})
         said = caller.decoded(reply, Digests)
-        return said, said.answering(asked, self.agreement.peer)
+        with caller.judged(reply):
+            return said, said.answering(asked, self.agreement.peer)
 
 
 def _begun(agreement: Agreement, epoch: str, position: int) -> Result:

@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 import sqlalchemy as sa
 
-from connectors import signature
 from connectors.errors import FatalError, UsageError
+from connectors.indexframe import RESTATED
 from hub import index_feed
 from hub.exchange import announced, record_digests
 from hub.exchange.agreements import Agreement
@@ -19,7 +19,7 @@ from hub.exchange.descent import HANDLE, RECORDS, WITHIN, Asked, Part, Parts
 from hub.exchange.record_digests import MOVED
 from hub.exchange.service import Answer, Context, Kind
 
-DIGESTS, RESTATED = "reconcile.digests", "reconcile.records"
+DIGESTS = "reconcile.digests"
 RESTATE = 1000  # records restated by one message
 
 Epoch = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z.:_+-]{0,79}\Z")]
@@ -88,7 +88,7 @@ def digests(context: Context) -> Answer:
 
 
 def restated(context: Context) -> Answer:
-    """What this hub announces now under the handles named, signed as a page of its feed."""
+    """What this hub announces now under the handles named, as a page of its feed."""
     asked, agreement = context.decoded(Restate), _agreement(context)
     if len({handle for handle, _ in asked.records}) < len(asked.records):
         raise FatalError("message-body")
@@ -96,7 +96,7 @@ def restated(context: Context) -> Answer:
     given = announced.given(context.connection, agreement)
     require_epoch(asked.epoch, given.epoch)
     page = index_feed.restated(context.connection, given, asked.records)
-    return Answer(page.body.encode(), signature.MEDIA_TYPE, {"records": page.entries})
+    return Answer(page.body, page.type, {"records": page.entries})
 
 
 def require_epoch(found: str, known: str) -> None:
