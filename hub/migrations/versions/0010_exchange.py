@@ -245,17 +245,6 @@ def upgrade() -> None:
         op.f("exchange_record_peer_recorded_at_idx"), "exchange_record", ["peer", "recorded_at"], unique=False
     )
     op.create_table(
-        "index_position",
-        sa.Column("agreement", sa.Uuid(), nullable=False),
-        sa.Column("epoch", sa.Text(), nullable=False),
-        sa.Column(
-            "position", sa.BigInteger(), nullable=False, comment="of this hub's feed: after it the last read began"
-        ),
-        sa.Column("begun_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
-        sa.PrimaryKeyConstraint("agreement", name=op.f("index_position_pkey")),
-        comment="How far the receivers of agreements have taken in the index feed of this hub.",
-    )
-    op.create_table(
         "reconciliation",
         sa.Column("id", sa.Uuid(), nullable=False, comment="sorts by time (UUID version 7)"),
         sa.Column("peer", sa.Text(), nullable=False),
@@ -390,8 +379,6 @@ def upgrade() -> None:
     op.execute(_CHAINED)
     op.execute(_SUBJECTS)
     op.execute(_WORDS)
-    for table in ("index_read", "peer"):  # of version 0 of the index feed, under grants of its own
-        op.drop_table(table)
 
 
 # As a window function over entries in order: the chain after each of them (NULL, NULL: none yet).
