@@ -39,7 +39,7 @@ FEED = {
 READ = ["ordinal", "row_key", "original_key", "digest", "file", "row", "verdict", "updated_at", "holding", "mapped"]
 NARROW = ["row_key", "holding", "mapped", "digest", "file", "updated_at", "status", "issued_on", "valid_from", "valid_to", "region",
           "identifiers", "roles"]  # fmt: skip
-RUN = 1 << 20  # rows sorted together: the longer, the fewer index pages are written twice
+RUN = 1 << 19  # rows sorted together: the longer, the fewer index pages are written twice
 
 
 @dataclass
@@ -107,9 +107,8 @@ class Direct:
             "authority": self.authority,
             "verdict": "accepted",
         }
-        self.accepted = copying.load(
-            connection, "row_ledger", LEDGER, _sorted(self._ledger_rows(), "row_key"), constants
-        )
+        rows = _sorted(self._ledger_rows([name for name in LEDGER if name not in constants]), "row_key")
+        self.accepted = copying.load(connection, "row_ledger", LEDGER, rows, constants)
 
     def others(self) -> Iterator[tuple[int, pa.Table]]:
         """By chunk the rows that go the long way."""
@@ -124,7 +123,7 @@ class Direct:
         count = self.counts[chunk]
         return np.zeros(count, dtype=bool) if bits is None else np.unpackbits(bits, count=count).astype(bool)
 
-    def _ledger_rows(self) -> Iterator[pa.Table]:
+    def _ledger_rows(self, names: list[str]) -> Iterator[pa.Table]:
         for chunk in self.workspace.chunks("mapped"):
             table = self.timed(self.workspace.read("mapped", chunk, READ))
             mask = self.select(chunk, table)
@@ -133,7 +132,7 @@ class Direct:
             if mask.any():
                 self.chosen[chunk] = np.packbits(mask)
                 rows = table.filter(pa.array(mask))
-                yield rows.append_column("said_digest", rows["digest"])
+                yield rows.append_column("said_digest", rows["digest"]).select(names)
 
     def into_holdings(self, connection: sa.Connection, *, some: bool = True) -> None:
         """Copy the holdings that nobody else knows, no other row of the batch and nothing held, and their holders; the keys

@@ -18,6 +18,7 @@ from connectors.landing import Landing
 from hub import (
     checkpoint,
     database,
+    decisions,
     home,
     identity_decisions,
     index_entries,
@@ -86,9 +87,9 @@ def lived(store: sa.Engine, folders: Path, tmp_path: Path) -> sa.Engine:
     return store
 
 
-def _waiting(number: int) -> int:
+def _waiting(number: int, source: str = SH) -> int:
     with database.engine().connect() as connection:
-        for row in quarantine.listed(connection, source=SH):
+        for row in quarantine.listed(connection, source=source):
             if licences.credit_code(number) in quarantine.show(connection, row.id)["raw"]:
                 return int(row.id)
     raise LookupError(number)
@@ -276,6 +277,24 @@ def test_an_attempt_that_came_to_nothing_gives_way_to_the_next(store: sa.Engine,
     pipeline.run(PACKAGED, input=licences.write(tmp_path / "b.csv", licences.rows(4)))
     result = rebuild.rebuild(fresh)
     assert result.digest == digest(store) and result.replayed.counts["batches"] == 2
+
+
+def test_a_decision_made_twice_is_done_once(store: sa.Engine, tmp_path: Path, fresh: str,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Cut off between its landing and the commit, and decided again: both lie in the landing zone, and rebuilding ends."""
+    pipeline.run(PACKAGED, input=licences.write(tmp_path / "a.csv", [*licences.rows(3), licences.row(8, name="")]))
+    with monkeypatch.context() as patched:
+
+        def die(*args: object) -> None:
+            raise sa.exc.OperationalError("decided", {}, Exception("server closed the connection"))
+
+        patched.setattr(quarantine, "decided", die)
+        with pytest.raises(sa.exc.OperationalError):
+            review.reject([_waiting(8, PACKAGED)], actor="tester")
+    review.reject([_waiting(8, PACKAGED)], actor="tester")
+    assert len(list(decisions.every(Landing(home.current().landing_url)))) == 2
+    result = rebuild.rebuild(fresh)
+    assert result.digest == digest(store) and result.replayed.counts["decisions"] == 1
 
 
 @pytest.mark.slow

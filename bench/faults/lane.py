@@ -136,12 +136,16 @@ class Lane:
                 player.tasks(stage.step.source, f"faults-{offset}", schedule.rerun)
             else:
                 player.run(stage.work)
-        if stage.ending[0] == "error":  # nothing was merged of it: its bytes stand for nothing
+        if stage.ending[0] == "error":  # nothing was merged of it: its bytes stand for nothing, noticed or not
+            outcome.unmerged += outcome.unrepaired
             outcome.unrepaired.clear()
 
     def _verify(self, place: Place, outcome: Outcome, *, rebuilt: bool) -> None:
         """What `yici verify` finds, and whether `yici rebuild` comes to the same. What the pipeline had no reason to read
         again after it was damaged, `verify` must find."""
+        for path, saved in outcome.unmerged:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(saved)
         damaged = [
             (path, saved) for path, saved in outcome.unrepaired if not path.exists() or path.read_bytes() != saved
         ]

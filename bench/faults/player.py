@@ -33,6 +33,7 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
     landed: list[str] = field(default_factory=list)
     unrepaired: list[tuple[Path, bytes]] = field(default_factory=list)  # damaged, and not yet noticed
+    unmerged: list[tuple[Path, bytes]] = field(default_factory=list)  # damaged, and nothing of it was merged
     seconds: float = 0.0
 
 
