@@ -159,6 +159,8 @@ class Direct:
                         copy.write(rows.filter(pa.array(~mask)).select(["holding"]))
             if fresh:
                 self._holdings(connection, chunks[0], pa.concat_tables(fresh))
+                fresh.clear()
+                pa.default_memory_pool().release_unused()
 
     def _groups(self) -> Iterator[list[int]]:
         """Chunks with rows on the short way, about :data:`RUN` rows together."""
@@ -253,7 +255,9 @@ def _sorted(tables: Iterable[pa.Table], column: str) -> Iterator[pa.Table]:
     for table in tables:
         waiting.append(table)
         if sum(map(len, waiting)) >= RUN:
+            del table
             yield run()
+            pa.default_memory_pool().release_unused()
     if waiting:
         yield run()
 

@@ -494,8 +494,11 @@ def alone(source: str) -> Iterator[None]:
 @contextmanager
 def _timed(batch: str, stage: str) -> Iterator[None]:
     """Seconds of a stage that succeeded, added to the batch's record."""
+    import pyarrow as pa
+
     start = time.monotonic()
     yield
+    pa.default_memory_pool().release_unused()  # what a stage leaves with the allocator would be counted for the next
     with database.engine().begin() as connection:
         batches.took(connection, batch, stage, time.monotonic() - start)
 
