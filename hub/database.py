@@ -66,7 +66,7 @@ def upgrade(to: Engine | None = None) -> str:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
-        _keep_fingerprint(connection, here)
+        keep_fingerprint(connection, here)
         partitions.ensure(connection)
         connection.commit()
         revision = MigrationContext.configure(connection).get_current_revision()
@@ -106,11 +106,11 @@ def _check(engine_: Engine) -> None:
             raise FatalError("store-old", version=version, oldest=OLDEST_POSTGRES)
         if not sa.inspect(connection).has_table("alembic_version"):
             raise FatalError("store-empty", name=engine_.url.database)
-        _keep_fingerprint(connection, home.current())
+        keep_fingerprint(connection, home.current())
         connection.commit()
 
 
-def _keep_fingerprint(connection: sa.Connection, here: home.Home) -> None:
+def keep_fingerprint(connection: sa.Connection, here: home.Home) -> None:
     """The identifier index is only readable under one key: remember which, and refuse another."""
     key = here.secret("pseudonym.key", make=here.database_url is None or not _has_fingerprint(connection))
     fingerprint = sha256(b"yici pseudonym key" + key).hexdigest()
