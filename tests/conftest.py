@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from hub import embedded
 from hub.home import Home
 
+settings.register_profile("yici", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("yici")
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("YICI_SHARED", ROOT.parent / "shared"))
 

@@ -406,7 +406,7 @@ def test_tokens_open_one_thing(store: sa.Engine, tmp_path: Path) -> None:
     with as_zj(), served(app := create()) as base:
         named = agree(store)
         reader, hall = Reader(store, named, base, tmp_path), Hub(base, app)
-        for path in ("/v1/items", "/v1/index"):
+        for path in ("/v1/items", "/v1/burden"):
             assert reader.session.get(base + path, timeout=30).json()["code"] == "token-invalid"
         hall.sign_in()
         for _ in range(10):
