@@ -25,8 +25,8 @@ def remember(connection: sa.Connection, run: Run) -> None:
 
 
 def update(connection: sa.Connection, run: Run) -> int:
-    """Bring the touched holdings to the observation in force; returns how many changed. ``changed (holding, present, known)``
-    is left for those who follow."""
+    """Bring the touched holdings to the observation in force; returns how many changed. ``changed (holding, present, known,
+    fresh, denies)`` is left for those who follow."""
     with joining.joined(connection, joining.count(connection, "touched"), "mapped_row") as join:
         run(_in_force(join))
     run("CREATE INDEX ON in_force (holding)")
@@ -83,7 +83,8 @@ ORDER BY holding, authority DESC, said_at DESC, said_digest DESC, source, row_ke
 
 _CHANGED = """
 CREATE TEMP TABLE changed ON COMMIT DROP AS
-SELECT t.holding, f.holding IS NOT NULL AS present, b.holding IS NOT NULL AS known, false AS fresh
+SELECT t.holding, f.holding IS NOT NULL AS present, b.holding IS NOT NULL AS known, false AS fresh,
+  cast(NULL AS boolean) AS denies
 FROM touched AS t LEFT JOIN in_force AS f USING (holding) LEFT JOIN before AS b USING (holding)
 WHERE (f.holding IS NOT NULL OR b.holding IS NOT NULL)
   AND (f.holding IS NULL OR b.holding IS NULL
@@ -135,8 +136,8 @@ FROM changed AS c LEFT JOIN in_force AS f USING (holding) WHERE NOT c.fresh
 """
 _PAST = """
 INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row",
-  identifiers, document)
+  identifiers, document, document_digest)
 SELECT e.holding, coalesce(b.recorded_at, 'epoch'), :recorded_at, :material, e.digest, e.source, e.row_key, e.batch, e.file,
-  e."row", e.identifiers, e.document
+  e."row", e.identifiers, e.document, md5(e.document::text)::uuid
 FROM ended AS e LEFT JOIN batch AS b ON b.id = e.batch
 """
