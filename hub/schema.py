@@ -217,7 +217,7 @@ holding_past = Table(
     Column("row", BigInteger, nullable=False),
     Column("identifiers", ARRAY(LargeBinary(16)), nullable=False, comment="of its holders, as in holding_holder"),
     Column("document", JSONB, nullable=False),
-    Column("document_digest", Uuid, comment="MD5 of the document's text as it was kept"),
+    Column("kept_digest", Uuid, comment="MD5 of all the other columns as they were kept"),
     Index(None, "identifiers", postgresql_using="gin"),
     postgresql_partition_by="RANGE (recorded_to)",
     comment="Versions that were in force, with recorded time; valid time is in the document.",

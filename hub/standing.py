@@ -13,6 +13,10 @@ from hub import joining
 from hub.incoming import Run
 from hub.joining import Join
 
+# Of a version that ended, all of it: nothing else in the store repeats what it was. Independent of a session's settings.
+KEPT_DIGEST = """md5(concat_ws('|', encode(holding, 'hex'), extract(epoch FROM recorded_from), extract(epoch FROM recorded_to), material,
+    digest, source, row_key, batch, file, "row", array_to_string(ARRAY(SELECT encode(i, 'hex') FROM unnest(identifiers) AS i), ' '),
+    document::text))::uuid"""
 # Of a document without its time: observations that differ in it conflict.
 CONTENT = "md5((m.document::jsonb - 'updated_at')::text)"
 
@@ -134,10 +138,11 @@ SELECT :position + row_number() OVER (ORDER BY c.holding), c.holding, :material,
   CASE WHEN NOT c.present THEN 'withdrawn' WHEN c.known THEN 'changed' ELSE 'added' END, f.said_digest, :batch, :recorded_at
 FROM changed AS c LEFT JOIN in_force AS f USING (holding) WHERE NOT c.fresh
 """
-_PAST = """
+_PAST = f"""
 INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row",
-  identifiers, document, document_digest)
-SELECT e.holding, coalesce(b.recorded_at, 'epoch'), :recorded_at, :material, e.digest, e.source, e.row_key, e.batch, e.file,
-  e."row", e.identifiers, e.document, md5(e.document::text)::uuid
-FROM ended AS e LEFT JOIN batch AS b ON b.id = e.batch
+  identifiers, document, kept_digest)
+SELECT p.*, {KEPT_DIGEST} FROM (
+  SELECT e.holding, coalesce(b.recorded_at, 'epoch') AS recorded_from, CAST(:recorded_at AS timestamptz) AS recorded_to,
+    CAST(:material AS text) AS material, e.digest, e.source, e.row_key, e.batch, e.file, e."row", e.identifiers, e.document
+  FROM ended AS e LEFT JOIN batch AS b ON b.id = e.batch) AS p
 """

@@ -14,10 +14,10 @@ def upgrade() -> None:
         "mapped_row", sa.Column("document_digest", sa.Uuid(), comment="MD5 of the document as it was written")
     )
     op.add_column(
-        "holding_past", sa.Column("document_digest", sa.Uuid(), comment="MD5 of the document's text as it was kept")
+        "holding_past", sa.Column("kept_digest", sa.Uuid(), comment="MD5 of all the other columns as they were kept")
     )
     op.execute("UPDATE mapped_row SET document_digest = md5(document)::uuid")
-    op.execute("UPDATE holding_past SET document_digest = md5(document::text)::uuid")
+    op.execute(_KEPT)
     # An empty store may have no key yet.
     if op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM holding WHERE material = 'resident-id-card')")):
         hashing = home.keyed_hash()
@@ -29,10 +29,15 @@ def upgrade() -> None:
 def downgrade() -> None:
     for statement in _FORGOTTEN:
         op.execute(statement)
-    op.drop_column("holding_past", "document_digest")
+    op.drop_column("holding_past", "kept_digest")
     op.drop_column("mapped_row", "document_digest")
 
 
+_KEPT = """
+UPDATE holding_past SET kept_digest = md5(concat_ws('|', encode(holding, 'hex'), extract(epoch FROM recorded_from),
+  extract(epoch FROM recorded_to), material, digest, source, row_key, batch, file, "row",
+  array_to_string(ARRAY(SELECT encode(i, 'hex') FROM unnest(identifiers) AS i), ' '), document::text))::uuid
+"""
 # Resident cards were all that claims birth date and sex of a holder. Of members of clusters it was heard before.
 _DENIED = """
 CREATE TEMP TABLE denied ON COMMIT DROP AS
