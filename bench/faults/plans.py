@@ -88,7 +88,21 @@ def first(source: str) -> Delivery:
 def _happening(registers: dict[str, Register], rng: random.Random) -> list[Step]:
     """One thing that happens, in one to three steps."""
     what = rng.choice(
-        ("update", "update", "update", "good-bad-good", "release", "reject", "cut", "late", "again", "conflict", "who")
+        (
+            "update",
+            "update",
+            "update",
+            "good-bad-good",
+            "release",
+            "reject",
+            "cut",
+            "late",
+            "again",
+            "conflict",
+            "who",
+            "who",
+            "who",
+        )
     )
     register = registers[rng.choice(sorted(registers))]
     match what:
