@@ -59,7 +59,7 @@ class Count:
     wrong_held: int = 0
     wrong_submit: int = 0
     other: int = 0  # neither, and still not what the oracle says
-    explained: int = 0  # by rows that the truth lists as contradictory
+    explained: int = 0  # by records that the truth lists under somebody else's number
     whole: int = 0  # requirements answered with everything fresh and given
     open: int = 0  # of these, undetermined
     doubted: int = 0  # of these, where a party is contradictory in the truth
@@ -98,7 +98,7 @@ def main() -> None:
     for example in count.examples:
         measuring.say(example)
     measuring.say(
-        f"{count.other} other disagreements, {count.explained} explained by contradictions of the truth, {count.replays} answers"
+        f"{count.other} other disagreements, {count.explained} explained by misfiled records of the truth, {count.replays} answers"
         f" made again; with everything fresh and given {count.open} of {count.whole} undetermined, {count.doubted} of them about"
         " parties who are contradictory in the truth"
     )
@@ -287,17 +287,16 @@ def _compare(truth: Truth, scenario: Scenario, answered: Any, count: Count, whol
     count.by_disposition.update(said)
     doubtful = truth.doubtful(scenario)
     rights = truth.answer(scenario)
-    # Of who is contradictory nothing counts as known: that is right too.
-    also = truth.answer(scenario, denied=True) if doubtful else rights
     requirements = scenario.item["requirements"]
-    for requirement, (right, denied), got in zip(requirements, _dispositions(rights, also), said, strict=True):
+    for requirement, verdict, got in zip(requirements, rights, said, strict=True):
+        right = verdict.disposition
         if whole:
             count.whole += 1
             count.open += got == "undetermined"
             count.doubted += got == "undetermined" and doubtful
         if got == right:
             continue
-        if got == denied or truth.filed_wrong(scenario, requirement):
+        if truth.filed_wrong(scenario, requirement):
             count.explained += 1
             continue
         if got in HELD and right not in HELD:
@@ -307,28 +306,22 @@ def _compare(truth: Truth, scenario: Scenario, answered: Any, count: Count, whol
         else:
             count.other += 1
         _show(count, f"{got} for {right}", lambda: _example(truth, scenario, requirement, right, got))  # noqa: B023
-    _compare_asked(truth, scenario, answered, (rights, also), count)
+    _compare_asked(truth, scenario, answered, rights, count)
 
 
-def _compare_asked(
-    truth: Truth, scenario: Scenario, answered: Any, verdicts: Sequence[Sequence[Verdict]], count: Count
-) -> None:
+def _compare_asked(truth: Truth, scenario: Scenario, answered: Any, verdicts: Sequence[Verdict], count: Count) -> None:
     """The materials that the whole answer asks for: each that it should not is one wrong submit."""
     asked = set(answered.record.must_submit.split())
-    rights = [frozenset().union(*(each.asked for each in verdict)) for verdict in verdicts]
-    if asked in rights or any(truth.filed_wrong(scenario, each) for each in scenario.item["requirements"]):
+    right = frozenset().union(*(each.asked for each in verdicts))
+    if asked == right or any(truth.filed_wrong(scenario, each) for each in scenario.item["requirements"]):
         return
-    count.wrong_submit += len(asked - rights[0])
-    count.other += len(rights[0] - asked)
+    count.wrong_submit += len(asked - right)
+    count.other += len(right - asked)
     _show(
         count,
         "asked",
-        lambda: f"{scenario.item['code']} asks for {sorted(asked)}, should for {sorted(rights[0])}: {scenario}",
+        lambda: f"{scenario.item['code']} asks for {sorted(asked)}, should for {sorted(right)}: {scenario}",
     )
-
-
-def _dispositions(*verdicts: Sequence[Verdict]) -> Iterator[tuple[str, ...]]:
-    return (tuple(each.disposition for each in same) for same in zip(*verdicts, strict=True))
 
 
 def _show(count: Count, kind: str, example: Callable[[], str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 
 def ignores_validity_left() -> None:
@@ -53,7 +54,18 @@ def ignores_whom_else() -> None:
     )
 
 
+def ignores_contradictions() -> None:
+    """Whoever a number belongs to, what is held under it counts."""
+    from hub import knowledge
+
+    subject = knowledge.Gathered.subject
+    knowledge.Gathered.subject = lambda self, digest: replace(  # type: ignore[method-assign]
+        subject(self, digest), undecided=False
+    )
+
+
 DEFECTS: dict[str, Callable[[], None]] = {
+    "contradictions": ignores_contradictions,
     "lateness": ignores_lateness,
     "regions": ignores_regions,
     "roles": ignores_roles,

@@ -42,7 +42,7 @@ ROLES = {
 KINDS = {"110": "职工养老保险", "310": "职工医疗保险"}
 STATES = {"1": "参保缴费", "2": "暂停缴费", "4": "终止参保"}
 TITLES = {"in_force": "现势", "suspended": "查封", "cancelled": "注销"}
-# Denials of who somebody is; the other kinds deny a single record.
+# Denials of who somebody is: of the birth date or sex that a number tells. The other kinds deny a single record.
 IDENTITY = ("birth-date", "sex", "link-birth-date", "link-number")
 DAY = dt.timedelta(days=1)
 CHINA = dt.timezone(dt.timedelta(hours=8))
@@ -120,7 +120,8 @@ class Truth:
     links: dict[str, list[tuple[str, int]]] = field(
         default_factory=dict
     )  # identifier -> linked with, since which delivery
-    doubted: dict[str, int] = field(default_factory=dict)  # subject -> the delivery that brought the denial
+    denied: dict[str, int] = field(default_factory=dict)  # identifier -> the delivery that brought the denial
+    held: set[tuple[str, int]] = field(default_factory=set)  # rows that say something: file and number
     misfiled: set[tuple[str, str]] = field(default_factory=set)  # (subject, material): a record under another's number
 
     def __post_init__(self) -> None:
@@ -140,6 +141,7 @@ class Truth:
             if not row["held"]:
                 continue
             file, material = row["file"], row["material"]
+            self.held.add((file, row["row"]))
             if material == "identity-link":
                 one, other = row["holders"]
                 for here, there in ((one, other), (other, one)):
@@ -193,8 +195,11 @@ class Truth:
         for row in pq.read_table(self.folder / "truth/contradictions.parquet").to_pylist():
             concerned = [subject for subject in (row["subject"], row["other"]) if subject]
             if row["kind"] in IDENTITY:
-                for subject in concerned:
-                    self.doubted[subject] = min(self.deliveries[row["file"]], self.doubted.get(subject, 99))
+                # A row that is kept back, for dirt beside, says nothing.
+                if (row["file"], row["row"]) in self.held:
+                    self.denied[row["identifier"]] = min(
+                        self.deliveries[row["file"]], self.denied.get(row["identifier"], 99)
+                    )
             elif row["kind"] == "shared-identifier":
                 self.misfiled.update((subject, "social-insurance-record") for subject in concerned)
 
@@ -217,8 +222,12 @@ class Truth:
         return found
 
     def doubtful(self, scenario: Scenario) -> bool:
-        """Whether a delivered row denies who a party of the question is."""
-        return any(self.doubted.get(party.subject, 99) <= scenario.delivery for party in scenario.parties.values())
+        """Whether it cannot be said who some party of the question is."""
+        return any(self.nobody(party, scenario.delivery) for party in scenario.parties.values())
+
+    def nobody(self, party: Party, delivery: int) -> bool:
+        """Whether a delivered row denies what an identifier says itself, this one or one that is linked with it."""
+        return any(self.denied.get(name, 99) <= delivery for name in self.known_as(party.identifier, delivery))
 
     def filed_wrong(self, scenario: Scenario, requirement: Mapping[str, Any]) -> bool:
         """Whether a record that the requirement could be about stands under somebody else's number."""
@@ -227,11 +236,11 @@ class Truth:
             for option in requirement["options"] for use in map(_whole, option["materials"]) if use["holder"] in scenario.parties
         )  # fmt: skip
 
-    def answer(self, scenario: Scenario, *, denied: bool = False) -> list[Verdict]:
-        """What each requirement comes to, in order; ``denied``: nothing is known of who is doubtful."""
-        return [self.requirement(scenario, requirement, denied) for requirement in scenario.item["requirements"]]
+    def answer(self, scenario: Scenario) -> list[Verdict]:
+        """What each requirement comes to, in order."""
+        return [self.requirement(scenario, requirement) for requirement in scenario.item["requirements"]]
 
-    def requirement(self, scenario: Scenario, requirement: Mapping[str, Any], denied: bool = False) -> Verdict:
+    def requirement(self, scenario: Scenario, requirement: Mapping[str, Any]) -> Verdict:
         # No proof without a basis in law.
         if requirement.get("legal_basis") is None:
             return Verdict("not_required")
@@ -240,8 +249,7 @@ class Truth:
             return Verdict("not_required")
         # Any one option will do, and of that everything.
         options = [
-            [self.material(scenario, _whole(use), denied) for use in option["materials"]]
-            for option in requirement["options"]
+            [self.material(scenario, _whole(use)) for use in option["materials"]] for option in requirement["options"]
         ]
         for place, option in enumerate(options):
             if set(option) == {"there"}:
@@ -261,13 +269,14 @@ class Truth:
         asked = frozenset(use["material"] for use, each in uses if each in ("not there", "ended"))
         return Verdict("submit" if "not there" in options[0] else "expired", asked)
 
-    def material(self, scenario: Scenario, use: Mapping[str, Any], denied: bool) -> str:
+    def material(self, scenario: Scenario, use: Mapping[str, Any]) -> str:
         """``there``, ``at a partner``, ``not there``, ``ended`` or ``not known``: one certificate that an option needs."""
         # Whoever the certificate has to name must be somebody; who may have no identifier, only if the question gives one.
         named = [use["holder"], *use["with"], *(role for role in use["with_named"] if role in scenario.parties)]
         for role in named:
             one = scenario.parties.get(role)
-            if one is None or (denied and self.doubted.get(one.subject, 99) <= scenario.delivery):
+            # Nobody guesses which of two persons is meant: nothing held counts, and nothing is asked for.
+            if one is None or self.nobody(one, scenario.delivery):
                 return "not known"
         party, others = scenario.parties[use["holder"]], [scenario.parties[role] for role in named[1:]]
         names = self.known_as(party.identifier, scenario.delivery)

@@ -171,17 +171,24 @@ def record_deposits(connection: sa.Connection, kind: str, deposits: list[str], *
     return landed
 
 
-def revoke_unfinished(connection: sa.Connection, kinds: Collection[str]) -> None:
-    """Take back decisions that were landed by an attempt which was cut off before its commit: a rebuild must not carry out
-    what never was in force. The caller holds the lock under which decisions of ``kinds`` are taken."""
-    if _replayed.get():
-        return
+def unfinished(connection: sa.Connection, kinds: Collection[str]) -> list[Landed]:
+    """Decisions of ``kinds`` that are landed, and neither known to the store nor taken back: of an attempt that is under way,
+    or was cut off before its commit."""
     known = connection.scalars(sa.select(schema.decision.c.landed).distinct()).all()
     landed = list(every(Landing(home.current().landing_url), known))
     over = never(landed)
-    for one in landed:
-        if one.content["kind"] in kinds and one.digest not in over:
-            _land({"kind": f"revoked-{one.content['kind']}", "decision": one.digest})
+    return [one for one in landed if one.content["kind"] in kinds and one.digest not in over]
+
+
+def revoke_unfinished(connection: sa.Connection, kinds: Collection[str]) -> int:
+    """Take back :func:`unfinished` decisions: a rebuild must not carry out what never was in force. The caller holds the lock
+    under which decisions of ``kinds`` are taken. Returns how many there were."""
+    if _replayed.get():
+        return 0
+    found = unfinished(connection, kinds)
+    for one in found:
+        _land({"kind": f"revoked-{one.content['kind']}", "decision": one.digest})
+    return len(found)
 
 
 def never(landed: Iterable[Landed]) -> set[str]:

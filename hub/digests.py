@@ -30,6 +30,11 @@ def of_columns(columns: list[pa.ChunkedArray], names: list[str] | None = None) -
     return _md5(f"concat({', '.join(parts)})", table, header="\x1f".join(names or []))
 
 
+def of_texts(texts: pa.ChunkedArray) -> pa.FixedSizeBinaryArray:
+    """MD5 of each text, as ``md5`` of PostgreSQL has it."""
+    return _md5("text", pa.table({"text": texts}))
+
+
 def of_bytes(values: pa.ChunkedArray, prefix: str) -> pa.FixedSizeBinaryArray:
     """MD5 of ``prefix`` and each of ``values`` in hex."""
     return _md5("$prefix || hex(raw)", pa.table({"raw": values}), prefix=prefix)

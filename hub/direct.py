@@ -38,7 +38,7 @@ FEED = {
 }  # fmt: skip
 READ = ["ordinal", "row_key", "original_key", "digest", "file", "row", "verdict", "updated_at", "holding", "mapped"]
 NARROW = ["row_key", "holding", "mapped", "digest", "file", "updated_at", "status", "issued_on", "valid_from", "valid_to", "region",
-          "identifiers", "roles"]  # fmt: skip
+          "identifiers", "roles", "denies"]  # fmt: skip
 RUN = 1 << 19  # rows sorted together: the longer, the fewer index pages are written twice
 
 
@@ -190,18 +190,19 @@ class Direct:
         roles = pc.unique(holders["role"])
         constants = {"role": roles[0].as_py()} if len(roles) == 1 else {}
         copying.load(connection, "holding_holder", HOLDER, iter([holders]), constants)
-        self.workspace.write("fresh", number, rows.select(["holding", "digest"]))
+        self.workspace.write("fresh", number, rows.select(["holding", "digest", "denies"]))
         self.copied.append(number)
 
-    def changed(self, connection: sa.Connection) -> None:
-        """Note the fresh holdings among those that changed, for those who follow what holdings say."""
-        with copying.into(
-            connection, "changed", ["holding", "present", "known", "fresh"], ["bytea", "bool", "bool", "bool"]
-        ) as copy:
+    def changed(self, connection: sa.Connection, *, every: bool) -> None:
+        """Note the fresh holdings among those that changed, for those who follow what holdings say: ``every`` one, or those
+        whose document denies an identifier in it."""
+        columns = {"holding": "bytea", "present": "bool", "known": "bool", "fresh": "bool", "denies": "bool"}
+        with copying.into(connection, "changed", list(columns), list(columns.values())) as copy:
             for chunk in self.copied:
-                keys = self.workspace.read("fresh", chunk, ["holding"])
-                yes, no = (pa.repeat(value, len(keys)) for value in (True, False))
-                copy.write(pa.table([keys["holding"], yes, no, yes], ["holding", "present", "known", "fresh"]))
+                rows = self.workspace.read("fresh", chunk, ["holding", "denies"])
+                rows = rows if every else rows.filter(pc.fill_null(rows["denies"], True))
+                yes, no = (pa.repeat(value, len(rows)) for value in (True, False))
+                copy.write(pa.table([rows["holding"], yes, no, yes, rows["denies"]], list(columns)))
 
     def feed(self, connection: sa.Connection, position: int, recorded_at: dt.datetime) -> int:
         """Announce the fresh holdings from ``position`` on; returns the last position given out."""
@@ -209,7 +210,7 @@ class Direct:
         def parts() -> Iterator[pa.Table]:
             first = position + 1
             for chunk in self.copied:
-                rows = self.workspace.read("fresh", chunk)
+                rows = self.workspace.read("fresh", chunk, ["holding", "digest"])
                 places = pa.array(np.arange(first, first + len(rows)))
                 yield rows.append_column("position", places)
                 first += len(rows)

@@ -1,8 +1,9 @@
 """What people's decisions make of a component: merges join whatever is claimed, splits part, and later links wait.
 
-A merge makes its identifiers one unit, whose claims a person has seen: two birth dates inside it are no contradiction. A
-split keeps two sides apart. What then still joins both sides of a split, or makes a merge contradictory, was not known to who
-decided: in such a component every link between decided identifiers and others waits for a person, whichever came first.
+A merge makes its identifiers one unit, whose claims a person has seen: two birth dates inside it are no contradiction. It may
+be of one identifier alone, whose documents deny what it says itself. A split keeps two sides apart. What then still joins both
+sides of a split, or makes a merge contradictory, was not known to who decided: in such a component every link between decided
+identifiers and others waits for a person, whichever came first.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ SELECT d.decision, d.kind, d.side, x.n FROM identity_node AS x JOIN identity_dec
 WHERE d.side < 2 AND d.ended_by IS NULL
 """
 _STANDING = "SELECT a, b FROM identity_edge WHERE state = 'standing'"
-# `unit`: what merges make one; `merged`: whether they do; `sides`: of which side of which splits it is, none: undecided.
+# `unit`: what merges make one; `merged`: whether a merge names it, perhaps it alone; `sides`: of which side of which splits it
+# is, none: undecided.
 _UNITS = f"""
 CREATE TEMP TABLE identity_unit ON COMMIT DROP AS
-SELECT m.n, m.root AS unit, NOT m.alone AS merged, s.sides
+SELECT m.n, m.root AS unit, m.n IN (SELECT n FROM ({_DECIDED}) AS d WHERE d.kind = 'merge') AS merged, s.sides
 FROM identity_merged AS m LEFT JOIN (
   SELECT u.root, array_agg(DISTINCT d.decision || ' ' || d.side ORDER BY d.decision || ' ' || d.side) AS sides
   FROM ({_DECIDED}) AS d JOIN identity_merged AS u USING (n) WHERE d.kind = 'split' GROUP BY u.root

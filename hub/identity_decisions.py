@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import decisions, home, identity, identity_past
+from hub import decisions, home, identity, identity_claims, identity_past
 from mappings import scalars
 
 KINDS = ("merge", "split", "review")  # of decisions about identity
@@ -40,35 +40,39 @@ def named(texts: Sequence[str]) -> Named:
         if judged.verdict == "invalid" or judged.scheme is None or not judged.normalised:
             raise UsageError("identity-identifier", place=place)
         key = hashing.of(home.identifier_text(judged.scheme, judged.normalised)).hex()
-        found[key] = identity.form(judged.scheme, judged.normalised)
+        found[key] = identity_claims.form(judged.scheme, judged.normalised)
     return found
 
 
 def merge(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, note: str = "") -> dict[str, Any]:
-    """Say that all of ``identifiers`` are one subject, whatever documents claim; in force when the caller commits. Returns
-    the decision and who is one now.
+    """Say that all of ``identifiers`` are one subject, whatever documents claim; in force when the caller commits. One alone
+    that contradicts itself is so, too: the number and what is said of it are of one person. Returns the decision and who is
+    one now.
 
-    UsageError ``identity-two`` with fewer than two, ``identity-one-already`` when they are.
+    UsageError ``identity-two`` with fewer than two otherwise, ``identity-one-already`` when they are.
     """
     who = named(identifiers)
-    if len(who) < 2:
-        raise UsageError("identity-two")
     identity.alone(connection)
     decisions.revoke_unfinished(connection, KINDS)
     _known(connection, who)
+    several = len(who) > 1
+    if not several and not connection.scalar(sa.text(_CONTRADICTORY), {"keys": _bytes(who)}):
+        raise UsageError("identity-two")
     if _one(connection, who):
         raise UsageError("identity-one-already")
-    ends = list(connection.scalars(sa.text(_PARTING), {"keys": _bytes(who)}))
+    ends = list(connection.scalars(sa.text(_PARTING), {"keys": _bytes(who)})) if several else []
     content: dict[str, Any] = {"kind": "merge", "named": who, "ends": ends, "members": [], "links": []}
     if not ends or not _enough(connection, content):
         content["members"] = [[key, 0] for key in who]
-        content["links"] = [key.hex() for key in connection.scalars(sa.text(_WAITING), {"keys": _bytes(who)})]
+        seen = connection.scalars(sa.text(_WAITING), {"keys": _bytes(who)}) if several else ()
+        content["links"] = [key.hex() for key in seen]
     landed = _decide(connection, content, actor=actor, note=note)
     return _result(connection, landed, who)
 
 
 def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, note: str = "") -> dict[str, Any]:
-    """Say that two identifiers are not one subject; or that one is none with all that it is joined with. As :func:`merge`.
+    """Say that two identifiers are not one subject; or that one is none with all that it is joined with, and what was accepted
+    of it alone is not any more. As :func:`merge`.
 
     What else is joined with both of two waits for a person, link by link: nobody said to which of them it belongs.
     UsageError ``identity-split-of`` for more than two, ``identity-apart`` when there is nothing to part.
@@ -83,9 +87,10 @@ def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     one, other = keys[:1], keys[1:]
     reached = connection.scalars(sa.text(_REST), {"keys": one})
     rest = [key for key in reached if not other or key in other]
-    if not rest:
+    accepted = [] if other else connection.scalars(sa.text(_ALONE), {"keys": one}).all()
+    if not rest and not accepted:
         raise UsageError("identity-apart")
-    ended: dict[str, list[bytes]] = {}
+    ended: dict[str, list[bytes]] = dict.fromkeys(accepted, one)
     for row in connection.execute(sa.text(_JOINING), {"keys": one, "rest": rest}):
         ended.setdefault(row.decision, []).append(row.member)
     content: dict[str, Any] = {"kind": "split", "named": who, "ends": list(ended), "members": [], "links": []}
@@ -111,6 +116,23 @@ def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     for group in again:
         _decide(connection, group, actor=actor, note=note)
     return _result(connection, landed, who)
+
+
+def unfinished(engine: sa.Engine) -> list[str]:
+    """Digests of landed decisions that are neither in force nor taken back. Where there seem to be some, those under way are
+    waited for: theirs take effect."""
+    with engine.begin() as connection:
+        if not decisions.unfinished(connection, KINDS):
+            return []
+        identity.alone(connection)
+        return [one.digest for one in decisions.unfinished(connection, KINDS)]
+
+
+def take_back_unfinished(engine: sa.Engine) -> int:
+    """Take back what :func:`unfinished` finds, as the next decision would; returns how many there were."""
+    with engine.begin() as connection:
+        identity.alone(connection)
+        return decisions.revoke_unfinished(connection, KINDS)
 
 
 def carry_out(connection: sa.Connection, landed: decisions.Landed) -> None:
@@ -203,6 +225,13 @@ WITH RECURSIVE one AS (
 SELECT d.decision FROM identity_decision AS d JOIN one USING (member)
 WHERE d.kind = 'split' AND d.side < 2 AND d.ended_by IS NULL
 GROUP BY d.decision HAVING count(DISTINCT d.side) = 2 ORDER BY d.decision
+"""
+_CONTRADICTORY = "SELECT EXISTS (SELECT FROM identity_member WHERE identifier = ANY(:keys) AND state = 'contradictory')"
+# Merges of nobody else.
+_ALONE = """
+SELECT decision FROM identity_decision WHERE kind = 'merge' AND side = 0 AND ended_by IS NULL AND decision IN (
+  SELECT decision FROM identity_decision WHERE member = ANY(:keys))
+GROUP BY decision HAVING count(*) = 1
 """
 _WAITING = """
 SELECT link FROM identity_link WHERE state <> 'standing' AND (one = ANY(:keys) OR link IN (

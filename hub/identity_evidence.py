@@ -11,7 +11,8 @@ import sqlalchemy as sa
 def show(connection: sa.Connection, key: bytes) -> dict[str, Any]:
     """All about the component of the identifier with this keyed hash; one that nothing names stands alone.
 
-    ``members``: key, scheme, cluster, state, and ``claims`` of birth date and sex with the evidence they come from.
+    ``members``: key, scheme, cluster, state, and ``claims`` of birth date and sex with the evidence they come from and the
+    ``rows`` that say so.
     ``links``: the two keys, state, ``rows`` (source, file, row) that say so. ``decisions``: who, when, why, which members.
     """
     bind = {"key": key}
@@ -28,7 +29,8 @@ def show(connection: sa.Connection, key: bytes) -> dict[str, Any]:
 
 
 def contradictions(connection: sa.Connection, limit: int = 100) -> list[dict[str, Any]]:
-    """Components that are not joined because they contradict themselves, each with one member to ask :func:`show` for."""
+    """Components that are not joined because they contradict themselves, of one member or several, each with one to ask
+    :func:`show` for."""
     return [dict(row) for row in connection.execute(sa.text(_CONTRADICTIONS), {"limit": limit}).mappings()]
 
 
@@ -40,32 +42,38 @@ def waiting(connection: sa.Connection, limit: int = 100) -> list[dict[str, Any]]
 def lines(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """What :func:`show` found as rows of a table: what, state, about, evidence."""
     for member in found["members"]:
-        said = [f"{claim['born_on'] or ''} {claim['sex'] or ''}".strip() for claim in member["claims"]]
+        said = [
+            " ".join(filter(None, (claim["born_on"], claim["sex"], _places(claim["rows"]))))
+            for claim in member["claims"]
+        ]
         yield "member", member["state"], f"key:{member['key']} {member['scheme'] or ''}", "; ".join(dict.fromkeys(said))
     for link in found["links"]:
-        rows = ", ".join(f"{row['source']} · {row['file']} · {row['row']}" for row in link["rows"])
-        yield "link", link["state"], f"key:{link['one']} – key:{link['other']}", rows
+        yield "link", link["state"], f"key:{link['one']} – key:{link['other']}", _places(link["rows"])
     for decision in found["decisions"]:
         about = " | ".join(" ".join(f"key:{key}" for key in side) for side in decision["sides"])
         by = f"{decision['actor']} {decision['decided_at']:%Y-%m-%d %H:%M} {decision['note'] or ''}".strip()
         yield decision["kind"], "ended" if decision["ended"] else "in force", about, by
 
 
+def _places(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{row['source']} · {row['file']} · {row['row']}" for row in rows)
+
+
 _ROWS = """
 (SELECT coalesce(jsonb_agg(jsonb_build_object('source', o.source, 'file', f.name, 'row', o."row") ORDER BY o.source, f.name, o."row"), '[]')
- FROM observation AS o JOIN landed_file AS f ON f.id = o.file WHERE o.holding = l.link) AS rows"""
+ FROM observation AS o JOIN landed_file AS f ON f.id = o.file WHERE o.holding = {evidence}) AS rows"""
 _COMPONENT = "SELECT component FROM identity_member WHERE identifier = :key"
 _MEMBERS = f"""
 SELECT encode(m.identifier, 'hex') AS key, m.scheme, encode(m.cluster, 'hex') AS cluster, m.state,
   (SELECT coalesce(jsonb_agg(c), '[]') FROM (
-    SELECT m.born_on, m.sex, 'itself' AS evidence WHERE m.born_on IS NOT NULL OR m.sex IS NOT NULL
+    SELECT m.born_on, m.sex, 'itself' AS evidence, '[]'::jsonb AS rows WHERE m.born_on IS NOT NULL OR m.sex IS NOT NULL
     UNION ALL
-    SELECT nullif(c.born_on, ''), nullif(c.sex, ''), encode(c.evidence, 'hex') FROM identity_claim AS c WHERE c.identifier = m.identifier
+    SELECT nullif(c.born_on, ''), nullif(c.sex, ''), encode(c.evidence, 'hex'), {_ROWS.format(evidence="c.evidence")} FROM identity_claim AS c WHERE c.identifier = m.identifier
   ) AS c) AS claims
 FROM identity_member AS m WHERE m.component IN ({_COMPONENT}) ORDER BY m.cluster, m.identifier
 """
 _LINKS = f"""
-SELECT encode(l.link, 'hex') AS link, encode(l.one, 'hex') AS one, encode(l.other, 'hex') AS other, l.state, {_ROWS}
+SELECT encode(l.link, 'hex') AS link, encode(l.one, 'hex') AS one, encode(l.other, 'hex') AS other, l.state, {_ROWS.format(evidence="l.link")}
 FROM identity_member AS m JOIN identity_link AS l ON l.one = m.identifier
 WHERE m.component IN ({_COMPONENT}) ORDER BY l.link
 """
@@ -84,6 +92,6 @@ SELECT encode(component, 'hex') AS component, count(*) AS members, min(encode(id
 FROM identity_member WHERE state = 'contradictory' GROUP BY component ORDER BY component LIMIT :limit
 """
 _WAITING = f"""
-SELECT encode(l.link, 'hex') AS link, encode(l.one, 'hex') AS one, encode(l.other, 'hex') AS other, {_ROWS}
+SELECT encode(l.link, 'hex') AS link, encode(l.one, 'hex') AS one, encode(l.other, 'hex') AS other, {_ROWS.format(evidence="l.link")}
 FROM identity_link AS l WHERE l.state = 'waiting' ORDER BY l.link LIMIT :limit
 """

@@ -2,7 +2,8 @@
 
 A row here that no ledger row refers to says nothing. So the documents of a batch, most of its bytes, are copied by as many
 processes as map chunks, and the merge, which is one transaction, only decides which of them stand. Each chunk's rows are
-a block, or several where they are many: ``id = block << 20 | place``. What an attempt that was cut off left behind goes with
+a block, or several where they are many: ``id = block << 20 | place``. Each has a digest of its document as it was written: no
+other table repeats what a document says, so nothing else would tell that one was altered (:mod:`hub.verify`). What an attempt that was cut off left behind goes with
 the merge, or once the batch is given up.
 """
 
@@ -17,14 +18,14 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from connectors.errors import RetriableError
-from hub import batches, copying, database
+from hub import batches, copying, database, digests
 from hub.repeats import leading
 
 PLACES = 20  # bits of an id that say the place in its block
 BLOCKS = 43
 COLUMNS = {
     "holding": "bytea", "id": "int8", "source": "text", "row_key": "uuid", "file": "int8", "row": "int8",
-    "document": "text",
+    "document": "text", "document_digest": "uuid",
 }  # fmt: skip
 VARYING = [name for name in COLUMNS if name != "source"]
 
@@ -45,7 +46,8 @@ def write(batch: sa.Row, rows: pa.Table) -> pa.Table:
             connection.execute(sa.text(_BLOCK), [{**bind, "block": int(block)} for block in own])
             said = rows.filter(pa.array(accepted))
             said = said.take(pa.array(np.argsort(leading(said["holding"]))))
-            columns = [said["mapped"] if name == "id" else said[name] for name in VARYING]
+            made = {"id": said["mapped"], "document_digest": digests.of_texts(said["document"])}
+            columns = [made[name] if name in made else said[name] for name in VARYING]
             copying.load(
                 connection, "mapped_row", COLUMNS, iter([pa.table(columns, VARYING)]), {"source": batch.source}
             )

@@ -112,8 +112,8 @@ def merge(
         changed = identity.update(connection, run, batch)
     else:
         changed = standing.update(connection, run)
-        if model.load(material).claims and identity.watching(connection):
-            short.changed(connection)
+        if model.load(material).claims:
+            short.changed(connection, every=identity.watching(connection))
             identity.refresh(connection)
     verdicts = {
         row.verdict: row.rows

@@ -3,7 +3,8 @@
 Keys and digests are 16 bytes. ``reasons`` and ``flags`` are codes joined by a comma; ``raw`` is the row as JSON, or the
 line as it came, where the verdict is not accepted. Of an accepted row alone: ``holding`` (keyed hash of material type and
 natural key), ``document`` (JSON), and of every holder in it one
-of ``identifiers`` (keyed hash of ``scheme:value``) with one of ``roles``.
+of ``identifiers`` (keyed hash of ``scheme:value``) with one of ``roles``; and whether it ``denies`` what an identifier in it
+says itself (:mod:`hub.identity_claims`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hub import digests
+from hub import digests, identity_claims
 from hub.home import KeyedHash
 from mappings import cleaning, jsoncolumns
 from mappings.model import Material
@@ -43,6 +44,7 @@ SCHEMA = pa.schema(
         "region": pa.string(),
         "identifiers": pa.list_(KEY),
         "roles": pa.list_(pa.string()),
+        "denies": pa.bool_(),
         "document": pa.string(),
     }
 )
@@ -87,6 +89,7 @@ def _block(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Arra
         "holding": _where(accepted, digests.keyed(keys, hashing)),
         "identifiers": identifiers,
         "roles": roles,
+        "denies": _where(accepted, pa.array(identity_claims.denying(material, columns, len(accepted)))),
         "document": _where(accepted, document),
     }
     return pa.table({name: found[name] for name in SCHEMA.names}).cast(SCHEMA)

@@ -156,6 +156,7 @@ mapped_row = Table(
     Column("row", BigInteger, nullable=False),
     # Text: reading JSON once more on its way in would be a quarter of what writing it costs.
     Column("document", Text, nullable=False, comment="JSON: envelope, holders and attributes as the source says them"),
+    Column("document_digest", Uuid, comment="MD5 of the document as it was written"),
     postgresql_partition_by="HASH (holding)",
     comment="Accepted rows as they were mapped. One says something only while its ledger row refers to it.",
 )
@@ -216,6 +217,7 @@ holding_past = Table(
     Column("row", BigInteger, nullable=False),
     Column("identifiers", ARRAY(LargeBinary(16)), nullable=False, comment="of its holders, as in holding_holder"),
     Column("document", JSONB, nullable=False),
+    Column("kept_digest", Uuid, comment="MD5 of all the other columns as they were kept"),
     Index(None, "identifiers", postgresql_using="gin"),
     postgresql_partition_by="RANGE (recorded_to)",
     comment="Versions that were in force, with recorded time; valid time is in the document.",

@@ -1,6 +1,7 @@
 """Tables of identity: who is whom, as links, claims and people's decisions say (:mod:`hub.identity`).
 
-``identity_member`` holds only identifiers that a link or a decision names: one that is not there stands for itself.
+``identity_member`` holds only identifiers that a link or a decision names, or that contradict themselves: one that is not
+there stands for itself.
 """
 
 from __future__ import annotations

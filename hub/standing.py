@@ -13,6 +13,10 @@ from hub import joining
 from hub.incoming import Run
 from hub.joining import Join
 
+# Of a version that ended, all of it: nothing else in the store repeats what it was. Independent of a session's settings.
+KEPT_DIGEST = """md5(concat_ws('|', encode(holding, 'hex'), extract(epoch FROM recorded_from), extract(epoch FROM recorded_to), material,
+    digest, source, row_key, batch, file, "row", array_to_string(ARRAY(SELECT encode(i, 'hex') FROM unnest(identifiers) AS i), ' '),
+    document::text))::uuid"""
 # Of a document without its time: observations that differ in it conflict.
 CONTENT = "md5((m.document::jsonb - 'updated_at')::text)"
 
@@ -25,8 +29,8 @@ def remember(connection: sa.Connection, run: Run) -> None:
 
 
 def update(connection: sa.Connection, run: Run) -> int:
-    """Bring the touched holdings to the observation in force; returns how many changed. ``changed (holding, present, known)``
-    is left for those who follow."""
+    """Bring the touched holdings to the observation in force; returns how many changed. ``changed (holding, present, known,
+    fresh, denies)`` is left for those who follow."""
     with joining.joined(connection, joining.count(connection, "touched"), "mapped_row") as join:
         run(_in_force(join))
     run("CREATE INDEX ON in_force (holding)")
@@ -83,7 +87,8 @@ ORDER BY holding, authority DESC, said_at DESC, said_digest DESC, source, row_ke
 
 _CHANGED = """
 CREATE TEMP TABLE changed ON COMMIT DROP AS
-SELECT t.holding, f.holding IS NOT NULL AS present, b.holding IS NOT NULL AS known, false AS fresh
+SELECT t.holding, f.holding IS NOT NULL AS present, b.holding IS NOT NULL AS known, false AS fresh,
+  cast(NULL AS boolean) AS denies
 FROM touched AS t LEFT JOIN in_force AS f USING (holding) LEFT JOIN before AS b USING (holding)
 WHERE (f.holding IS NOT NULL OR b.holding IS NOT NULL)
   AND (f.holding IS NULL OR b.holding IS NULL
@@ -133,10 +138,11 @@ SELECT :position + row_number() OVER (ORDER BY c.holding), c.holding, :material,
   CASE WHEN NOT c.present THEN 'withdrawn' WHEN c.known THEN 'changed' ELSE 'added' END, f.said_digest, :batch, :recorded_at
 FROM changed AS c LEFT JOIN in_force AS f USING (holding) WHERE NOT c.fresh
 """
-_PAST = """
+_PAST = f"""
 INSERT INTO holding_past (holding, recorded_from, recorded_to, material, digest, source, row_key, batch, file, "row",
-  identifiers, document)
-SELECT e.holding, coalesce(b.recorded_at, 'epoch'), :recorded_at, :material, e.digest, e.source, e.row_key, e.batch, e.file,
-  e."row", e.identifiers, e.document
-FROM ended AS e LEFT JOIN batch AS b ON b.id = e.batch
+  identifiers, document, kept_digest)
+SELECT p.*, {KEPT_DIGEST} FROM (
+  SELECT e.holding, coalesce(b.recorded_at, 'epoch') AS recorded_from, CAST(:recorded_at AS timestamptz) AS recorded_to,
+    CAST(:material AS text) AS material, e.digest, e.source, e.row_key, e.batch, e.file, e."row", e.identifiers, e.document
+  FROM ended AS e LEFT JOIN batch AS b ON b.id = e.batch) AS p
 """

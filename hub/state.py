@@ -95,11 +95,11 @@ PARTS = {
     ),
     "holders": ("holding_holder", f"{_hex('identifier')}, {_hex('holding')}, role", "true"),
     "quarantine": ("quarantine", "source, row_key, original_key, digest, verdict, reasons", "state = 'open'"),
-    # One alone in its component is as one that no link ever named.
+    # One alone in its component is as one that no link ever named, unless it contradicts itself.
     "members": (
         "identity_member",
         f"{_hex('identifier')}, {_hex('component')}, {_hex('cluster')}, state, scheme, born_on, sex",
-        "component IN (SELECT component FROM identity_member GROUP BY component HAVING count(*) > 1)",
+        "state = 'contradictory' OR component IN (SELECT component FROM identity_member GROUP BY component HAVING count(*) > 1)",
     ),
     "links": ("identity_link", f"{_hex('link')}, {_hex('one')}, {_hex('other')}, state", "true"),
     "decided": ("identity_decision", f"decision, {_hex('member')}, side, kind", "ended_by IS NULL"),

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from connectors import messages
 from connectors.errors import FatalError
 from connectors.landing import LandedFile, Landing
-from hub import decisions, home, journal, partitions, state, verify_identity, verify_sql
+from hub import database, decisions, home, identity_decisions, journal, partitions, state, verify_identity, verify_sql
 from mappings import model
 
 SHOWN = 5
@@ -87,22 +87,25 @@ def verify(engine: sa.Engine | None = None, *, read_bytes: bool = False, progres
     """Every check of the store and of the landing zone. ``read_bytes``: landed files are read and their SHA-256 compared,
     not only their size."""
     landing = Landing(home.current().landing_url)
-    names = [*verify_sql.CHECKS, "journal", "landing", "digest"]
+    names = [*verify_sql.CHECKS, "journal", "landing", "digest", "decisions"]
     found: list[Difference] = []
     with state.snapshot(engine, temporary=True) as connection:
         at = connection.scalar(sa.text("SELECT now()"))
         found += of_store(connection, lambda check, done, total: progress(check, done, len(names)))
-        progress("journal", len(names) - 3, len(names))
+        progress("journal", len(names) - 4, len(names))
         found += _gathered("journal", _journal(connection, landing))
-        progress("landing", len(names) - 2, len(names))
+        progress("landing", len(names) - 3, len(names))
         since = partitions.since(connection, "landing")
         merged = connection.execute(sa.text(_MERGED), {"since": since})
         batches = [(row.source, row.id) for row in merged]
         taken = set(connection.scalars(sa.text(_DECIDED), {"since": since}))
         lying = _landed(landing, batches + _decided(landing), taken, read_bytes)
         found += _gathered("landing", itertools.chain(lying, _deposited(connection, landing, read_bytes)))
-        progress("digest", len(names) - 1, len(names))
+        progress("digest", len(names) - 2, len(names))
         digest = state.digest(connection)
+    progress("decisions", len(names) - 1, len(names))
+    cut_off = identity_decisions.unfinished(engine or database.engine())
+    found += _gathered("decisions", (("decision-unfinished", landed) for landed in cut_off))
     return Report(at, digest, tuple(names), tuple(found))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from hub import identity
+from hub import identity, identity_documents
 from mappings import model
 
 TABLES = ("identity_link", "identity_claim", "identity_member")
@@ -37,6 +37,7 @@ def anew(connection: sa.Connection) -> None:
     identity.follow(connection, run)
     identity.seed(connection, [])
     run(_SEEDED)
+    identity_documents.every_denied(connection, identity.hashing())
     identity.renew(connection)
     run("DROP TABLE identity_ended")  # everybody is new here
     for table in TABLES:

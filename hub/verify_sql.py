@@ -7,6 +7,7 @@ What is compared with what:
 ``batches``             the counts of each merged batch with each other, with the ledger and with the source
 ``holdings``            with the greatest observation by (authority, time at the source, digest), with how many there
                         are and whether they agree, with what the document says
+``documents``           and past versions, whole, with the digest that each was written with
 ``holders``             with the keyed hashes of the identifiers in the documents in force
 ``memberships``         of clusters, past and present, with each other: no two of an identifier at one time
 ``versions``            with each other and with what is in force: no two at one time
@@ -19,6 +20,8 @@ What is compared with what:
 """
 
 from __future__ import annotations
+
+from hub.standing import KEPT_DIGEST
 
 # Keys of some differences and the number of all, in bounded memory.
 SAMPLED = """
@@ -101,6 +104,12 @@ SELECT CASE WHEN k.holding IS NULL THEN 'holder-missing' ELSE 'holder-unfounded'
   encode(coalesce(k.holding, d.holding), 'hex') AS key
 FROM due AS d FULL JOIN holding_holder AS k ON k.identifier = d.identifier AND k.holding = d.holding AND k.role = d.role
 WHERE d.holding IS NULL OR k.holding IS NULL
+"""
+_DOCUMENTS = f"""
+SELECT 'document-altered' AS code, encode(holding, 'hex') AS key FROM mapped_row
+WHERE document_digest IS DISTINCT FROM md5(document)::uuid
+UNION ALL
+SELECT 'version-altered', encode(holding, 'hex') FROM holding_past WHERE kept_digest IS DISTINCT FROM {KEPT_DIGEST}
 """
 _VERSIONS = """
 SELECT CASE
@@ -220,6 +229,7 @@ CHECKS = {
     "ledger": _LEDGER,
     "batches": _BATCHES,
     "holdings": _HOLDINGS,
+    "documents": _DOCUMENTS,
     "holders": _HOLDERS,
     "versions": _VERSIONS,
     "feed": _FEED,

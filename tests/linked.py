@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from hub import database, embedded, identity, identity_past
+from hub import database, embedded, identity, identity_past, verify_identity, verify_sql
 from hub.home import Home, keyed_hash
 from tests import stored
 
@@ -124,8 +124,8 @@ def _row(one: Said) -> dict[str, object]:
 
 
 _MAPPED = """
-INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
-VALUES (:holding, :id, :source, :row_key, 1, 2, :document)
+INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document, document_digest)
+VALUES (:holding, :id, :source, :row_key, 1, 2, :document, md5(:document)::uuid)
 """
 _LEDGER = """
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
@@ -137,10 +137,62 @@ ON CONFLICT (source, row_key) DO UPDATE SET digest = excluded.digest, holding = 
 """
 
 
+@dataclass(frozen=True)
+class Card:
+    """A card of ``holder`` (scheme:value) that says when they were born and of which sex; ``number`` tells several apart."""
+
+    holder: str
+    born_on: str | None = None
+    sex: str | None = None
+    number: int = 0
+
+    @property
+    def key(self) -> bytes:
+        return keyed_hash().of(f"resident-id-card\x1f{self.holder}\x1f{self.number}")
+
+    def row(self) -> dict[str, object]:
+        scheme, value = self.holder.split(":", 1)
+        attributes = {name: value for name, value in (("born_on", self.born_on), ("sex", self.sex)) if value}
+        holders = [{"role": "holder", "scheme": scheme, "value": value, "name": None}]
+        document = json.dumps({"status": "in_force", "holders": holders, "attributes": attributes})
+        return {"key": self.key, "id": secrets.randbits(62), "document": document, "row_key": uuid.uuid4(),
+                "identifier": digest(self.holder)}  # fmt: skip
+
+
+def hold(connection: sa.Connection, cards: Iterable[Card] = (), lost: Iterable[Card] = ()) -> None:
+    """What a merge of cards does: holdings, holders, and the clusters. One that is held says something else from now on."""
+    held, gone = list(cards), list(lost)
+    for cards_of, statements in (([*held, *gone], _CARDS_GONE), (held, _CARDS)):
+        rows = [card.row() for card in cards_of]
+        for statement in statements if rows else ():
+            connection.execute(sa.text(statement), rows)
+    for keys, present in (([card.key for card in held], True), ([card.key for card in gone], False)):
+        if keys:
+            changed(connection, keys, present=present)
+
+
+_CARDS_GONE = (
+    "DELETE FROM holding_holder WHERE holding = :key",
+    "DELETE FROM holding WHERE key = :key",
+    "DELETE FROM mapped_row WHERE holding = :key",
+)
+_CARDS = (
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document, document_digest)
+    VALUES (:key, :id, 'cards', :row_key, 1, 2, :document, md5(:document)::uuid)""",
+    """INSERT INTO holding (key, mapped, material, source, row_key, digest, updated_at, authority, observations, conflicting, status,
+      batch)
+    VALUES (:key, :id, 'resident-id-card', 'cards', :row_key, :row_key, '2026-01-01', 100, 1, false, 'in_force', 'b')""",
+    "INSERT INTO holding_holder (identifier, holding, role) VALUES (:identifier, :key, 'holder')",
+)
+
+
 def clusters(connection: sa.Connection, names: Iterable[str]) -> Mapping[str, frozenset[str]]:
     """For each identifier those that are one subject with it; ``?`` in it when it is contradictory."""
     known = {digest(name): name for name in names}
-    rows = connection.execute(sa.text("SELECT identifier, cluster, state FROM identity_member")).all()
+    rows = connection.execute(
+        sa.text("SELECT identifier, cluster, state FROM identity_member WHERE identifier = ANY(:known)"),
+        {"known": list(known)},
+    ).all()
     by: dict[bytes, set[str]] = {}
     for row in rows:
         by.setdefault(row.cluster, set()).add(known[row.identifier])
@@ -162,6 +214,25 @@ def dump(connection: sa.Connection) -> dict[str, set[tuple[object, ...]]]:
     return {name: {tuple(row) for row in connection.execute(sa.text(query))} for name, query in queries.items()}
 
 
+def anew(connection: sa.Connection) -> set[str]:
+    """In what the clusters differ from those that :mod:`hub.verify_identity` makes of everything at once."""
+    connection.execute(sa.text(_SOURCES))
+    verify_identity.anew(connection)
+    found = connection.scalars(
+        sa.text(f"SELECT code FROM ({verify_sql.CHECKS['identity']}) AS d WHERE code IS NOT NULL")
+    )
+    codes = set(found) - {"identity-decision-unknown"}  # landed nowhere
+    verify_identity.forget(connection)
+    return codes
+
+
+_SOURCES = """
+INSERT INTO source (name, entity, region, authority, extent, promise_seconds)
+VALUES ('links', 'identity-link', '310000', 100, 'partial', 60), ('other', 'identity-link', '310000', 100, 'partial', 60)
+ON CONFLICT DO NOTHING
+"""
+
+
 def document(
     engine: sa.Engine, source: str, material: str, holder: tuple[str, str, str], *, attributes: Mapping[str, str]
 ) -> bytes:
@@ -175,13 +246,18 @@ def document(
             ),
             {"key": key, "said": json.dumps({"attributes": dict(attributes)})},
         )
+        connection.execute(
+            sa.text("UPDATE mapped_row SET document_digest = md5(document)::uuid WHERE holding = :key"), {"key": key}
+        )
     return key
 
 
 def changed(connection: sa.Connection, holdings: Iterable[bytes], *, present: bool = True) -> None:
     """What a merge does for the clusters when holdings changed."""
     connection.execute(
-        sa.text("CREATE TEMP TABLE changed (holding bytea, present boolean, known boolean) ON COMMIT DROP")
+        sa.text(
+            "CREATE TEMP TABLE changed (holding bytea, present boolean, known boolean, denies boolean) ON COMMIT DROP"
+        )
     )
     rows = [{"key": key, "present": present} for key in holdings]
     if rows:

@@ -99,8 +99,8 @@ _HOLDING = (
     "INSERT INTO landed_file (source, digest, name, size) VALUES (:source, :file, :file, 1) ON CONFLICT DO NOTHING",
     """INSERT INTO batch (id, source, state, extent, contract, merges_seen, recorded_at, finished_at)
     VALUES ('b-' || encode(:key, 'hex'), :source, 'merged', 'changes', '', 0, :at, :at)""",
-    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document)
-    SELECT :key, 1, :source, :row_key, id, :row, :document
+    """INSERT INTO mapped_row (holding, id, source, row_key, file, "row", document, document_digest)
+    SELECT :key, 1, :source, :row_key, id, :row, :document, md5(:document)::uuid
     FROM landed_file WHERE source = :source AND name = :file""",
     """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, batch, file, "row", holding,
       mapped, authority, said_digest, said_at)

@@ -34,7 +34,14 @@ def test_the_oracle_shares_no_code_with_what_it_judges() -> None:
 def test_a_defect_that_is_none_is_refused() -> None:
     done = CliRunner().invoke(app, ["bench", "answers", "--people", "400", "--defect", "none"])
     assert done.exit_code == 2
-    assert set(defective_answers.DEFECTS) == {"lateness", "regions", "roles", "together", "validity-left"}
+    assert set(defective_answers.DEFECTS) == {
+        "contradictions",
+        "lateness",
+        "regions",
+        "roles",
+        "together",
+        "validity-left",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def test_no_answer_is_wrong(loaded: Loaded) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("defect", sorted(defective_answers.DEFECTS))
 def test_a_deliberate_defect_is_caught(loaded: Loaded, defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hub import findings, sketches
+    from hub import findings, knowledge, sketches
     from hub.holdings import Freshness
 
     for kind, name in (
@@ -73,6 +80,7 @@ def test_a_deliberate_defect_is_caught(loaded: Loaded, defect: str, monkeypatch:
         (findings.Evidence, "_concerns"),
         (sketches.Moment, "sketch"),
         (Freshness, "late"),
+        (knowledge.Gathered, "subject"),
     ):
         monkeypatch.setattr(kind, name, getattr(kind, name))  # put back afterwards
     defective_answers.DEFECTS[defect]()

@@ -57,7 +57,9 @@ def test_plans_hold_all_extents_decisions_and_dirt(tmp_path: Path, monkeypatch: 
     assert names == set(plans.SOURCES)
     assert {sources.load(name).extent for name in names} == {"partial", "changes", "snapshot"}
     assert {sources.load(name).duplicates for name in names} == {"quarantine", "latest", "halt"}
-    assert {step.kind for step in steps if isinstance(step, Decision)} == {"approve", "release", "reject"}
+    assert {step.kind for step in steps if isinstance(step, Decision)} == {
+        "approve", "release", "reject", "identity-merge", "identity-split"
+    }  # fmt: skip
     text = "".join(content.decode() for step in steps if isinstance(step, Delivery) for _, content in step.files)
     assert "9.13E+17" in text and "\n只有,两列\n" in text
 

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub import decisions, identity, identity_components, identity_decisions, pipeline, verify
+from hub import decisions, identity_claims, identity_components, identity_decisions, pipeline, verify
 from hub.home import Home
 from tests import linked, residents, stored
 from tests.deliveries import World, migrated, world  # noqa: F401 - fixtures
-from tests.linked import Said
+from tests.linked import Card, Said
 
 A, B, C, D, E = (f"passport:{letter}1234567" for letter in "KLMNP")
 BORN_1970, BORN_1980 = "cn.fpr:931840197001310015", "cn.permit:830000198005230130"  # a man, a man
@@ -107,17 +107,43 @@ def test_documents_of_linked_identifiers_are_heard(store: sa.Engine) -> None:
         assert len(before["claim"]) == 1 and not linked.dump(connection)["claim"]
 
 
-def test_documents_of_others_change_nothing(store: sa.Engine) -> None:
-    card = ("holder", *BORN_1970.split(":"))
-    stored.source(store, "cards", "resident-id-card")
-    said = linked.document(store, "cards", "resident-id-card", card, attributes={"born_on": "1970-01-30"})
-    with store.begin() as connection:
-        linked.changed(connection, [said])
-        assert not any(linked.dump(connection).values())
-        linked.deliver(connection, [Said(A, B)])
-        before = linked.dump(connection)
-        linked.changed(connection, [said])
-        assert linked.dump(connection) == before
+def test_documents_that_say_what_the_identifier_does_change_nothing(connection: sa.Connection) -> None:
+    agreeing = [Card(BORN_1970, "1970-01-31", "男"), Card(BORN_1980), Card(A, "1970-01-31", "男"), Card(B, sex="未知")]
+    linked.hold(connection, agreeing)
+    assert not any(linked.dump(connection).values())
+    linked.deliver(connection, [Said(A, C)])
+    before = linked.dump(connection)
+    linked.hold(connection, [Card(BORN_1980, "1980-05-23")])
+    assert linked.dump(connection) == before
+
+
+@pytest.mark.parametrize("said", [{"born_on": "1970-01-13"}, {"sex": "女"}, {"born_on": "1970-01-13", "sex": "男"}])
+def test_a_document_that_denies_the_identifier_makes_it_contradictory_alone(
+    connection: sa.Connection, said: dict[str, str]
+) -> None:
+    """Until the document is corrected, or gone; a link makes no difference to it, and it takes the other along."""
+    linked.hold(connection, [Card(BORN_1970, **said)])
+    assert clusters(connection, BORN_1970)[BORN_1970] == {BORN_1970, "?"}
+    alone = linked.dump(connection)
+    linked.deliver(connection, [Said(A, BORN_1970)])
+    found = clusters(connection, A, BORN_1970)
+    assert (found[A], found[BORN_1970]) == ({A, "?"}, {BORN_1970, "?"})
+    linked.deliver(connection, withdrawn=[Said(A, BORN_1970)])
+    assert linked.dump(connection) == alone
+    linked.hold(connection, [Card(BORN_1970, "1970-01-31", "男")])
+    assert not any(linked.dump(connection).values())
+    linked.hold(connection, [Card(BORN_1970, **said)])
+    linked.hold(connection, lost=[Card(BORN_1970)])
+    assert not any(linked.dump(connection).values())
+
+
+def test_two_documents_contradict_each_other_where_the_identifier_says_nothing(connection: sa.Connection) -> None:
+    linked.hold(connection, [Card(A, "1970-01-31", number=1)])
+    assert not any(linked.dump(connection).values())
+    linked.hold(connection, [Card(A, "1970-02-01", number=2)])
+    assert clusters(connection, A)[A] == {A, "?"}
+    linked.hold(connection, [Card(A, "1970-01-31", number=2)])
+    assert not any(linked.dump(connection).values())
 
 
 CARDS = "sh-ga-residents"
@@ -165,6 +191,41 @@ def test_a_card_of_a_first_load_is_heard(world: World, card: dict[str, str | Non
     assert found() == whole
 
 
+@pytest.mark.parametrize("said", [{"csrq": "1956-09-21"}, {"xb": "2"}], ids=["birth-date", "sex"])
+def test_a_card_of_a_first_load_that_denies_its_number_is_heard(world: World, said: dict[str, str]) -> None:  # noqa: F811
+    """Where nobody is a member of anything: among others, whichever way its row goes; one that is kept back says nothing."""
+    (world.folder / "sources").mkdir(exist_ok=True)
+    others = [residents.row(person) for person in (1, 2, 4)]
+    first = residents.write(world.folder / "cards.json", [residents.row(0, **said), *others])
+
+    def found() -> frozenset[str]:
+        assert verify.verify(world.engine).differences == ()
+        with world.engine.connect() as connection:
+            return clusters(connection, BEARER)[BEARER]
+
+    assert pipeline.run(CARDS, input=first)["accepted"] == 4
+    assert found() == {BEARER, "?"}
+    denied = world.digest()
+    pipeline.run(
+        CARDS,
+        input=residents.write(world.folder / "bad.json", [residents.row(0, xm="", gxsj="2025-02-01T08:00:00+08:00")]),
+    )
+    assert found() == {BEARER, "?"}
+    later = residents.row(0, gxsj="2025-02-02T08:00:00+08:00")
+    pipeline.run(CARDS, input=residents.write(world.folder / "later.json", [later]))
+    assert found() == {BEARER}
+    right = world.digest()
+    pipeline.run(
+        CARDS,
+        input=residents.write(world.folder / "worse.json", [later | said | {"gxsj": "2025-02-03T08:00:00+08:00"}]),
+    )
+    assert found() == {BEARER, "?"}
+    world.reset()
+    pipeline.run(CARDS, input=residents.write(world.folder / "others.json", [*others, later]))
+    assert (found(), world.digest()) == ({BEARER}, right)
+    assert denied != right
+
+
 @pytest.mark.parametrize("length", [2, 3, 64, 1000])
 def test_long_chains_take_few_rounds(connection: sa.Connection, length: int) -> None:
     order = list(range(1, length))
@@ -190,14 +251,15 @@ def test_long_chains_take_few_rounds(connection: sa.Connection, length: int) -> 
 Decided = tuple[str, tuple[tuple[str, ...], ...]]  # merge and one group, or split and two
 
 
-def expected(said: Iterable[Said], decided: Iterable[Decided]) -> dict[str, frozenset[str]]:
+def expected(said: Iterable[Said], cards: Iterable[Card], decided: Iterable[Decided]) -> dict[str, frozenset[str]]:
     """The clusters that follow, computed from all at once by union of sets."""
     merges = [groups[0] for kind, groups in decided if kind == "merge"]
     splits = [groups for kind, groups in decided if kind == "split"]
     current = {one.key: one for one in sorted(said, key=lambda one: one.source)}  # both sources say one digest
     links = {one.key: one for one in current.values() if one.one != one.other}
     names = {n for one in links.values() for n in (one.one, one.other)} | {n for group in merges for n in group}
-    names |= {n for sides in splits for side in sides for n in side}
+    names |= {n for sides in splits for side in sides for n in side} | {card.holder for card in cards}
+    merged_by_person = {n for group in merges for n in group}
 
     def join(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
         whole = {name: {name} for name in names}
@@ -221,14 +283,15 @@ def expected(said: Iterable[Said], decided: Iterable[Decided]) -> dict[str, froz
 
     def claims(name: str, about: str) -> set[str]:
         scheme, value = name.split(":", 1)
-        own = identity.form(scheme, value)[about]
+        own = identity_claims.form(scheme, value)[about]
         found = {getattr(one, about) for one in standing.values() if name in (one.one, one.other)}
+        found |= {getattr(card, about) for card in cards if card.holder == name}
         return {value for value in found | {own} if value}
 
     def contradictory(group: frozenset[str]) -> bool:
         for about in ("born_on", "sex"):
             accepted: dict[str, str] = {}
-            for one in {unit[name] for name in group if len(unit[name]) > 1}:
+            for one in {unit[name] for name in group if name in merged_by_person}:
                 inside = set().union(*(claims(name, about) for name in one))
                 for value in inside:
                     accepted[value] = min(accepted.get(value, value), *inside)
@@ -242,11 +305,11 @@ def expected(said: Iterable[Said], decided: Iterable[Decided]) -> dict[str, froz
     def violated(group: frozenset[str]) -> bool:
         sides = set().union(*(side_of[name] for name in group))
         return any((n, 1 - s) in sides for n, s in sides) or (
-            contradictory(group) and any(len(unit[name]) > 1 for name in group)
+            contradictory(group) and any(name in merged_by_person for name in group)
         )
 
     def signature(name: str) -> tuple[object, ...]:
-        return (unit[name] if len(unit[name]) > 1 else None, frozenset(side_of[name]))
+        return (unit[name] if name in merged_by_person else None, frozenset(side_of[name]))
 
     groups = joined()
     bad = {group for group in set(groups.values()) if violated(group)}
@@ -268,26 +331,35 @@ said = st.builds(
     born_on=st.sampled_from([None, None, None, "1970-01-31", "1980-05-23"]),
     sex=st.sampled_from([None, None, "男", "女"]),
 )
-groups = st.lists(name, min_size=2, max_size=4, unique=True)
+card = st.builds(
+    Card,
+    name,
+    born_on=st.sampled_from([None, "1970-01-31", "1980-05-23"]),
+    sex=st.sampled_from([None, "男", "女"]),
+    number=st.sampled_from([0, 0, 1]),
+)
+groups = st.lists(name, min_size=1, max_size=4, unique=True)
 decided = groups.flatmap(
-    lambda them: st.one_of(
-        st.just(("merge", (tuple(them),))), st.just(("split", (tuple(them[:1]), tuple(them[1:]))))
+    lambda them: st.sampled_from(
+        [("merge", (tuple(them),)), *([("split", (tuple(them[:1]), tuple(them[1:])))] if len(them) > 1 else [])]
     )
-)  # fmt: skip
+)
 
 
 def landed(place: int, one: Decided) -> decisions.Landed:
     kind, sides = one
     members = [[linked.digest(name).hex(), side] for side, group in enumerate(sides) for name in group]
-    forms = {linked.digest(name).hex(): identity.form(*name.split(":", 1)) for group in sides for name in group}
+    forms = {linked.digest(name).hex(): identity_claims.form(*name.split(":", 1)) for group in sides for name in group}
     content = {"kind": kind, "named": forms, "ends": [], "members": members, "links": []}
     return decisions.Landed(f"decision-{place}", stored.NOW, content)
 
 
-Statements = tuple[list[Said], list[Said], list[Decided], random.Random]
+Statements = tuple[list[Said], list[Said], list[Card], list[Card], list[Decided], random.Random]
 statements: st.SearchStrategy[Statements] = st.tuples(
     st.lists(said, max_size=9, unique_by=lambda one: (one.one, one.other)),
     st.lists(said, max_size=3),
+    st.lists(card, max_size=5, unique_by=lambda one: (one.holder, one.number)),
+    st.lists(card, max_size=3, unique_by=lambda one: (one.holder, one.number)),
     st.lists(decided, max_size=3),
     st.randoms(use_true_random=False),
 )
@@ -310,22 +382,33 @@ def test_any_order_and_splitting_of_many_gives_the_same_clusters(connection: sa.
 
 
 def check_order(
-    connection: sa.Connection, final: list[Said], before: list[Said], decided: list[Decided], chance: random.Random
+    connection: sa.Connection,
+    final: list[Said],
+    before: list[Said],
+    cards: list[Card],
+    cards_before: list[Card],
+    decided: list[Decided],
+    chance: random.Random,
 ) -> None:
-    """What comes and goes on the way leaves no trace: other versions of rows first, rows that are withdrawn again."""
-    keys = {(one.one, one.other) for one in final}
+    """What comes and goes on the way leaves no trace: other versions of rows and cards first, those that are withdrawn
+    again. And what has become of it piece by piece is what verify makes anew at once."""
+    keys, held = {(one.one, one.other) for one in final}, {one.key for one in cards}
     gone = [one for one in before if (one.one, one.other) not in keys]
-    first = [("row", one) for one in before]
+    lost = [one for one in cards_before if one.key not in held]
+    first = [*(("row", one) for one in before), *(("card", one) for one in cards_before)]
     later = [*(("row", one) for one in final), *(("decision", pair) for pair in enumerate(decided))]
-    later += [("gone", one) for one in gone]
+    later += [*(("gone", one) for one in gone), *(("card", one) for one in cards), *(("lost", one) for one in lost)]
     chance.shuffle(first)
     chance.shuffle(later)
     trial = connection.begin()
     try:
-        batch: dict[str, list[Said]] = {"row": [], "gone": []}
+        batch: dict[str, list[Any]] = {"row": [], "gone": []}
         for place, (kind, what) in enumerate([*first, *later]):
             if kind == "decision":
                 identity_decisions.carry_out(connection, landed(*what))
+                continue
+            if kind in ("card", "lost"):
+                linked.hold(connection, **{"cards" if kind == "card" else "lost": [what]})
                 continue
             batch[kind].append(what)
             if place == len(first) - 1 or chance.random() < 0.5:
@@ -333,17 +416,19 @@ def check_order(
                 batch = {"row": [], "gone": []}
         linked.deliver(connection, _last(batch["row"]), batch["gone"])
         found, kept = clusters(connection, *NAMES), linked.dump(connection)
+        assert linked.anew(connection) == set()
     finally:
         trial.rollback()
     trial = connection.begin()
     try:
         for pair in enumerate(decided):
             identity_decisions.carry_out(connection, landed(*pair))
+        linked.hold(connection, cards)
         linked.deliver(connection, final)
         assert linked.dump(connection) == kept
     finally:
         trial.rollback()
-    rule = expected(final, decided)
+    rule = expected(final, cards, decided)
     assert found == {name: rule.get(name, frozenset([name])) for name in NAMES}
 
 

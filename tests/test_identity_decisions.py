@@ -16,7 +16,7 @@ from connectors.landing import Landing
 from hub import decisions, home, identity_decisions, identity_evidence
 from hub.home import Home
 from tests import linked
-from tests.linked import Said
+from tests.linked import Card, Said
 
 A, B, C, D, E = (f"passport:{letter}1234567" for letter in "KLMNP")
 BORN_1970, BORN_1980 = "cn.fpr:931840197001310015", "cn.permit:830000198005230130"
@@ -127,6 +127,51 @@ def test_a_contradiction_is_settled_either_way(connection: sa.Connection) -> Non
     assert joined(connection, A) == {A, BORN_1970, BORN_1980} and not states(connection)
 
 
+DENIED = Card(BORN_1970, "1970-01-13", "男")
+
+
+@pytest.mark.parametrize("named", [BORN_1970, "key:" + "{key}"])
+def test_one_that_contradicts_itself_is_accepted_and_taken_back(connection: sa.Connection, named: str) -> None:
+    linked.hold(connection, [DENIED])
+    before = linked.dump(connection)
+    named = named.format(key=linked.digest(BORN_1970).hex())
+    done = merge(connection, named)
+    assert [cluster["state"] for cluster in done["clusters"]] == ["joined"]
+    assert joined(connection, BORN_1970) == {BORN_1970}
+    assert linked.anew(connection) <= {"identity-decision-unknown"}
+    with pytest.raises(UsageError) as refused:
+        merge(connection, named)
+    assert refused.value.code == "identity-two", "it is accepted already"
+    split(connection, named)
+    assert linked.dump(connection) == before
+    with pytest.raises(UsageError) as refused:
+        split(connection, named)
+    assert refused.value.code == "identity-apart"
+
+
+def test_what_was_accepted_of_one_joins_and_a_later_contradiction_waits(connection: sa.Connection) -> None:
+    linked.hold(connection, [DENIED])
+    linked.deliver(connection, [Said(A, BORN_1970, born_on="1970-01-31")])
+    assert joined(connection, A) == {A, "?"}
+    before = linked.dump(connection)
+    merge(connection, BORN_1970)
+    assert joined(connection, A) == {A, BORN_1970}
+    linked.deliver(connection, [Said(BORN_1970, BORN_1980)])
+    assert joined(connection, BORN_1970) == {BORN_1970}, "every link of it waits for a person"
+    assert set(states(connection).values()) == {"waiting"}
+    linked.deliver(connection, withdrawn=[Said(BORN_1970, BORN_1980)])
+    split(connection, BORN_1970)
+    assert linked.dump(connection) == before
+
+
+def test_what_was_accepted_stays_so_while_cards_come_and_go(connection: sa.Connection) -> None:
+    linked.hold(connection, [DENIED])
+    merge(connection, BORN_1970)
+    linked.hold(connection, lost=[DENIED])
+    linked.hold(connection, [DENIED])
+    assert joined(connection, BORN_1970) == {BORN_1970}
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_later_links_that_join_what_was_split_wait(connection: sa.Connection, first: int) -> None:
     linked.deliver(connection, [Said(A, B)])
@@ -184,6 +229,14 @@ def test_what_cannot_be_decided_is_refused(connection: sa.Connection, decide, na
         decide(connection, *names)
     assert refused.value.code == code and linked.dump(connection) == before
     assert "K1234567" not in refused.value.message()
+
+
+def test_the_card_that_denies_a_number_is_shown(connection: sa.Connection) -> None:
+    linked.hold(connection, [DENIED])
+    (found,) = identity_evidence.contradictions(connection)
+    assert (found["members"], found["schemes"], found["key"]) == (1, ["cn.fpr"], linked.digest(BORN_1970).hex())
+    (member,) = identity_evidence.show(connection, linked.digest(BORN_1970))["members"]
+    assert {claim["evidence"] for claim in member["claims"]} == {"itself", DENIED.key.hex()}
 
 
 def test_evidence_is_shown(connection: sa.Connection) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from hub import answers, cli, identity_decisions, identity_lookup, records
-from tests import linked, stored
+from hub import answers, cli, identity_decisions, identity_lookup, pipeline, records, verify
+from tests import linked, residents, stored
 from tests.linked import Said
 
 OLD, NEW = "cn.regno:310106000000000", "cn.uscc:91310106012345671D"
@@ -115,3 +117,47 @@ def test_the_commands(store: sa.Engine, licence: str, monkeypatch: pytest.Monkey
     for command in (["show", OLD], ["contradictions"], ["waiting"]):
         done = run.invoke(cli.app, ["identity", *command])
         assert done.exit_code == 0 and "310106000000000" not in done.stdout
+
+
+CARD = "sh-ga-residents"
+NUMBER = residents.number(residents.PEOPLE[0][1])
+
+
+def test_who_is_denied_by_their_own_card_is_undetermined_until_it_is_corrected(
+    store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither held nor to be handed in, with what to do next; and as of then what was known then."""
+    monkeypatch.setenv("YICI_ACTOR", "tester")
+
+    def deliver(name: str, **said: str) -> dt.datetime:
+        pipeline.run(CARD, input=residents.write(tmp_path / name, [residents.row(0, **said), residents.row(1)]))
+        return dt.datetime.now(dt.UTC)
+
+    def card(person: int = 0, as_of: dt.datetime | None = None) -> dict[str, Any]:
+        number = residents.number(residents.PEOPLE[person][1])
+        question = answers.Question(
+            ("demo-teacher-qualification",), f"cn.ric:{number}", "test", "test", {}, as_of=as_of
+        )
+        (answer,) = answers.ask(store, question)
+        assert "resident-id-card" not in answer["must_submit"]
+        return of(answer, "resident-id-card")
+
+    wrong = deliver("wrong.json", csrq="1956-09-21")
+    found = card()
+    assert (found["disposition"], found["reason_code"]) == ("undetermined", "identity-contradictory")
+    assert "yici identity show" in found["next_step"]
+    assert card(1)["disposition"] == "held", "others are as they were"
+    run = CliRunner()
+    shown = run.invoke(cli.app, ["identity", "show", "-", "--json"], input=f"cn.ric:{NUMBER}\n", catch_exceptions=False)
+    (member,) = json.loads(shown.stdout)["members"]
+    assert {row["file"] for claim in member["claims"] for row in claim["rows"]} == {"wrong.json"}
+    assert run.invoke(cli.app, ["identity", "contradictions"], catch_exceptions=False).exit_code == 0
+    table = run.invoke(cli.app, ["identity", "show", "-"], input=f"cn.ric:{NUMBER}\n", catch_exceptions=False)
+    assert table.exit_code == 0 and NUMBER not in table.stdout
+    right = deliver("right.json", gxsj="2025-02-02T08:00:00+08:00")
+    assert card()["disposition"] == "held"
+    assert card(as_of=wrong)["disposition"] == "undetermined" and card(as_of=right)["disposition"] == "held"
+    deliver("again.json", csrq="1956-09-21", gxsj="2025-02-03T08:00:00+08:00")
+    done = run.invoke(cli.app, ["identity", "merge", "-"], input=f"cn.ric:{NUMBER}\n", catch_exceptions=False)
+    assert done.exit_code == 0 and card()["disposition"] == "held"
+    assert verify.verify(store).differences == ()

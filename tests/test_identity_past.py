@@ -31,7 +31,7 @@ from hub import (
 from hub.holdings import Known
 from hub.home import Home
 from tests import linked, residents, stored
-from tests.linked import Said
+from tests.linked import Card, Said
 
 A, B, C, D, E = (f"passport:{letter}1234567" for letter in "KLMNP")
 BORN_1970, BORN_1980 = "cn.fpr:931840197001310015", "cn.permit:830000198005230130"  # a man, a man
@@ -211,12 +211,18 @@ rows = st.builds(
     born_on=st.sampled_from([None, None, "1970-01-31", "1980-05-23"]),
     sex=st.sampled_from([None, None, "男", "女"]),
 )
-two = st.lists(name, min_size=2, max_size=2, unique=True)
+two = st.lists(name, min_size=1, max_size=2, unique=True)
+cards = st.builds(
+    Card, name, born_on=st.sampled_from([None, "1970-01-31", "1980-05-23"]), sex=st.sampled_from([None, "女"])
+)
 Step = tuple[str, Any]
 steps: st.SearchStrategy[list[Step]] = st.lists(
     st.one_of(
         st.tuples(st.just("rows"), st.lists(rows, min_size=1, max_size=3, unique_by=lambda one: one.key)),
         st.tuples(st.just("gone"), st.integers(0, 9)),
+        st.tuples(
+            st.sampled_from(["cards", "lost"]), st.lists(cards, min_size=1, max_size=2, unique_by=lambda one: one.key)
+        ),
         st.tuples(st.just("merge"), two),
         st.tuples(st.just("split"), two),
     ),
@@ -256,6 +262,8 @@ def check_replay(connection: sa.Connection, steps: list[Step]) -> None:
             if kind == "rows":
                 linked.deliver(connection, what)
                 present |= {one.key: one for one in what}
+            elif kind in ("cards", "lost"):
+                linked.hold(connection, **{kind: what})
             elif kind == "gone":
                 for key in list(present)[what % 10 : what % 10 + 1]:
                     linked.deliver(connection, withdrawn=[present.pop(key)])

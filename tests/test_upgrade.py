@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from hub import database, holdings, home, verify
+from hub import database, holdings, home, pipeline, state, verify
 from hub.home import KeyedHash
+from tests import linked, residents
+from tests.linked import Said
 
 LICENCE = "business-licence"
 JANUARY, FEBRUARY, MARCH = (dt.datetime(2026, month, 1, 4, tzinfo=dt.UTC) for month in (1, 2, 3))
@@ -279,3 +281,44 @@ def test_members_of_before_are_known_since_the_last_change(
         }
         assert connection.scalar(sa.text("SELECT recorded_at FROM feed_head")) == rows[0].recorded_from
     engine.dispose()
+
+
+def test_numbers_that_were_denied_before_the_upgrade_are_contradictory_after_it(
+    store: sa.Engine, tmp_path: Path
+) -> None:
+    """As if everything were done again; of linked ones nothing changes, and documents have their digests."""
+    cards = [
+        residents.row(0, csrq="1956-09-21"),
+        residents.row(1),
+        residents.row(2, xb="2"),
+        residents.row(4, csrq="1969-02-15"),
+    ]
+    linking = Said("passport:K1234567", f"cn.ric:{residents.number(residents.PEOPLE[2][1])}", "1975-07-08", "男")
+    pipeline.run("sh-ga-residents", input=residents.write(tmp_path / "cards.json", cards))
+    pipeline.run(linked.DOCUMENTS, input=linked.write(tmp_path / "links.csv", [linking]))
+    right = residents.row(4, gxsj="2025-02-02T08:00:00+08:00")
+    pipeline.run("sh-ga-residents", input=residents.write(tmp_path / "right.json", [right]))
+    config = Config()
+    config.set_main_option("script_location", "hub:migrations")
+    with store.connect() as connection:
+        after, members = state.digest(connection), linked.dump(connection)
+        assert len(members["member"]) == 3 and len(members["claim"]) == 3
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0011")
+        connection.commit()
+        assert len(linked.dump(connection)["member"]) == 2
+    began = dt.datetime.now(dt.UTC)
+    database.upgrade()
+    with store.connect() as connection:
+        assert (state.digest(connection), linked.dump(connection)) == (after, members)
+        assert verify.of_store(connection) == []
+        since = connection.scalars(
+            sa.text("SELECT recorded_from FROM identity_membership WHERE recorded_to IS NULL ORDER BY 1 DESC")
+        ).all()
+        assert since[0] > began > since[1], "nobody had known it before"
+        assert connection.scalar(sa.text("SELECT recorded_at FROM feed_head")) == since[0]
+    assert (
+        pipeline.run("sh-ga-residents", input=residents.write(tmp_path / "new.json", [residents.row(5)]))["accepted"]
+        == 1
+    )
+    assert verify.verify(store).ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,8 @@ WRONG = {
     "ledger-half-said": f"UPDATE row_ledger SET authority = NULL WHERE holding = {ONE}",
     "ledger-unmapped": f"UPDATE row_ledger SET mapped = mapped + 1 WHERE holding = {ONE}",
     "mapped-unfounded": 'INSERT INTO mapped_row SELECT holding, id + 1, source, row_key, file, "row", document FROM mapped_row',
+    "document-altered": f"UPDATE mapped_row SET document = replace(document, '上海', '北京') WHERE holding = {ONE}",
+    "version-altered": 'UPDATE holding_past SET document = document || \'{"name": "x"}\'',
     "ledger-other-version": f"UPDATE row_ledger SET in_force = false WHERE holding = {ONE}",
     "batch-not-conserved": "UPDATE batch SET fetched = fetched + 1",
     "batch-ledger-more": "UPDATE batch SET accepted = 0, unchanged = unchanged + accepted",
@@ -127,6 +130,31 @@ CLUSTERS = {
     "DELETE FROM identity_decision WHERE side = 2": {"identity-link-state"},
     "UPDATE identity_claim SET sex = ''": {"identity-claim-missing", "identity-claim-unfounded"},
 }
+
+
+def test_a_decision_that_was_cut_off_is_told_and_taken_back(loaded: sa.Engine) -> None:
+    """Landed, and killed before its commit: a rebuild would carry it out, whatever the store says."""
+    with loaded.connect() as connection:
+        cut = connection.begin()
+        landed = identity_decisions.merge(connection, [A, C], actor="tester")["decision"]
+        cut.rollback()
+    (found,) = verify.verify(loaded).differences
+    assert (found.code, found.found, found.keys) == ("decision-unfinished", 1, (landed,))
+    assert "yici verify --mend" in found.advice()
+    done = CliRunner().invoke(app, ["verify", "--mend", "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["ok"] is True
+    assert verify.verify(loaded).ok
+
+
+def test_a_decision_under_way_is_waited_for(loaded: sa.Engine) -> None:
+    with loaded.connect() as connection, ThreadPoolExecutor(1) as pool:
+        deciding = connection.begin()
+        identity_decisions.merge(connection, [A, C], actor="tester")
+        verifying = pool.submit(verify.verify, loaded)
+        with pytest.raises(TimeoutError):
+            verifying.result(timeout=3)
+        deciding.commit()
+        assert verifying.result(timeout=60).ok
 
 
 def test_clusters_are_made_anew(loaded: sa.Engine) -> None:

@@ -12,7 +12,8 @@ from hub import state
 
 @dataclass(frozen=True)
 class Account:
-    """``digest``: of the state, by part. ``things``: how often each ledger row, holding, … is there, by kind. ``fetched``:
+    """``digest``: of the state, by part; of decisions only what is in force counts, not when and how often it was tried.
+    ``things``: how often each ledger row, holding, … is there, by kind. ``fetched``:
     rows of merged runs, by source. ``uncounted``: rows of merged batches without a fate (below zero: with two)."""
 
     digest: dict[str, str]
@@ -39,8 +40,9 @@ def take(connection: sa.Connection) -> Account:
         kind: Counter(dict(iter(connection.execute(sa.text(query))))) for kind, query in _THINGS.items()
     }
     fetched = Counter({source: int(rows) for source, rows in connection.execute(sa.text(_FETCHED))})
+    digest = {part: value for part, value in state.digest(connection).items() if part not in ("decided", state.ALL)}
     return Account(
-        state.digest(connection),
+        digest,
         things,
         fetched,
         tuple(connection.scalars(sa.text(_UNCOUNTED))),
@@ -73,6 +75,7 @@ _THINGS = {
     "ledger": "SELECT source || ' ' || row_key::text, count(*) FROM row_ledger GROUP BY 1",
     "holding": "SELECT encode(key, 'hex'), count(*) FROM holding GROUP BY 1",
     "link": "SELECT encode(link, 'hex'), count(*) FROM identity_link GROUP BY 1",
+    "decided": "SELECT kind || ' ' || side || ' ' || encode(member, 'hex'), count(*) FROM identity_decision WHERE ended_by IS NULL GROUP BY 1",
     "open": "SELECT source || ' ' || row_key::text || ' ' || digest::text, count(*) FROM quarantine WHERE state = 'open' GROUP BY 1",
     "version": "SELECT encode(holding, 'hex') || ' ' || digest::text, count(*) FROM holding_version GROUP BY 1",
     "feed": "SELECT encode(holding, 'hex') || ' ' || change || ' ' || coalesce(digest::text, ''), count(*) FROM feed GROUP BY 1",

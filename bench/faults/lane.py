@@ -119,6 +119,8 @@ class Lane:
         if step.kind == "approve":
             return (step.kind, step.source)
         with self._connected(name) as connection:
+            if step.kind in _PAIRS:
+                return (step.kind, step.source, *next(iter(connection.execute(sa.text(_PAIRS[step.kind]))), ()))
             row_key, digest = next(iter(connection.execute(sa.text(_DECIDABLE), {"source": step.source})), ("00" * 16, "00" * 16))  # fmt: skip
         return (step.kind, step.source, row_key, digest)
 
@@ -242,6 +244,16 @@ def unmount(folder: Path) -> None:
             subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
 
 
+# Two of one cluster; two of a component that contradicts itself, else of different ones.
+_PAIRS = {
+    "identity-split": """
+SELECT encode(cluster, 'hex'), encode(max(identifier), 'hex') FROM identity_member
+WHERE state = 'joined' GROUP BY component, cluster HAVING count(*) > 1 ORDER BY 1 LIMIT 1""",
+    "identity-merge": """
+SELECT encode(a.identifier, 'hex'), encode(b.identifier, 'hex') FROM identity_member AS a
+  JOIN identity_member AS b ON b.identifier > a.identifier AND (b.component, b.cluster) <> (a.component, a.cluster)
+ORDER BY a.component <> b.component, 1, 2 LIMIT 1""",
+}
 _DECIDABLE = """
 SELECT row_key::text, digest::text FROM quarantine
 WHERE source = :source AND state = 'open' AND verdict = 'quarantined' AND NOT 'conflicting-duplicate' = ANY(reasons)

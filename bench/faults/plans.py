@@ -2,7 +2,7 @@
 
 Sources: licences as a slice, as changes (where the latest of two wins) and as a snapshot, over the same companies, so that
 they meet in one holding; licences that halt on a conflict; households with times of their own; links between documents of
-one person, which make clusters, part them again and contradict each other.
+one person, which make clusters, part them again and contradict each other, and people who decide on clusters.
 """
 
 # ruff: noqa: S311 - drawn from a seed so that it comes again, nothing is kept secret with it
@@ -49,7 +49,8 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decides: ``approve`` the halted batch of a source, ``release`` or ``reject`` a row of it."""
+    """What a person decides: ``approve`` the halted batch of a source, ``release`` or ``reject`` a row of it; or
+    ``identity-merge`` two identifiers that it links, ``identity-split`` them."""
 
     kind: str
     source: str
@@ -87,7 +88,21 @@ def first(source: str) -> Delivery:
 def _happening(registers: dict[str, Register], rng: random.Random) -> list[Step]:
     """One thing that happens, in one to three steps."""
     what = rng.choice(
-        ("update", "update", "update", "good-bad-good", "release", "reject", "cut", "late", "again", "conflict")
+        (
+            "update",
+            "update",
+            "update",
+            "good-bad-good",
+            "release",
+            "reject",
+            "cut",
+            "late",
+            "again",
+            "conflict",
+            "who",
+            "who",
+            "who",
+        )
     )
     register = registers[rng.choice(sorted(registers))]
     match what:
@@ -101,6 +116,9 @@ def _happening(registers: dict[str, Register], rng: random.Random) -> list[Step]
             return [cut, Decision("approve", SNAPSHOT) if rng.random() < 0.6 else registers[SNAPSHOT].whole()]
         case "conflict" if HALTING in registers:  # halts; a person says that the rest may pass
             return [registers[HALTING].update(conflict=True), Decision("approve", HALTING)]
+        case "who" if LINKS in registers:
+            kinds = rng.choice((("merge", "split"), ("split", "merge"), ("split",), ("merge",)))
+            return [Decision(f"identity-{kind}", LINKS) for kind in kinds]
         case "late":
             return [register.late()]
         case "again":

@@ -133,7 +133,7 @@ class Player:
             return None
         fault = self.faults[0]
         stage = fault.point.stage if fault.point else fault.stage
-        if work[0] in ("run", "approve", "release", "reject"):
+        if work[0] in ("run", "approve", "release", "reject") or work[0].startswith("identity-"):
             return fault
         name = f"{work[0]}:{calls.get(work[0], 0)}"
         if stage == name:

@@ -9,7 +9,7 @@ import select
 import signal
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,8 @@ def _tell_error(error: Exception, tell: Any) -> None:
 
 
 def perform(what: str, *given: Any) -> Any:
-    """``run SOURCE`` and the stages by name with their references; a decision about what is open of a source; ``verify``:
+    """``run SOURCE`` and the stages by name with their references; a decision about what is open of a source, or about who is
+    whom; ``verify``:
     what it finds; ``rebuild URL``: the parts of the state that came out otherwise."""
     from hub import failures, pipeline, rebuild, review, verify
 
@@ -234,7 +235,26 @@ def perform(what: str, *given: Any) -> Any:
             if entry is not None:
                 getattr(review, what)([entry], actor="faults")
             return entry
+        case "identity-merge" | "identity-split":
+            if keys := given[1:]:
+                failures.named(_decide)(what.removeprefix("identity-"), keys)
+            return list(keys)
     return getattr(pipeline, what)(*given)
+
+
+def _decide(what: str, keys: Sequence[str]) -> None:
+    """Merge or split two identifiers; nothing when that was in force before the process was killed."""
+    import sqlalchemy as sa
+
+    from hub import database, identity_decisions
+
+    with database.engine().begin() as connection:
+        found = sa.text(
+            """SELECT count(*) = 2 AND count(DISTINCT (component, cluster)) = 1 AND bool_and(state = 'joined')
+            FROM identity_member WHERE identifier = ANY(:keys)"""
+        )
+        if connection.scalar(found, {"keys": [bytes.fromhex(key) for key in keys]}) != (what == "merge"):
+            getattr(identity_decisions, what)(connection, [f"key:{key}" for key in keys], actor="faults")
 
 
 def _halted(source: str) -> str | None:

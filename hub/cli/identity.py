@@ -54,7 +54,8 @@ def register(app: typer.Typer) -> None:
 
     @commands.command()
     def merge(identifiers: Who, note: Note = "", json: Json = False) -> None:
-        """Say that identifiers are one subject, whatever documents claim; takes back a split of them. 合并为同一主体。
+        """Say that identifiers are one subject, whatever documents claim; takes back a split of them. Of one alone that
+        contradicts itself: what its documents claim is its bearer's all the same. 合并为同一主体；单个标识则为认可其矛盾记载。
 
         Example: [bold]yici identity merge key:3f… key:a0… --note "both passports seen at the window"[/]
         """
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
     @commands.command()
     def split(identifiers: Who, note: Note = "", json: Json = False) -> None:
         """Say that two identifiers are not one subject, or one is none with all it is joined with; takes back merges of
-        them. 拆分为不同主体。
+        them, and of one alone. 拆分为不同主体。
 
         Example: [bold]yici identity split key:3f… key:a0… --note "typing error in the exit-entry file"[/]
         """
@@ -75,7 +76,8 @@ def register(app: typer.Typer) -> None:
 
     @commands.command()
     def contradictions(limit: Limit = 100, json: Json = False) -> None:
-        """What is linked and not joined, because it has two birth dates or sexes. 列出相互矛盾的关联。
+        """What is linked and not joined, because it has two birth dates or sexes, and single numbers whose own documents
+        deny them. 列出相互矛盾的主体。
 
         Example: [bold]yici identity contradictions[/], then [bold]yici identity show key:…[/]
         """
