@@ -106,6 +106,7 @@ class Demo:
                 return list(connection.execute(sa.text(query)))
         finally:
             engine.dispose()
+            embedded.release(home)
 
     def intake(self) -> questions.Intake:
         known = json.loads((self.home.path / "credentials.json").read_text())["intake"]
