@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 
-from airflow.sdk import (
-    Asset,
-    CronTriggerTimetable,
-    ExceptionRetryPolicy,
-    RetryAction,
-    RetryRule,
-    chain,
-    dag,
-    get_current_context,
-    task,
-)
+from airflow.sdk import Asset, chain, dag, get_current_context, task
 
 from connectors import source as sources
 from hub import tasks
-
-RETRIES = {
-    "retries": 5,
-    "retry_delay": dt.timedelta(seconds=30),
-    "retry_exponential_backoff": 2,
-    "max_retry_delay": dt.timedelta(minutes=30),
-    "retry_policy": ExceptionRetryPolicy(
-        [RetryRule("connectors.errors.RetriableError", RetryAction.RETRY)], default=RetryAction.FAIL
-    ),
-}
 
 
 @task
@@ -64,12 +43,6 @@ def publish(batch: str) -> dict[str, object]:
     return tasks.call("hub.pipeline", "publish", get_current_context(), batch=batch)
 
 
-def _timetable(cron: str | None) -> CronTriggerTimetable | None:
-    """Unpausing waits for the next time of the schedule: no start date and no delay, where ``run_immediately=False`` would
-    still make up for a run missed within a tenth of the interval."""
-    return CronTriggerTimetable(cron, timezone="UTC", run_immediately=dt.timedelta(0)) if cron else None
-
-
 def build(source: sources.Source) -> None:
     """The DAG of one source, named like its folder."""
 
@@ -78,11 +51,11 @@ def build(source: sources.Source) -> None:
         dag_display_name=f"{source.name} {source.title.zh}",
         description=source.title.en,
         doc_md=f"{source.owner.zh} · {source.legal_basis.zh}\n\n{source.owner.en} · {source.legal_basis.en}",
-        schedule=_timetable(source.schedule),
+        schedule=tasks.timetable(source.schedule) if source.schedule else None,
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=True,
-        default_args=RETRIES,
+        default_args=tasks.retries(),
         tags=["source", source.entity, source.connector, source.region],
     )
     def pipeline_of_source() -> None:

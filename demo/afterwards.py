@@ -17,7 +17,11 @@ from demo.questions import Intake, Question, Truth, in_set
 from hub import burden, database, deposit_review
 
 PAPER = "premises-proof"
-FIELDS = {"business-licence": ["certificate_number", "holder.holder", "attributes.registered_on"]}
+FIELDS = {
+    "business-licence": ["certificate_number", "holder.holder", "attributes.registered_on"],
+    "household-register": ["holder.holder", "attributes.household_kind", "attributes.relation_to_head"],
+    "social-insurance-record": ["holder.insured", "attributes.insurance_kind", "attributes.months_paid"],
+}
 A4 = (0, 0, 595, 842)  # points
 
 

@@ -14,14 +14,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from connectors.errors import YiciError
-from demo import afterwards, departments, neighbour, questions
+from demo import afterwards, departments, exchange, neighbour, questions
 from demo.airflow import Airflow, Run
+from demo.neighbour import reported
 from demo.report import COUNTS, Report
 from hub import agreements, database, home, publication, schema, services, stack
 from hub.home import Home
 from hub.stack import Stack
 
-REPORT_DAG = "holdings-report"
+REPORT_DAG, SHARES_DAG = "holdings-report", "share-publish"
 
 
 def main() -> int:
@@ -69,37 +70,62 @@ def _run(here: Home, report: Report) -> int:
     airflow = _airflow(started)
     known = departments.all_sources()
     names = [source.name for source in known if source.connector != "hub"]
+    later = [*(source.name for source in known if source.connector == "hub"), SHARES_DAG]
+    airflow.wait_for([*names, REPORT_DAG, *later])
+    airflow.end_unfinished([*names, REPORT_DAG, *later])
     runs = _drive(airflow, started, report, [*names, REPORT_DAG], names)
     elsewhere = second.wait()
-    report.step("与浙江互录名片、签署协议", "cards and an agreement with Zhejiang's hub")
-    second.agree()
+    report.step(
+        "与浙江互录名片、签署协议，共享整表", "cards and agreements with Zhejiang's hub, whole tables published"
+    )
+    given, offered = second.agree(), exchange.offer(here, second)
+    publishing = second.begin("share", "publish")
     # What Zhejiang announces is read when its own sources have run.
-    index = [source for source in known if source.connector == "hub"]
-    runs += _drive(airflow, started, report, [source.name for source in index], [source.name for source in index])
-    rows = _rows(runs)
+    runs += _drive(airflow, started, report, later, later)
+    published = reported(publishing)
+    rows = _rows([run for run in runs if run.dag_id != SHARES_DAG])
     report.runs(rows)
     report.elsewhere(second.api.address, elsewhere)
     failed = [run for run in runs if run.state != "success"]
     answers: list[dict[str, Any]] = []
     then: dict[str, Any] = {}
+    between: dict[str, Any] = {}
     if not failed:
         publication.publish("demo", "make demo")
+        profile = exchange.profile(here, second, given)
+        reading = exchange.read(here, profile)  # while questions are asked
         report.step("通过接口提问", "asking through the API")
         intake = questions.Intake(started.api.address, questions.CLIENT, secret, report.language)
+        asked = []
         for question in questions.choose(folder, dt.date.today()):
             for answer in intake.ask(question):
-                answers.append(answer)
+                asked.append((question, answer))
                 report.answer(question.about[report.language], answer)
+        answers = [answer for _, answer in asked]
         then = _then(here, report, intake, answers, folder)
+        report.step(
+            "两个枢纽之间：取证、整表、对账、台账", "between the hubs: evidence, tables, reconciliation, ledgers"
+        )
+        evidence = exchange.fetch(intake, asked)
+        between = {
+            "agreements": {neighbour.NAME: given, exchange.HERE: offered},
+            "evidence": evidence,
+            "profile": str(profile),
+            "tables": exchange.compared(published, reported(reading)),
+            **exchange.proved(second, evidence),
+        }
+        report.between(between, str(second.home.path))
     else:
         reasons = {run.dag_id: reason for run in failed if (reason := airflow.halted(run))}
         report.failed(failed, reasons, started.airflow.address, str(here.path / "logs" / "airflow"))
     file = here.path / "credentials.json"
     addresses = {"api": started.api.address, "airflow": started.airflow.address, "credentials_file": str(file)}
     essence = [questions.essence(answer) for answer in answers]
-    _write(here.path / "demo.json", {"runs": rows, "answers": essence, "then": then, "addresses": addresses})
+    written = {"runs": rows, "answers": essence, "then": then, "between": between, "addresses": addresses}
+    _write(here.path / "demo.json", written)
     report.addresses(started.api.address, started.airflow.address, str(file), str(second.home.path))
-    return 1 if failed or any(run["state"] != "success" for run in elsewhere) else 0
+    succeeded = not failed and all(run["state"] == "success" for run in elsewhere) and exchange.right(between)
+    return 0 if succeeded else 1
 
 
 def _then(
@@ -136,8 +162,6 @@ def _airflow(started: Stack) -> Airflow:
 
 def _drive(airflow: Airflow, started: Stack, report: Report, dags: list[str], names: list[str]) -> list[Run]:
     """Unpause ``dags``, trigger the sources ``names``, and follow them while the scheduler runs them."""
-    airflow.wait_for(dags)
-    airflow.end_unfinished(dags)
     report.step(f"触发 {len(names)} 个 DAG", f"triggering {len(names)} DAGs")
     run_id = f"demo__{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}"
     runs = [airflow.trigger(name, run_id) for name in names]

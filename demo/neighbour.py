@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from connectors import source as sources
@@ -58,13 +59,18 @@ class Neighbour:
         return found
 
     def agree(self) -> str:
-        """An agreement in force under which Shanghai, the hub of this process, reads what it announces; its reference. One that
-        says the same is kept. Call it after :meth:`wait`, with Shanghai's listener up."""
+        """An agreement in force under which Shanghai, the hub of this process, reads what it announces and holds; its reference. One
+        that says the same is kept. Call it after :meth:`wait`, with Shanghai's listener up."""
         with database.engine().begin() as connection:
             peers.add(connection, neighbour_runs.card_of(self.home.path).read_bytes(), replace=True)
+        return self.agreed(neighbour_runs.terms_of(self.home.path), provider=False)
+
+    def agreed(self, terms: Path, *, provider: bool) -> str:
+        """What the file ``terms`` says, in force: proposed from here and accepted there, where it is not in force already.
+        ``provider``: whether Shanghai gives."""
+        with database.engine().connect() as connection:
             known = agreements.every(connection, NAME)
-        terms = neighbour_runs.terms_of(self.home.path)
-        live = next((row for row in known if row.state == "in_force" and not row.provider), None)
+        live = next((row for row in known if row.state == "in_force" and row.provider is provider), None)
         if live is not None and neighbour_runs.same(terms, agreements.opened(live).terms):
             return f"{live.id}/{live.version}"
         if live is not None:
@@ -73,12 +79,30 @@ class Neighbour:
         done = agreement_acts.propose(NAME, terms, ACTOR)
         if done.problem is not None:
             raise done.problem
-        accept = [sys.executable, "-m", "hub", "agreement", "accept", done.agreement, "--yes", "--json"]
-        environment = services.environment(self.home, _variables())
-        said = subprocess.run(accept, env=environment, capture_output=True, text=True, check=False)
-        if said.returncode != 0 or json.loads(said.stdout)["state"] != "in_force":
+        if reported(self.begin("agreement", "accept", done.agreement, "--yes"))["state"] != "in_force":
             raise FatalError("neighbour-agreement", agreement=done.agreement)
         return done.agreement
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin one of its own commands, ``yici … --json`` in its home, for :func:`reported`."""
+        command = [sys.executable, "-m", "hub", *arguments, "--json"]
+        environment = services.environment(self.home, _variables())
+        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def reported(process: subprocess.Popen[str]) -> Any:
+    """What a command printed as JSON, also where its exit code is not 0. FatalError ``neighbour-command`` where it printed an error or
+    nothing."""
+    output, errors = process.communicate()
+    name = " ".join(map(str, process.args[2:5]))  # type: ignore[index]
+    try:
+        said = json.loads(output)
+    except ValueError:
+        said = {"error": {"message": (errors.strip().splitlines() or ["-"])[-1]}}
+    if isinstance(said, dict) and "error" in said:
+        error = said["error"]
+        raise FatalError("neighbour-command", command=name, reason=error.get("message") or error.get("code") or "-")
+    return said
 
 
 def home_of(main: Home) -> Home:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ def main(names: Sequence[str]) -> int:
     replace_json(card_of(here.path), cards.own())
     with database.engine().begin() as connection:
         peers.add(connection, peer, replace=True)
-    replace_json(terms_of(here.path), terms(names, cards.read(peer).hub))
+    own, modes = signing.publisher(), ("evidence", "index", "share")
+    replace_json(terms_of(here.path), terms(own.hub, cards.read(peer).hub, own.region, delivered(names), modes))
     runs = [_run(name) for name in names]
     replace_json(here.path / "runs.json", runs)
     return 0 if all(run["state"] == "success" for run in runs) else 1
@@ -59,19 +60,25 @@ def terms_of(folder: Path) -> Path:
     return folder / "terms.json"
 
 
-def terms(names: Sequence[str], peer: str) -> dict[str, Any]:
-    """What the sources ``names`` deliver, as far as it may be shared, given to ``peer``."""
+def delivered(names: Sequence[str]) -> dict[str, str]:
+    """What the sources ``names`` deliver, as far as it may be shared, with all columns."""
     entities = {sources.load(name).entity for name in names}
-    materials = {code: "*" for code in sorted(entities) if agreement_terms.shareable(code)}
-    publisher, today = signing.publisher(), clock.today(dt.datetime.now(dt.UTC))
+    return {code: "*" for code in sorted(entities) if agreement_terms.shareable(code)}
+
+
+def terms(
+    provider: str, receiver: str, region: str, materials: Mapping[str, Any], modes: Sequence[str]
+) -> dict[str, Any]:
+    """An agreement for a year from today: ``materials`` of ``region``, by material the columns."""
+    today = clock.today(dt.datetime.now(dt.UTC))
     return {
-        "provider": publisher.hub,
-        "receiver": peer,
+        "provider": provider,
+        "receiver": receiver,
         "basis": BASIS,
         "scenario": SCENARIO,
-        "materials": materials,
-        "regions": [publisher.region],
-        "modes": ["evidence", "index", "share"],
+        "materials": dict(materials),
+        "regions": [region],
+        "modes": list(modes),
         "purposes": list(PURPOSES),
         "valid_from": today.isoformat(),
         "valid_to": (today + dt.timedelta(days=365)).isoformat(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import requests
 
 from connectors.errors import FatalError
 from connectors.messages import Language
+from mappings.items import APPLICANT
 
 SECONDS = 30.0
 CLIENT = "demo-intake"
@@ -36,6 +37,11 @@ class Question:
     id: str = field(repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict, repr=False)
+    case: str | None = None
+
+    def party(self, role: str) -> str:
+        """Whom an answer calls ``role``."""
+        return self.id if role == APPLICANT else self.roles[role]
 
 
 class Truth:
@@ -91,7 +97,9 @@ def choose(folder: Path, today: dt.date) -> list[Question]:
         _founder(truth, card),
         _parent(truth, card, household),
     ]
-    return [question for questions in found for question in questions]
+    chosen = [question for questions in found for question in questions]
+    # Each is a case of its own: without one no partner hub is asked for evidence.
+    return [replace(question, case=f"DEMO-{number}") for number, question in enumerate(chosen, start=1)]
 
 
 def _companies(truth: Truth, card: pa.Array) -> list[Question]:
@@ -223,11 +231,21 @@ class Intake:
     def ask(self, question: Question) -> list[dict[str, Any]]:
         """The API's answers to one question: one an item, several for a bundle."""
         body = {"items": [question.item], "id": question.id, "facts": question.facts, "roles": question.roles}
+        body |= {"case": question.case} if question.case else {}
         return [dict(answer) for answer in self._post("/v1/lookups", json=body)["answers"]]
 
     def evidence(self, holding: str, answer: str) -> dict[str, Any]:
         """The fields of a certificate that the agreement shows; the answer that found it is the grant."""
         return dict(self._sent("GET", f"/v1/evidence/{holding}", headers={"Yici-Grant": answer}).json())
+
+    def evidence_elsewhere(self, handle: str, answer: str, id: str) -> tuple[bytes, str]:
+        """A certificate that a partner hub holds: the bytes it signed, and its signed envelope around their digest."""
+        given = self._sent("POST", f"/v1/evidence/{handle}", json={"id": id}, headers={"Yici-Grant": answer})
+        return given.content, given.headers["Yici-Envelope"]
+
+    def sent(self, handle: str, answer: str, body: dict[str, Any]) -> requests.Response:
+        """The same, whatever comes of it."""
+        return self._request("POST", f"/v1/evidence/{handle}", json=body, headers={"Yici-Grant": answer})
 
     def deposit(self, key: str, said: dict[str, Any], file: bytes) -> dict[str, Any]:
         """Hand in a PDF for an applicant."""
@@ -245,14 +263,17 @@ class Intake:
         return self._sent("POST", path, **options).json()
 
     def _sent(self, method: str, path: str, **options: Any) -> requests.Response:
-        try:
-            answer = self._session.request(method, f"{self.address}{path}", timeout=SECONDS, **options)
-        except requests.RequestException:
-            raise FatalError("demo-api-silent", address=self.address) from None
+        answer = self._request(method, path, **options)
         if not answer.ok:
             code = answer.json().get("code", "-") if "json" in answer.headers.get("Content-Type", "") else "-"
             raise FatalError("demo-api-refuses", path=path, status=answer.status_code, code=code)
         return answer
+
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+        try:
+            return self._session.request(method, f"{self.address}{path}", timeout=SECONDS, **options)
+        except requests.RequestException:
+            raise FatalError("demo-api-silent", address=self.address) from None
 
 
 def in_set(values: pa.ChunkedArray, of: pa.Array) -> pa.ChunkedArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ DISPOSITIONS = {
     "submit": ("→", "bold magenta", "需提交", "submit"),
     "undetermined": ("?", "yellow", "待定", "undetermined"),
 }
+
+# As an operator does it: a lookup for a purpose and a case, and with its ANSWER and HANDLE the question to the other hub.
+EVIDENCE = (
+    "yici lookup --item demo-household-move --id - --fact married=false --fact ground=work --fact moved_from=zhejiang "
+    "--purpose demo --case MINE-1",
+    "yici evidence ask zj --answer ANSWER --handle HANDLE --id -",
+)
 
 
 class Report:
@@ -129,6 +137,64 @@ class Report:
         for name, value in lines:
             self.console.print(f"[bold]{name}[/]  {value}", soft_wrap=True)
 
+    def between(self, found: dict[str, Any], neighbour: str) -> None:
+        """What both hubs did with each other, each with the commands that repeat it."""
+        self.console.print()
+        if given := found["evidence"]:
+            said = self.word(
+                f"{given['material']}，办件 {given['case']}，由 {given['hub']} 签名：",
+                f"{given['material']} for the case {given['case']}, signed by {given['hub']}: ",
+            )
+            self._told("跨省取证", "evidence from the other hub", said + ", ".join(given["fields"]), EVIDENCE)
+            places = ", ".join(f"{hub} {one['direction']}" for hub, one in found["records"].items())
+            show = f"yici ledger show {given['message']}"
+            self._told("两边台账同一消息", "the same message in both ledgers", f"{given['message']} ({places})",
+                       (show, _at("zj", neighbour, show)))  # fmt: skip
+        share = found["agreements"]["zj"].partition("/")[0]
+        tables = "; ".join(
+            self.word(
+                f"{one['table']} 第 {one['version']} 版，发布 {one['published']:,} 行，读到 {one['rows'] or 0:,} 行",
+                f"{one['table']} version {one['version']}, {one['published']:,} rows published, {one['rows'] or 0:,} read",
+            )
+            for one in found["tables"]
+        )
+        reader = (
+            f"python -c 'import delta_sharing; print(delta_sharing.load_as_pandas("
+            f'"{found["profile"]}#{share}.materials.household-register"))\''
+        )
+        publish = _at("zj", neighbour, "yici share publish")
+        self._told("批量共享（Delta Sharing）", "whole tables (Delta Sharing)", tables, (publish, reader))
+        one = found["reconciled"]
+        size = sum(one["bytes"].values())
+        said = self.word(
+            f"{one['records']['here']:,} 条记录{'一致' if one['equal'] else '不一致'}，往来 {one['messages']} 条消息、{size:,} 字节",
+            f"{one['records']['here']:,} records {'equal' if one['equal'] else 'differ'}, "
+            f"by {one['messages']} messages of {size:,} bytes",
+        )
+        self._told("对账", "reconciliation", self._mark(one["equal"]) + said, ("yici reconcile zj",))
+        other = {"sh": "zj", "zj": "sh"}
+        for hub, one in found["checks"].items():
+            wrong = ", ".join(step["step"] for step in one["steps"] if not step["ok"])
+            all_well = self.word(f"{len(one['steps'])} 步均通过", f"all {len(one['steps'])} steps pass")
+            typed = _at(hub, neighbour, f"yici peer check {other[hub]}")
+            self._told(f"互查 {hub}", f"peer check {hub}", self._mark(one["ok"]) + (wrong or all_well), (typed,))
+        for hub, one in found["ledgers"].items():
+            said = self.word(
+                f"{one['records']:,} 条记录，位置至 {one['last']}",
+                f"{one['records']:,} records up to position {one['last']}",
+            )
+            typed = _at(hub, neighbour, "yici ledger verify")
+            self._told(f"台账 {hub}", f"ledger {hub}", self._mark(one["ok"]) + said, (typed,))
+
+    def _told(self, zh: str, en: str, said: str, commands: Sequence[str]) -> None:
+        self.console.print(f"[bold]{self.word(zh, en)}[/]  {said}", soft_wrap=True)
+        for command in commands:
+            shown = re.sub(r"\b(yici|python) ", r".venv/bin/\1 ", command, count=1)
+            self.console.print(f"    {shown}", style="dim", soft_wrap=True, markup=False)
+
+    def _mark(self, ok: bool) -> str:
+        return "[green]✓[/] " if ok else "[bold red]✗[/] "
+
     def failed(self, runs: Sequence[Run], reasons: dict[str, str], address: str, logs: str) -> None:
         """Which runs did not succeed, and where to look."""
         self.console.print()
@@ -174,3 +240,8 @@ class Report:
             if self._shown.get(run.dag_id) != run.state:
                 self._shown[run.dag_id] = run.state
                 self.step(f"{run.dag_id}: {run.state}", f"{run.dag_id}: {run.state}")
+
+
+def _at(hub: str, neighbour: str, command: str) -> str:
+    """A command of Shanghai's hub, the one of this home, or of Zhejiang's in its own."""
+    return f"YICI_HOME={neighbour} {command}" if hub == "zj" else command

@@ -157,15 +157,34 @@ def _keeping() -> sa.TextClause:
 
 
 def explain(engine: sa.Engine, answer: str, lang: Language | None = None) -> dict[str, Any]:
-    """The stored answer ``answer`` with its trace, and what comes out when it is made again; its body in ``lang``, else in
-    the language in which it was given. UsageError ``answer-unknown``."""
+    """The stored answer ``answer`` with its trace, what comes out when it is made again, and the evidence fetched under it; its body in
+    ``lang``, else in the language in which it was given. UsageError ``answer-unknown``."""
     with engine.connect() as connection:
         row = found(connection, answer)
         sources = connection.scalar(
             sa.text("SELECT sources FROM answer_sources WHERE digest = decode(:digest, 'hex')"),
             {"digest": orjson.loads(row.inputs)["sources"] if row.inputs else ""},
         )
-    return shown(row, sources, lang)
+        evidence = [_given(one) for one in connection.execute(_EVIDENCE, {"answer": row.id, "at": row.asked_at})]
+    return {**shown(row, sources, lang), "evidence": evidence}
+
+
+def _given(row: sa.Row[Any]) -> dict[str, Any]:
+    return {
+        "holding": row.holding.hex(),
+        "material": row.material,
+        "fields": list(row.fields),
+        "at": row.given_at.astimezone(dt.UTC).isoformat(),
+        "provider": row.provider,
+        "message": str(row.message) if row.message else None,
+    }
+
+
+# By its time too: evidence lies in months by that of the answer.
+_EVIDENCE = sa.text("""
+SELECT holding, material, fields, given_at, provider, message FROM evidence
+WHERE answer = :answer AND asked_at = :at AND receiver IS NULL ORDER BY given_at, holding
+""").bindparams(sa.bindparam("answer", type_=sa.Uuid()), sa.bindparam("at", type_=sa.DateTime(timezone=True)))
 
 
 def found(connection: sa.Connection, answer: str) -> sa.Row[Any]:

@@ -144,6 +144,7 @@ class _Case:
                     values=_partners(findings),
                     materials=option.codes(),
                     holdings=_shown(findings),
+                    next_step="fetch-elsewhere",
                 )
         if condition.value is None:
             return decision(

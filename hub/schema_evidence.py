@@ -41,6 +41,7 @@ evidence = Table(
     Column("receiver", Text, comment="partner hub that it was given to; null: a client of this one"),
     Column("provider", Text, comment="partner hub that holds it and gave it; null: this one"),
     Column("subject", LargeBinary(16), comment="keyed hash: whose certificate it is, where a partner hub holds it"),
+    Column("message", Uuid, comment="between the hubs, where a partner hub gave or got it: both ledgers have it"),
     Index(None, "holding", "given_at"),
     Index("evidence_subject_idx", "subject", "given_at", postgresql_where=text("subject IS NOT NULL")),
     postgresql_partition_by="RANGE (asked_at)",

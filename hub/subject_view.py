@@ -136,6 +136,7 @@ def _fetched(row: Any, *, lang: Language) -> dict[str, Any]:
         "case": row.case,
         "item": row.item,
         "answer": str(row.answer),
+        "message": str(row.message) if row.message else None,
     }
 
 
@@ -199,7 +200,7 @@ FROM answer WHERE applicant = ANY(:members)
 """
 _GIVEN = """
 SELECT e.holding, e.material, e.fields, e.given_at AS at, e.answer || encode(e.holding, 'hex') AS position, e.client, e.purpose,
-  e."case", e.item, e.answer, e.receiver, e.provider,
+  e."case", e.item, e.answer, e.receiver, e.provider, e.message,
   (SELECT title FROM exchange_peer AS p WHERE p.name = e.receiver) AS receiver_name
 FROM evidence AS e WHERE"""
 # What partner hubs hold is known by whose it is; what it is called there changes with every epoch.

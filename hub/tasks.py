@@ -7,16 +7,42 @@ Nothing of the exceptions underneath is shown: a database's message may quote a 
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 import logging
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.errors import BatchHalted, RetriableError, YiciError
+
+if TYPE_CHECKING:
+    from airflow.sdk import CronTriggerTimetable
 
 log = logging.getLogger(__name__)
 
 HALTED = "halted"
+
+
+def retries() -> dict[str, Any]:
+    """``default_args`` of a DAG: only errors that may go away are repeated, with growing delays."""
+    from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+    rules = [RetryRule("connectors.errors.RetriableError", RetryAction.RETRY)]
+    return {
+        "retries": 5,
+        "retry_delay": dt.timedelta(seconds=30),
+        "retry_exponential_backoff": 2,
+        "max_retry_delay": dt.timedelta(minutes=30),
+        "retry_policy": ExceptionRetryPolicy(rules, default=RetryAction.FAIL),
+    }
+
+
+def timetable(cron: str) -> CronTriggerTimetable:
+    """Unpausing waits for the next time of the schedule: no start date and no delay, where ``run_immediately=False`` would
+    still make up for a run missed within a tenth of the interval."""
+    from airflow.sdk import CronTriggerTimetable
+
+    return CronTriggerTimetable(cron, timezone="UTC", run_immediately=dt.timedelta(0))
 
 
 def call(module: str, stage: str, context: Any, /, **references: Any) -> Any:

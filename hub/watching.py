@@ -1,6 +1,6 @@
 """What is watched: runs, rows by state, freshness against promise, what waits, read from the store as Prometheus asks for it.
 
-Names of sources, states and partner hubs are the only labels. A scrape reads the store at most once in :data:`SECONDS`; while the store
+Names of sources, states, agreements and partner hubs are the only labels. A scrape reads the store at most once in :data:`SECONDS`; while the store
 is away ``yici_store_up`` is 0 and the rest is left out rather than shown as it was.
 """
 
@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from hub.exchange.figures import Exchange
 
 SECONDS = 15.0
 COUNTED = ("unchanged", "accepted", "quarantined", "rejected", "withdrawn")
@@ -62,6 +64,7 @@ class Store(Collector):
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._known: list[Metric] = []
+        self._exchange = Exchange()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not ask the database."""
@@ -79,11 +82,12 @@ class Store(Collector):
         try:
             with self._engine().connect() as connection:
                 found = [connection.execute(sa.text(text)).all() for text in _QUERIES]
+                exchange = self._exchange.read(connection)
         except Exception:  # whatever is wrong with the store, a scrape is answered
             return [GaugeMetricFamily("yici_store_up", "Whether the store answered this scrape.", value=0)]
         return [
             up, *_sources(found[0]), *_batches(found[1]), _rows(found[2]), _holdings(found[3]), *_ledger(found[4][0]),
-            *_corrections(found[5]), *_reconciled(found[6]),
+            *_corrections(found[5]), *_reconciled(found[6]), *exchange,
         ]  # fmt: skip
 
 

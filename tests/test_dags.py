@@ -43,11 +43,14 @@ def described(task):
     values["backoff"] = source.get("retry_exponential_backoff")
     values["outlets"] = [asset.uri for asset in task.outlets or []]
     return values
+def watched(timetable):
+    condition = getattr(timetable, "asset_condition", None)
+    return sorted(asset.uri for asset in condition.objects) if condition is not None else []
 print(json.dumps({
     "seconds": seconds,
     "heavy": sorted({name.split(".")[0] for name in set(sys.modules) - before} & set(json.loads(sys.stdin.read()))),
     "dags": {name: {"schedule": type(dag.timetable).__name__, "expression": getattr(dag.timetable, "expression", None),
-                    "catchup": dag.catchup, "active": dag.max_active_runs, "paused": dag.is_paused_upon_creation,
+                    "on": watched(dag.timetable), "catchup": dag.catchup, "active": dag.max_active_runs, "paused": dag.is_paused_upon_creation,
                     "tasks": {task.task_id: described(task) for task in dag.tasks}}
              for name, dag in found.items()},
 }))
@@ -126,6 +129,21 @@ def test_publishing_updates_the_assets_that_the_report_is_scheduled_on(
         outlets = source_dags[source.name]["tasks"]["publish"]["outlets"]
         assert outlets == [f"yici://holdings/{source.entity}", f"yici://sources/{source.name}"]
     assert seen["dags"]["holdings-report"]["schedule"] == "AssetTriggeredTimetable"
+
+
+def test_whole_tables_are_published_when_holdings_change_and_by_the_hour(seen: dict[str, Any]) -> None:
+    dag = seen["dags"]["share-publish"]
+    assert (dag["schedule"], dag["catchup"], dag["active"], dag["paused"]) == ("AssetOrTimeSchedule", False, 1, True)
+    held = {
+        f"yici://holdings/{source.entity}"
+        for source in sources.all_sources(sources.PACKAGED)
+        if source.connector != "hub"
+    }
+    assert set(dag["on"]) == held and len(held) > 5, "of what is shared, and not of what partners announce"
+    tasks = dag["tasks"]
+    assert set(tasks) == {"due", "publish"} and tasks["publish"]["mapped"] and tasks["publish"]["upstream"] == ["due"]
+    for task in tasks.values():
+        assert task["retries"] == 5 and task["policy"]["default"] == "fail"
 
 
 CALL = """

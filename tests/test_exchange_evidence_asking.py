@@ -9,6 +9,7 @@ import hashlib
 import json
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from connectors import envelope
 from hub import agreements as clients
 from hub import answers, cli, subject_view
 from hub.answers import Question
+from hub.api.answers import StoredAnswer
 from hub.api.app import create
 from hub.api.evidence import EvidenceShown
 from hub.exchange import agreement_acts, evidence_asking, peers, reach
@@ -77,6 +79,10 @@ class Hall:
         with self.hubs.sh.acting():
             return self.session.post(f"{self.base}{path}", json=body, headers=headers, timeout=90)
 
+    def get(self, path: str) -> requests.Response:
+        with self.hubs.sh.acting():
+            return self.session.get(f"{self.base}{path}", timeout=90)
+
     def look_up(self, **more: Any) -> Json:
         """The answer, its requirements by code."""
         body = {"items": ITEMS[:1], "id": f"cn.uscc:{FIRM}", "case": CASE, "purpose": PURPOSE, **more}
@@ -121,6 +127,7 @@ def test_what_is_held_elsewhere_is_fetched_from_there(hubs: Exchange, base: str,
     hall = Hall(hubs, base)
     answer = hall.look_up()
     assert answer[LICENCE]["disposition"] == "held_elsewhere"
+    assert "POST /v1/evidence/" in answer[LICENCE]["next_step"] and "Yici-Grant" in answer[LICENCE]["next_step"]
     [there] = answer[LICENCE]["elsewhere"]
     assert (there["hub"], there["handle"]) == ("zj", announced)
     found = hall.fetch(there["handle"], answer["answer"], seconds=17)
@@ -156,6 +163,15 @@ def test_what_is_held_elsewhere_is_fetched_from_there(hubs: Exchange, base: str,
     assert told.deadline is not None and 10 < (told.deadline - told.at).total_seconds() <= 17, (
         "as long as the client waits"
     )
+    assert told.id == row.message == there_too.message == uuid.UUID(body["given"]["answer"]), "one message, for both"
+    kept_answer = hall.get(f"/v1/answers/{answer['answer']}").json()
+    StoredAnswer.model_validate(kept_answer, strict=True)
+    [fetched_under] = kept_answer["evidence"]
+    assert fetched_under == {
+        "holding": announced, "material": LICENCE, "fields": body["fields"], "at": row.given_at.isoformat(), "provider": "zj",
+        "message": str(told.id),
+    }  # fmt: skip
+    assert kept_answer["replay"] == "same"
     problem(hall.fetch(announced, answer["answer"]), 409, "grant-used")
     assert len(hubs.given()) == 1 and hall.fetch(announced, hall.ask()).status_code == 200, (
         "a new answer is a new grant"

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from connectors import source as sources
-from demo import neighbour, neighbour_runs
+from connectors.errors import FatalError
+from demo import exchange, neighbour, neighbour_runs
 from hub import embedded, pipeline, services, stack
 from hub.exchange import index_channel
 from hub.home import Home
@@ -62,6 +63,22 @@ def test_a_second_hub(main_home: Home, tmp_path: Path) -> None:
     assert [step.detail for step in steps if step.step == "agreement"] == [agreed]
     assert "business-licence" in steps[-1].detail and steps[-1].detail.endswith("20")
     assert pipeline.run("zj-hub-index")["accepted"] == 20
+
+    published = neighbour.reported(started.begin("share", "publish"))
+    profile = exchange.profile(main_home, started, agreed)
+    assert profile.stat().st_mode & 0o777 == 0o600
+    [table] = exchange.compared(published, neighbour.reported(exchange.read(main_home, profile)))
+    assert (table["table"], table["version"], table["published"], table["rows"]) == ("business-licence", 0, 20, 20)
+    offered = exchange.offer(main_home, started)
+    assert offered != agreed and exchange.offer(main_home, started) == offered, "once, and the other way"
+    proved = exchange.proved(started, None)
+    assert proved["reconciled"]["equal"] and proved["reconciled"]["records"] == {"here": 20, "there": 20}
+    for name in ("checks", "ledgers"):
+        assert {hub: one["ok"] for hub, one in proved[name].items()} == {"sh": True, "zj": True}, proved[name]
+    said = profile.read_bytes()
+    assert exchange.profile(main_home, started, agreed).read_bytes() == said, "a good one is kept"
+    with pytest.raises(FatalError, match="hub share"):
+        neighbour.reported(started.begin("share", "profile", "ffffffff"))
 
     with services.exclusive(main_home):
         again = neighbour.start(main_home, entries, ZJ)

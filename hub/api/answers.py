@@ -109,8 +109,21 @@ class Trace(BaseModel):
     identity: dict[str, list[Joining]] | None = None
 
 
+class EvidenceTraced(BaseModel):
+    """Evidence that was fetched under the answer. ``provider``: the partner hub that gave it, null where this one did; ``message``: by
+    which both hubs' ledgers know it."""
+
+    holding: str
+    material: str
+    fields: list[str]
+    at: str
+    provider: str | None
+    message: str | None
+
+
 class StoredAnswer(BaseModel):
-    """An answer as it was given. ``replay``: whether it comes out the same when it is made again from its inputs now."""
+    """An answer as it was given. ``replay``: whether it comes out the same when it is made again from its inputs now; ``evidence``:
+    what it opened and was fetched so far."""
 
     answer: str
     item: str
@@ -122,6 +135,7 @@ class StoredAnswer(BaseModel):
     trace: Trace
     body: Answer | None
     replay: Literal["same", "differs", "impossible"]
+    evidence: list[EvidenceTraced]
 
 
 @router.get(
@@ -135,7 +149,7 @@ class StoredAnswer(BaseModel):
     response_class=Json,
 )
 def show_answer(answer: Key, caller: Caller) -> Response:
-    """What was answered, from what, under which rules, and whether the same comes out today."""
+    """What was answered, from what, under which rules, whether the same comes out today, and which evidence was fetched under it."""
     return Json(_own(answer, caller), headers={"Cache-Control": "no-store"})
 
 

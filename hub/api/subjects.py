@@ -72,7 +72,7 @@ class AskedShown(BaseModel):
 
 class FetchedShown(BaseModel):
     """Evidence that was given out of a certificate that names this person. ``receiver``: the partner hub that asked for it;
-    ``provider``: the partner hub that it was fetched from."""
+    ``provider``: the partner hub that it was fetched from; ``message``: by which both hubs' ledgers know it."""
 
     holding: str
     material: str
@@ -87,6 +87,7 @@ class FetchedShown(BaseModel):
     case: str | None
     item: str
     answer: str
+    message: str | None
 
 
 class ViewedShown(BaseModel):

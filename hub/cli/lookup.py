@@ -253,4 +253,9 @@ def _print_trace(found: dict[str, Any], language: Language) -> None:
                 leaf.add(
                     escape(f"{use['material']} of {use['holder']}: {use['state']} ({use['reason']}) {keys}".rstrip())
                 )
+    for given in found["evidence"]:
+        branch = tree.add(escape(f"evidence {given['material']} {given['holding']} · {given['at']}"))
+        branch.add(escape(f"{given['provider'] or 'this hub 本节点'}: {', '.join(given['fields'])}"))
+        if given["message"]:
+            branch.add(escape(f"yici ledger show {given['message']}"))
     Console().print(tree, highlight=False)

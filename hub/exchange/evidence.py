@@ -106,6 +106,7 @@ def answer(context: Context) -> Answer:
         context.connection, answer=told.id, holding=row.key, asked_at=told.at, given_at=context.now, client=context.peer.name,
         purpose=told.purpose, case=told.case, item=asked.item, applicant=whose[0], material=asked.material,
         fields=list(columns), digest=hashlib.sha256(body).digest(), receiver=context.peer.name,
+        message=told.id,
     )  # fmt: skip
     if context.deadline <= dt.datetime.now(dt.UTC):  # nobody waits for it any more
         raise FatalError("deadline-over")

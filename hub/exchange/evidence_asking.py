@@ -100,7 +100,7 @@ def fetch(
                 connection, answer=answer.id, holding=opening.key, asked_at=answer.asked_at, given_at=now, client=client,
                 purpose=answer.purpose, case=answer.case, item=answer.item, applicant=answer.applicant,
                 material=opening.material, fields=list(shown.fields), digest=relayed.digest, provider=opening.hub,
-                subject=opening.subject,
+                subject=opening.subject, message=found.envelope.reply_to,
             )  # fmt: skip
     return relayed
 

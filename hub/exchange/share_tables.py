@@ -73,8 +73,27 @@ def publish(
             made += [found] if found else []
         _withdrawn(engine, share)
     if named is None:
-        _dropped(engine)
+        drop(engine)
     return made
+
+
+def behind(engine: sa.Engine | None = None) -> list[uuid.UUID]:
+    """Agreements in force of which a table is not as the store is now, or something is kept that is to go."""
+    engine = engine or database.engine()
+    store, found = _store(engine), []
+    with engine.connect() as connection:
+        position = int(connection.scalar(sa.text("SELECT position FROM feed_head")) or 0)
+        for agreement in shares.every(connection):
+            try:
+                share = shares.of(connection, agreement, _now())
+            except UsageError:
+                continue
+            since = _now() - KEPT
+            rows = connection.execute(_LATEST, {"agreement": share.agreement.id, "since": since}).all()
+            wanted = {(name, table.scope, store, position, False) for name, table in share.tables.items()}
+            if {(row.material, row.scope, row.store, row.position, row.old) for row in rows} != wanted:
+                found.append(agreement)
+    return found
 
 
 def _publish(engine: sa.Engine, agreement: uuid.UUID, material: str, anew: bool, progress: Progress) -> Made | None:
@@ -196,8 +215,9 @@ def _withdrawn(engine: sa.Engine, share: Share) -> None:
             share_files.zone().remove(f"{share_files.folder(share.name)}/{material}")
 
 
-def _dropped(engine: sa.Engine) -> None:
-    """What is kept of agreements that are over."""
+def drop(engine: sa.Engine | None = None) -> None:
+    """What is kept of agreements that are over goes."""
+    engine = engine or database.engine()
     with engine.connect() as connection:
         over = shares.over(connection, _now())
     for agreement in over:
@@ -236,6 +256,13 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
+# The latest version of each table, and whether older ones have been kept for long enough.
+_LATEST = sa.text("""
+SELECT DISTINCT ON (material) material, scope, store, position,
+  (SELECT count(*) > 0 FROM share_version AS w
+    WHERE w.agreement = v.agreement AND w.material = v.material AND w.version < v.version AND w.made_at < :since) AS old
+FROM share_version AS v WHERE agreement = :agreement ORDER BY material, version DESC
+""").bindparams(sa.bindparam("agreement", type_=sa.Uuid()), sa.bindparam("since", type_=sa.DateTime(timezone=True)))
 _PRUNE = [
     sa.text(text).bindparams(
         sa.bindparam("agreement", type_=sa.Uuid()), sa.bindparam("since", type_=sa.DateTime(timezone=True))

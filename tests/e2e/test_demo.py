@@ -18,11 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import delta_sharing
 import psutil
 import pytest
 import requests
+import sqlalchemy as sa
 
 from demo import departments, neighbour, questions, report
+from demo.afterwards import FIELDS
 from demo.airflow import Airflow
 from hub import embedded, services, stack
 from hub.home import Home
@@ -76,14 +79,58 @@ class Demo:
             for home in (self.home, neighbour.home_of(self.home))
         )
 
-    def ask(self) -> list[dict[str, Any]]:
-        """The demo's questions once more, as its intake system asks them."""
-        intake = json.loads((self.home.path / "credentials.json").read_text())["intake"]
-        client = questions.Intake(
-            self.written[-1]["addresses"]["api"], intake["client_id"], intake["client_secret"], "en"
+    @property
+    def there(self) -> Home:
+        """Zhejiang's."""
+        return neighbour.home_of(self.home)
+
+    def yici(self, home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command as its reader types it, in the home of either hub."""
+        environment = {**os.environ, "YICI_HOME": str(home.path), "YICI_LANG": "en"}
+        command = [sys.executable, "-m", "hub", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=120, check=False
         )
-        asked = questions.choose(self.home.path / "demo", dt.date.today())
-        return [answer for question in asked for answer in client.ask(question)]
+
+    def told(self, home: Home, *arguments: str) -> Any:
+        """What it prints as JSON."""
+        done = self.yici(home, *arguments, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def store(self, home: Home, query: str) -> list[Any]:
+        """Rows of the store of either hub, which is up."""
+        engine = sa.create_engine(embedded.url(home), hide_parameters=True)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(sa.text(query)))
+        finally:
+            engine.dispose()
+            embedded.release(home)
+
+    def intake(self) -> questions.Intake:
+        known = json.loads((self.home.path / "credentials.json").read_text())["intake"]
+        return questions.Intake(self.written[-1]["addresses"]["api"], known["client_id"], known["client_secret"], "en")
+
+    def asked(self) -> list[tuple[questions.Question, dict[str, Any]]]:
+        """The demo's questions once more, as its intake system asks them."""
+        client = self.intake()
+        chosen = questions.choose(self.home.path / "demo", dt.date.today())
+        return [(question, answer) for question in chosen for answer in client.ask(question)]
+
+    def ask(self) -> list[dict[str, Any]]:
+        """Their answers."""
+        return [answer for _, answer in self.asked()]
+
+    def elsewhere(self) -> tuple[questions.Question, str, dict[str, Any]]:
+        """A question, its answer, and what of that Zhejiang holds."""
+        return next(
+            (question, answer["answer"], entry)
+            for question, answer in self.asked()
+            for line in answer["requirements"]
+            if line["disposition"] == "held_elsewhere"
+            for entry in line["elsewhere"]
+        )
 
 
 @pytest.fixture
@@ -211,24 +258,173 @@ def test_prometheus_sees_runs_and_freshness(demo: Demo) -> None:
         assert f'yici_rows_total{{source="{run["source"]}",state="accepted"}} {run["accepted"]:.1f}' in text
 
 
+def test_both_hubs_did_all_that_hubs_do(demo: Demo) -> None:
+    first, second = (written["between"] for written in demo.written[:2])
+    for found in (first, second):
+        assert set(found["agreements"]) == {"sh", "zj"}
+        assert found["reconciled"]["equal"] and found["reconciled"]["records"]["here"] > 1000
+        assert all(one["ok"] for name in ("checks", "ledgers") for one in found[name].values())
+        assert [step["step"] for step in found["checks"]["sh"]["steps"]].count("agreement") == 2
+        assert {hub: record["direction"] for hub, record in found["records"].items()} == {
+            "sh": "asked",
+            "zj": "answered",
+        }
+        assert {record["message"] for record in found["records"].values()} == {found["evidence"]["message"]}
+        assert len(found["tables"]) == 3 and all(0 < one["published"] == one["rows"] for one in found["tables"])
+    assert second["agreements"] == first["agreements"], "agreed once"
+    assert [one["version"] for one in second["tables"]] == [one["version"] for one in first["tables"]], (
+        "nothing differs"
+    )
+    assert second["evidence"]["message"] != first["evidence"]["message"], "a new case is a new disclosure"
+    file = Path(first["profile"])
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_evidence_is_what_the_other_hub_holds(demo: Demo) -> None:
+    question, answer, entry = demo.elsewhere()
+    body, sealed = demo.intake().evidence_elsewhere(entry["handle"], answer, question.party(entry["holder"]))
+    given = json.loads(body)
+    [number] = {holder["value"] for holder in given["certificate"]["holders"]}
+    assert question.id == f"cn.ric:{number}"
+    held = [
+        json.loads(row.document)
+        for row in demo.store(
+            demo.there,
+            f"""SELECT m.document FROM holding AS h JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped
+            WHERE h.material = '{given["material"]}' AND h.status = 'in_force'""",
+        )
+        if number in row.document
+    ]
+    shown = given["certificate"]
+    matching = [
+        document
+        for document in held
+        if all(document[name] == shown[name] for name in ("status", "valid_from", "valid_to"))
+        and all(document["attributes"][name] == value for name, value in shown["attributes"].items())
+    ]
+    assert matching and set(given["fields"]) == {
+        "status", "valid_from", "valid_to", *FIELDS[given["material"]],
+    }  # fmt: skip
+    assert number not in sealed
+    message = given["given"]["answer"]
+    here, there = (demo.told(home, "ledger", "show", message) for home in (demo.home, demo.there))
+    assert (here["direction"], there["direction"], here["message"], there["message"]) == (
+        "asked",
+        "answered",
+        message,
+        message,
+    )
+    assert (
+        here["request"]["sealed"] == there["request"]["sealed"] and here["reply"]["sealed"] == there["reply"]["sealed"]
+    )
+    assert here["reply"]["sealed"] == sealed
+    [fetched] = demo.told(demo.home, "explain", answer)["evidence"]
+    assert (fetched["provider"], fetched["message"], fetched["holding"]) == ("zj", message, entry["handle"])
+    for home, column, value in ((demo.home, "provider", "zj"), (demo.there, "receiver", "sh")):
+        view = demo.told(home, "subject", "view", "--id", question.id, "--section", "fetched")["fetched"]["entries"]
+        assert (value, question.case) in {(one[column], one["case"]) for one in view if one["message"] == message}
+
+
+def test_the_stock_client_reads_what_the_agreement_covers(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", services.HOST)
+    between = demo.written[-1]["between"]
+    share = between["agreements"]["zj"].partition("/")[0]
+    for material, holder in (
+        ("business-licence", "holder"),
+        ("household-register", "holder"),
+        ("social-insurance-record", "insured"),
+    ):
+        read = delta_sharing.load_as_pandas(f"{between['profile']}#{share}.materials.{material}")
+        held = demo.store(
+            demo.there,
+            f"""SELECT m.document FROM holding AS h JOIN mapped_row AS m ON m.holding = h.key AND m.id = h.mapped
+            JOIN source AS s ON s.name = h.source
+            WHERE h.material = '{material}' AND starts_with(coalesce(h.region, s.region), '33')""",
+        )
+        documents = [json.loads(row.document) for row in held]
+        wanted = sorted(
+            (
+                one["status"],
+                str(one["certificate_number"]),
+                next(h["value"] for h in one["holders"] if h["role"] == holder),
+            )
+            for one in documents
+        )
+        found = sorted(
+            zip(read["status"], map(str, read["certificate_number"]), read[f"holder.{holder}.value"], strict=True)
+        )
+        assert found == wanted and len(found) > 500, material
+
+
+def test_shanghai_gives_a_table_on_its_schedule(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under Airflow's scheduler: published by the DAG, of a few agreed columns, and again whenever holdings changed."""
+    monkeypatch.setenv("NO_PROXY", services.HOST)
+    runs = demo.airflow()._get("/dags/share-publish/dagRuns", limit=100)["dag_runs"]
+    assert {run["run_type"] for run in runs} >= {"manual", "asset_triggered"}
+    manual = [run for run in runs if run["run_type"] == "manual"]
+    assert [run["state"] for run in manual] == ["success"] * len(manual)
+    first = min(run["dag_run_id"] for run in manual)
+    instances = demo.airflow()._get(f"/dags/share-publish/dagRuns/{first}/taskInstances")
+    states = {task["task_id"]: task["state"] for task in instances["task_instances"]}
+    assert states == {"due": "success", "publish": "success"}
+    named = demo.written[-1]["between"]["agreements"]["sh"].partition("/")[0]
+    [share] = demo.told(demo.home, "share", "list")
+    [(table, made)] = share["tables"].items()
+    assert share["agreement"].startswith(named) and table == "business-licence" and made["rows"] > 1000
+    endpoint = f"{demo.written[-1]['addresses']['api']}/delta"
+    profile = tmp_path / "sh.share"
+    profile.write_text(json.dumps(demo.told(demo.home, "share", "profile", named, "--endpoint", endpoint)))
+    read = delta_sharing.load_as_pandas(f"{profile}#{named}.materials.business-licence")
+    assert len(read) == made["rows"]
+    assert set(read.columns) == {"certificate_number", "name", "status", "valid_to", "attributes.registered_on",
+                                 "holder.holder.scheme", "holder.holder.value", "holder.holder.name"}  # fmt: skip
+
+
+def test_prometheus_sees_the_exchange(demo: Demo) -> None:
+    text = requests.get(f"{demo.written[-1]['addresses']['api']}/metrics", timeout=30).text
+    for line in (
+        'yici_exchange_messages_total{direction="asked",kind="index.page",outcome="ok",peer="zj"}',
+        'yici_exchange_messages_total{direction="asked",kind="evidence.request",outcome="ok",peer="zj"}',
+        'yici_peer_resting{peer="zj"} 0.0',
+        'side="receiver"',
+    ):
+        assert line in text, line
+    numbers = [line for line in text.splitlines() if line.startswith("yici_exchange_refusals_total")]
+    assert all(line.endswith(" 0.0") for line in numbers if 'direction="asked"' in line)
+
+
 def test_the_partner_hub_away_makes_no_answer_wrong(demo: Demo) -> None:
     before = demo.ask()
     elsewhere = [
         line for answer in before for line in answer["requirements"] if line["disposition"] == "held_elsewhere"
     ]
     assert elsewhere and all(line["elsewhere"][0]["hub"] == "zj" for line in elsewhere)
-    there = neighbour.home_of(demo.home)
-    environment = {**os.environ, "YICI_HOME": str(there.path), "YICI_LANG": "en"}
-    subprocess.run([sys.executable, "-m", "hub", "down"], check=True, env=environment, capture_output=True)
-    assert services.processes(there) == []
+    question, answer, entry = demo.elsewhere()
+    assert demo.yici(demo.there, "down").returncode == 0
+    assert services.processes(demo.there) == []
+    body = {"id": question.party(entry["holder"]), "seconds": 3}
+    away = demo.intake().sent(entry["handle"], answer, body)
+    told = away.json()
+    assert (away.status_code, told["code"], told["fault"]) == (503, "partner-away", "partner"), told
+    assert int(away.headers["Retry-After"]) > 0 and question.id.partition(":")[2] not in away.text
+    typed = demo.yici(demo.home, "peer", "check", "zj")
+    assert typed.returncode == 1 and "✗" in typed.stdout and "→" in typed.stdout
     told = [[line["disposition"] for line in answer["requirements"]] for answer in before]
     assert [[line["disposition"] for line in answer["requirements"]] for answer in demo.ask()] == told
     process = demo.start("hub", "check", "zj-hub-index")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "→" in output
-    subprocess.run(
-        [sys.executable, "-m", "hub", "up", "--without-airflow"], check=True, env=environment, capture_output=True
-    )
+    assert demo.yici(demo.there, "up", "--without-airflow").returncode == 0
+    for _ in range(10):
+        back = demo.intake().sent(entry["handle"], answer, body)
+        if back.status_code == 200:
+            break
+        assert back.json()["code"] == "partner-resting", back.text
+        time.sleep(int(back.headers["Retry-After"]))
+    assert back.status_code == 200, "what was refused used nothing up: the same answer opens it"
+    assert [record["outcome"] for record in demo.told(demo.home, "ledger", "list", "--kind", "evidence.request", "--limit", "2")] == [
+        "ok", "partner-away",
+    ]  # fmt: skip
     assert "✗" not in demo.run("hub", "check", "zj-hub-index"), "it came back where it was, as who it was"
 
 
