@@ -17,7 +17,7 @@ from demo.questions import Intake, Question, Truth, in_set
 from hub import burden, database, deposit_review
 
 PAPER = "premises-proof"
-FIELDS = {"business-licence": ["certificate_number", "holder.holder", "attributes.registered_on"]}
+FIELDS = {"business-licence": ["certificate_number", "status", "valid_to", "holder.holder", "attributes.registered_on"]}
 A4 = (0, 0, 595, 842)  # points
 
 
