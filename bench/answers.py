@@ -19,6 +19,7 @@ import os
 import random
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +32,14 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from bench import defective_answers, measuring, neighbours, oracle
-from bench.oracle import CHINA, HELD, SUBMIT, Party, Scenario, Truth, Verdict
+from bench.oracle import CHINA, HELD, SUBMIT, Party, Scenario, Truth
 from hub.home import Home
 
 CLIENT, PURPOSE = "bench", "measure"
 GROUPS = 20  # of persons and of companies, at least: each has its own day, and its own sources late
 TOGETHER = 100  # people who ask on one day, while the same sources are late
 RECORDED = 4  # one person in so many also asks about the past
+BUNDLED = 2  # one in so many also asks about several items together
 REPLAYED = 10  # one of so many of these answers is made again from what was kept of it
 DIRT = 0.01
 # Files of the second delivery, beside the third part of what comes in parts.
@@ -64,6 +66,7 @@ class Count:
     open: int = 0  # of these, undetermined
     doubted: int = 0  # of these, where a party is contradictory in the truth
     replays: int = 0
+    bundles: int = 0  # questions about several items
     by_disposition: collections.Counter[str] = field(default_factory=collections.Counter)
     examples: list[str] = field(default_factory=list)
     shown: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -99,7 +102,7 @@ def main() -> None:
         measuring.say(example)
     measuring.say(
         f"{count.other} other disagreements, {count.explained} explained by misfiled records of the truth, {count.replays} answers"
-        f" made again; with everything fresh and given {count.open} of {count.whole} undetermined, {count.doubted} of them about"
+        f" made again, {count.bundles} questions about several items; with everything fresh and given {count.open} of {count.whole} undetermined, {count.doubted} of them about"
         " parties who are contradictory in the truth"
     )
     if given.json:
@@ -215,28 +218,40 @@ def _now(loaded: Loaded, people: _Population, group: Sequence[Party], count: Cou
     _make_late(truth, asked_at, late)
     asked = []
     for applicant in group:
-        for code in truth.items:
-            item = truth.version(code, day)
-            kind = "organisation" if applicant.subject.startswith("company:") else "person"
-            if item is None or item["applicant"]["kind"] != kind:
-                continue
-            parties, facts = people.parties(item, applicant, whole), people.facts(item, whole)
-            scenario = Scenario(item, parties, facts, day, 2, late)
+        kind = "organisation" if applicant.subject.startswith("company:") else "person"
+        items = [
+            item for code in truth.items if (item := truth.version(code, day)) and item["applicant"]["kind"] == kind
+        ]
+        questions = [[item] for item in items]
+        if len(items) > 1 and not chance.randrange(BUNDLED):
+            questions.append(chance.sample(items, min(len(items), chance.choice((2, 3, 4)))))
+        for several in questions:
+            parties, facts = people.parties(several, applicant, whole), people.facts(several, whole)
+            scenarios = [
+                Scenario(
+                    item, {role: party for role, party in parties.items() if role == "applicant" or role in item["roles"]},
+                    {name: value for name, value in facts.items() if name in item["facts"]}, day, 2, late,
+                )
+                for item in several
+            ]  # fmt: skip
             question = Question(
-                (code,), people.written(applicant), CLIENT, PURPOSE, facts,
+                tuple(item["code"] for item in several), people.written(applicant), CLIENT, PURPOSE, facts,
                 {role: people.written(party) for role, party in parties.items() if role != "applicant"},
             )  # fmt: skip
-            found = answers.prepare(question, asked_at, _in_force, hashing)
-            asked.append((scenario, found))
+            asked.append((scenarios, answers.prepare(question, asked_at, _in_force, hashing)))
     holders = {digest: who for _, one in asked for digest, who in one.holders.items()}
     materials = sorted({code for _, one in asked for code in one.materials()})
     with database.engine().connect() as connection:
         known, snapshot = knowledge.current(connection, holders, materials)
     moment = answers.at(snapshot, asked_at)
-    for scenario, one in asked:
+    for scenarios, one in asked:
         subjects = {role: known.subject(digest) for role, digest in one.digests.items()}
-        [answered] = answers.complete(one, subjects, moment, asked_at, PURPOSE)
-        _compare(truth, scenario, answered, count, whole)
+        given = answers.complete(one, subjects, moment, asked_at, PURPOSE)
+        count.bundles += len(scenarios) > 1
+        for scenario, answered in zip(scenarios, given, strict=True):
+            # Facts and roles that only some of several items could take are left out: only of one alone all is given.
+            _compare(truth, scenario, answered, count, whole and len(scenarios) == 1)
+        _compare_asked(truth, scenarios, given, count)
 
 
 def _in_force(code: str, day: dt.date) -> Any:
@@ -263,7 +278,7 @@ def _then(loaded: Loaded, people: _Population, group: Sequence[Party], count: Co
             if (found := truth.version(code, today)) and found["applicant"]["kind"] == kind
         ]
         item, delivery = chance.choice(items), chance.randrange(3)
-        parties, facts = people.parties(item, applicant, False), people.facts(item, False)
+        parties, facts = people.parties([item], applicant, False), people.facts([item], False)
         question = Question(
             (item["code"],), people.written(applicant), CLIENT, PURPOSE, facts,
             {role: people.written(party) for role, party in parties.items() if role != "applicant"},
@@ -272,9 +287,10 @@ def _then(loaded: Loaded, people: _Population, group: Sequence[Party], count: Co
         [answered] = answers.answered_now(database.engine(), question)
         scenario = Scenario(item, parties, facts, today, delivery)
         _compare(truth, scenario, answered, count, False)
+        _compare_asked(truth, [scenario], [answered], count)
         if not chance.randrange(REPLAYED):
             count.replays += 1
-            replay = records.explain(database.engine(), str(answered.record.id))["replay"]
+            replay = records.explain(database.engine(), str(uuid.UUID(bytes=answered.record.id)))["replay"]
             if replay != "same":
                 count.other += 1
                 count.examples.append(f"made again, {item['code']} comes out {replay}")
@@ -306,22 +322,26 @@ def _compare(truth: Truth, scenario: Scenario, answered: Any, count: Count, whol
         else:
             count.other += 1
         _show(count, f"{got} for {right}", lambda: _example(truth, scenario, requirement, right, got))  # noqa: B023
-    _compare_asked(truth, scenario, answered, rights, count)
 
 
-def _compare_asked(truth: Truth, scenario: Scenario, answered: Any, verdicts: Sequence[Verdict], count: Count) -> None:
-    """The materials that the whole answer asks for: each that it should not is one wrong submit."""
-    asked = set(answered.record.must_submit.split())
-    right = frozenset().union(*(each.asked for each in verdicts))
-    if asked == right or any(truth.filed_wrong(scenario, each) for each in scenario.item["requirements"]):
+def _compare_asked(truth: Truth, scenarios: Sequence[Scenario], given: Sequence[Any], count: Count) -> None:
+    """The materials that each of the answers to one question asks for: each that it should not is one wrong submit, also one that
+    an answer before it has asked for."""
+    asked = [frozenset(answered.record.must_submit.split()) for answered in given]
+    rights = truth.asked(scenarios)
+    if asked == rights or any(
+        truth.filed_wrong(scenario, each) for scenario in scenarios for each in scenario.item["requirements"]
+    ):
         return
-    count.wrong_submit += len(asked - right)
-    count.other += len(right - asked)
-    _show(
-        count,
-        "asked",
-        lambda: f"{scenario.item['code']} asks for {sorted(asked)}, should for {sorted(right)}: {scenario}",
-    )
+    for scenario, got, right in zip(scenarios, asked, rights, strict=True):
+        count.wrong_submit += len(got - right)
+        count.other += len(right - got)
+        if got != right:
+            several = " and ".join(each.item["code"] for each in scenarios)
+            text = (
+                f"{scenario.item['code']} of {several} asks for {sorted(got)}, should for {sorted(right)}: {scenario}"
+            )
+            _show(count, "asked", lambda: text)  # noqa: B023
 
 
 def _show(count: Count, kind: str, example: Callable[[], str]) -> None:
@@ -430,11 +450,14 @@ class _Population:
                 return edge
         return FIRST_DAY + dt.timedelta(days=self.chance.randrange((LAST_DAY - FIRST_DAY).days))
 
-    def facts(self, item: Mapping[str, Any], whole: bool) -> dict[str, Any]:
-        """Facts of the case; some are left out unless it is ``whole``."""
+    def facts(self, items: Sequence[Mapping[str, Any]], whole: bool) -> dict[str, Any]:
+        """Facts of the case, each of a value that all of ``items`` understand; some are left out unless it is ``whole``."""
         said: dict[str, Any] = {}
-        for name, fact in item["facts"].items():
-            if whole or self.chance.random() < 0.8:
+        for name, fact in ((name, fact) for item in items for name, fact in item["facts"].items()):
+            meant = [item["facts"][name] for item in items if name in item["facts"]]
+            if any((one["type"], one.get("values")) != (fact["type"], fact.get("values")) for one in meant):
+                continue
+            if name not in said and (whole or self.chance.random() < 0.8):
                 if fact["type"] == "boolean":
                     said[name] = self.chance.random() < 0.5
                 elif fact["type"] == "string":
@@ -443,11 +466,12 @@ class _Population:
                     said[name] = self.chance.choice((0, 4, 5, 6, 39, 40, 41, 49, 50, 51, 80))
         return said
 
-    def parties(self, item: Mapping[str, Any], applicant: Party, whole: bool) -> dict[str, Party]:
-        """The applicant and the roles of the item as they are true, else somebody else; some are left out likewise."""
+    def parties(self, items: Sequence[Mapping[str, Any]], applicant: Party, whole: bool) -> dict[str, Party]:
+        """The applicant and the roles of ``items`` as they are true, else somebody else; some are left out likewise."""
         found = {"applicant": applicant}
-        for role, about in item["roles"].items():
-            if whole or self.chance.random() < 0.8:
+        for role, about in ((role, about) for item in items for role, about in item["roles"].items()):
+            kinds = {item["roles"][role]["kind"] for item in items if role in item["roles"]}
+            if role not in found and len(kinds) == 1 and (whole or self.chance.random() < 0.8):
                 near = self._near(role, applicant.subject)
                 if near is None or near not in self.identifiers or self.chance.random() < 0.1:
                     others = [one for one in self.everybody[about["kind"]] if one != applicant.subject]

@@ -24,10 +24,10 @@ from bench import measuring
 
 KINDS = 300  # answers that are given, the rest are copies
 _COPY = """
-INSERT INTO answer (id, asked_at, client, purpose, "case", item, version, language, applicant, must_submit, inputs_digest, inputs, trace)
+INSERT INTO answer (id, asked_at, client, purpose, "case", item, version, language, applicant, must_submit, inputs_digest, inputs, trace, rules, said)
 SELECT gen_random_uuid(), a.asked_at + n * interval '1 microsecond', a.client, a.purpose, 'c' || (n - (n % 20 = 0)::int), a.item,
   a.version, a.language, substring(sha256(((n - (n % 20 = 0)::int)::text)::bytea) FOR 16), a.must_submit, a.inputs_digest,
-  a.inputs, a.trace
+  a.inputs, a.trace, a.rules, a.said
 FROM generate_series(1, :count) AS n JOIN (SELECT *, row_number() OVER () AS place FROM answer) AS a
   ON a.place = (n - (n % 20 = 0)::int) % :kinds + 1
 """
@@ -101,11 +101,12 @@ def _fill(engine: sa.Engine, count: int) -> None:
 def _loop(engine: sa.Engine) -> dict[str, tuple[int, int, int]]:
     """Answers, demanded and asked by item, row by row."""
     last: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    rows = 'SELECT id, asked_at, client, "case", item, applicant, must_submit, trace FROM answer ORDER BY asked_at, id'
+    rows = """SELECT id, asked_at, client, "case", item, applicant, must_submit, text FROM answer
+        JOIN answer_text ON digest = rules ORDER BY asked_at, id"""
     with engine.connect().execution_options(stream_results=True, max_row_buffer=10_000) as connection:
         for row in connection.execute(sa.text(rows)):
             wanted: dict[str, int] = {}
-            for rule in json.loads(row.trace)["requirements"]:
+            for rule in json.loads(row.text)["requirements"]:
                 for material in rule["materials"]:
                     applies = rule["disposition"] != "not_required" and rule["reason"] != "fact-missing"
                     wanted[material] = max(wanted.get(material, 0), applies)

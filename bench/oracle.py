@@ -12,7 +12,7 @@ import gzip
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,17 @@ class Truth:
     def answer(self, scenario: Scenario) -> list[Verdict]:
         """What each requirement comes to, in order."""
         return [self.requirement(scenario, requirement) for requirement in scenario.item["requirements"]]
+
+    def asked(self, scenarios: Sequence[Scenario]) -> list[frozenset[str]]:
+        """What each of several items asked about together asks for: nothing that one before it has asked for already."""
+        before: set[str] = set()
+        found = []
+        for scenario in scenarios:
+            verdicts = self.answer(scenario)
+            wanted = {material for verdict in verdicts for material in verdict.asked}
+            found.append(frozenset(wanted - before))
+            before |= wanted
+        return found
 
     def requirement(self, scenario: Scenario, requirement: Mapping[str, Any]) -> Verdict:
         # No proof without a basis in law.

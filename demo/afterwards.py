@@ -18,7 +18,7 @@ from hub import burden, database, deposit_review
 
 PAPER = "premises-proof"
 FIELDS = {
-    "business-licence": ["certificate_number", "holder.holder", "attributes.registered_on"],
+    "business-licence": ["certificate_number", "status", "valid_to", "holder.holder", "attributes.registered_on"],
     "household-register": ["holder.holder", "attributes.household_kind", "attributes.relation_to_head"],
     "social-insurance-record": ["holder.insured", "attributes.insurance_kind", "attributes.months_paid"],
 }

@@ -23,8 +23,6 @@ EVIDENCE_MINUTES = 30  # by default
 LONGEST_MINUTES = 24 * 60
 RATE = 2000  # requests a second, by default
 EVERY = "*"
-# Shown of every certificate that an answer opens: that it is there and for how long.
-ALWAYS = ("status", "valid_from", "valid_to")
 # Purposes that open one thing of their own, and nobody's holdings: the ledger, one's own view.
 APART = frozenset({"burden", "own-file"})
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -35,8 +33,8 @@ LONGEST_NAME = 80
 class Agreement:
     """What one client may ask. ``valid_to`` None: until it is removed.
 
-    ``fields``: by material the columns that evidence may show beyond :data:`ALWAYS`, or :data:`EVERY`; an answer opens it for
-    ``evidence_minutes``. ``deposits``: materials that may be handed in through it. ``own_view``: may show people what is held
+    ``fields``: by material the columns that evidence may show, or :data:`EVERY`; of other materials there is none. An answer
+    opens it for ``evidence_minutes``. ``deposits``: materials that may be handed in through it. ``own_view``: may show people what is held
     about them. ``rate``: requests a second.
     """
 
@@ -75,8 +73,8 @@ class Agreement:
         return purpose
 
     def shows(self, material: Material) -> tuple[str, ...]:
-        """The columns of ``material`` that evidence may show, in the order of the model."""
-        named = {*ALWAYS, *self.fields.get(material.code, ())}
+        """The columns of ``material`` that evidence may show, in the order of the model; none where nothing is agreed."""
+        named = self.fields.get(material.code, ())
         return tuple(column for column in columns(material) if EVERY in named or column in named)
 
 

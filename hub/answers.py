@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ import sqlalchemy as sa
 from connectors.errors import UsageError
 from connectors.messages import Language
 from hub import catalogue, clock, findings, holdings, knowledge, records, sketches
+from hub.answer_texts import Kept
 from hub.home import KeyedHash, identifier_text, keyed_hash
 from hub.knowledge import Snapshot, Subject
 from hub.records import Record
@@ -65,10 +65,12 @@ class Asked:
 
 @dataclass(slots=True)
 class Answered:
-    """One answer for one item: the JSON that is given, and what is kept. ``dispositions``: of its requirements."""
+    """One answer for one item: the JSON that is given, and what is kept; ``texts``: that the record refers to.
+    ``dispositions``: of its requirements."""
 
     body: bytes
     record: Record
+    texts: tuple[Kept, Kept]
     dispositions: tuple[str, ...]
 
 
@@ -96,7 +98,8 @@ def answered_now(engine: sa.Engine, question: Question) -> list[Answered]:
             moment = Moment(Snapshot("", then.sources), question.as_of)
         assert question.purpose is not None
         answers = complete(asked, subjects, moment, asked_at, question.purpose)
-        records.keep(connection, [answered.record for answered in answers], moment.known)
+        texts = [text for answered in answers for text in answered.texts]
+        records.keep(connection, [answered.record for answered in answers], moment.known, texts)
     return answers
 
 
@@ -116,8 +119,9 @@ def prepare(
     if APPLICANT in question.roles:
         raise UsageError("role-unknown", role=APPLICANT, known="-")
     digests, provinces, holders, kinds = {}, {}, {}, []
+    today = day if question.as_of is None else None
     for role, text in ((APPLICANT, question.applicant), *question.roles.items()):
-        found = scalars.parse(text)
+        found = scalars.parse(text, today=today)
         scheme, value = found.scheme, found.normalised
         if found.verdict == "invalid" or scheme is None or not value:
             raise UsageError("identifier-invalid", who=catalogue.shown(role), reasons=found.reason or "-")
@@ -142,36 +146,34 @@ def complete(
     answers = []
     asked_for: list[str] = []
     question = asked.question
+    lang = question.language
     at = asked_at.isoformat()
     as_of = at if question.as_of is None else moment.moment.astimezone(dt.UTC).isoformat()
     for number, case in enumerate(asked.cases):
         item = case.item
         concerned = {role: one for role, one in people.items() if role == APPLICANT or role in item.roles}
-        parts, rules, dispositions = [], [], []
+        compiled = _of(item)
+        parts, decided = [], []
         must: list[str] = []
-        for place, wanted in enumerate(_wants(item)):
+        for place, wanted in enumerate(compiled.wants):
             sketch, found = moment.sketch(case, place, wanted, concerned)
-            parts.append(sketches.filled(sketch.text(question.language), found))
-            rules.append(sketches.filled(sketch.trace, found))
-            dispositions.append(sketch.disposition)
+            parts.append(sketches.filled(sketch.text(lang), found))
+            decided.append(sketch)
             must += sketch.asked
         once = [code for code in dict.fromkeys(must) if code not in asked_for]
-        key = _numbered(records.key(asked_at), number)
+        key = records.numbered(asked_at, number)
+        named = key.hex()
         body = b'{"answer":"%s","item":%s,"asked_at":"%s","as_of":"%s","requirements":[%s],"must_submit":%s}' % (
-            str(key).encode(), _named(item, question.language), at.encode(), as_of.encode(), b",".join(parts), orjson.dumps(once),
+            f"{named[:8]}-{named[8:12]}-{named[12:16]}-{named[16:20]}-{named[20:]}".encode(), _named(item, lang), at.encode(),
+            as_of.encode(), b",".join(parts), orjson.dumps(once),
         )  # fmt: skip
-        said = records.said(parts, once)
+        texts = moment.texts(decided, lang)
         record = records.record(
-            key, asked, case, concerned, _of(item), moment, asked_at, purpose, asked_for, once, rules, said
+            key, asked, case, concerned, compiled, moment, asked_at, purpose, asked_for, once, texts
         )
-        answers.append(Answered(body, record, tuple(dispositions)))
+        answers.append(Answered(body, record, texts, tuple([sketch.disposition for sketch in decided])))
         asked_for = asked_for + once
     return answers
-
-
-def _numbered(key: uuid.UUID, number: int) -> uuid.UUID:
-    """``key`` so that the answers to one question sort as they were asked for (RFC 9562, 6.2: a counter in ``rand_a``)."""
-    return uuid.UUID(int=key.int & ~(0xFFF << 64) | (number & 0xFFF) << 64)
 
 
 def at(known: Snapshot, moment: dt.datetime) -> Moment:

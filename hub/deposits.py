@@ -54,7 +54,8 @@ def receive(
         if answer.client != agreement.client or answer.inputs is None:
             raise UsageError("answer-unknown")
         agreement.admit([answer.item], answer.purpose, now)
-        said = handed_in.said(model.load(handed.material), handed, answer)
+        rules = records.trace(connection, answer)["requirements"]
+        said = handed_in.said(model.load(handed.material), handed, answer, rules)
         kind = media.sniffed(file)
         if kind is None or kind != media_type:
             raise UsageError("file-mislabelled", known=", ".join(media.KINDS))

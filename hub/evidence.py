@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from connectors import signature
 from connectors.errors import UsageError
-from hub import agreements, deposit_sources, home, schema, signing
+from hub import agreements, deposit_sources, home, records, schema, signing
 from hub.agreements import Agreement
 from hub.clock import CHINA
 from hub.findings import PRESENT
@@ -56,7 +56,7 @@ def fetch(engine: sa.Engine, client: str, holding: str, grant: str, wanted: Sequ
         agreement = agreed(connection, client, now)
         answer = answered(connection, client, grant)
         require_open(agreement, answer, now)
-        key, shape, whose = _granted(answer, holding)
+        key, shape, whose = _granted(connection, answer, holding)
         row = _unchanged(connection, key, shape, whose, now)
         shown = narrowed(agreement.shows(model.load(row.material)), row.material, wanted)
         given = {
@@ -121,10 +121,10 @@ def require_open(agreement: Agreement, answer: sa.Row[Any], now: dt.datetime) ->
     agreement.admit([answer.item], answer.purpose, now)
 
 
-def _granted(answer: sa.Row[Any], holding: str) -> tuple[bytes, Shape, list[bytes]]:
+def _granted(connection: sa.Connection, answer: sa.Row[Any], holding: str) -> tuple[bytes, Shape, list[bytes]]:
     """The holding's key, what it was when the answer was given, and whose: keyed hashes of the parties it was found for."""
     inputs = orjson.loads(answer.inputs)
-    if inputs["as_of"] is None and holding in opened(orjson.loads(answer.trace)):
+    if inputs["as_of"] is None and holding in opened(records.trace(connection, answer)):
         shapes = {role: shape for role, found in inputs["known"].items() for key, shape, _ in found if key == holding}
         if shapes:
             whose = [bytes.fromhex(inputs["parties"][role][0]) for role in shapes]
@@ -153,12 +153,12 @@ def _day(day: dt.date | None) -> str | None:
 def narrowed(allowed: Sequence[str], code: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """The columns of material ``code`` that are shown: all that are ``allowed``, or those ``wanted`` of them.
 
-    UsageError ``field-not-agreed`` when one wanted is not allowed.
+    UsageError ``field-not-agreed`` when one wanted is not allowed, or nothing is.
     """
+    if not allowed or not set(wanted or ()) <= set(allowed):
+        raise UsageError("field-not-agreed", material=code, known=", ".join(allowed) or "-")
     if wanted is None:
         return tuple(allowed)
-    if not set(wanted) <= set(allowed):
-        raise UsageError("field-not-agreed", material=code, known=", ".join(allowed))
     return tuple(column for column in allowed if column in wanted)
 
 

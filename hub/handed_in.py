@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,13 +33,14 @@ class Handed:
     attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def said(material: Material, handed: Handed, answer: sa.Row[Any]) -> dict[str, Any]:
-    """What was said, checked: holders with scheme and value, columns by name.
+def said(material: Material, handed: Handed, answer: sa.Row[Any], rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was said, checked: holders with scheme and value, columns by name. ``rules``: why the answer says what it says
+    (:func:`hub.records.trace`).
 
     UsageError ``deposit-not-asked``, ``deposit-not-party``, ``deposit-incomplete``, ``deposit-attribute``, ``deposit-dates``,
     ``role-unknown``, ``identifier-invalid``, ``identifier-unfit``.
     """
-    parties = _asked_of(answer, material.code)
+    parties = _asked_of(answer, rules, material.code)
     if not parties:
         raise UsageError("deposit-not-asked", material=material.code)
     hashing = home.keyed_hash()
@@ -101,9 +102,8 @@ def _fits(kind: str, value: Any) -> bool:
     return kind == "string" or re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,4})?", value) is not None
 
 
-def _asked_of(answer: sa.Row[Any], material: str) -> set[str]:
+def _asked_of(answer: sa.Row[Any], rules: Sequence[Mapping[str, Any]], material: str) -> set[str]:
     """Whose ``material`` the answer looked at: keyed hashes in hex. Also where it was found: a better one may be handed in."""
     parties = orjson.loads(answer.inputs)["parties"]
-    rules = orjson.loads(answer.trace)["requirements"]
     uses = (use for rule in rules for option in rule["options"] for use in option)
     return {parties[use["holder"]][0] for use in uses if use["material"] == material and use["holder"] in parties}

@@ -68,7 +68,7 @@ class Snapshot:
 
     ``version``: as the store tells it. ``partners``: source -> the partner hub it reads, and when it did to the end.
     ``deadlines``: when sources fall behind their promise, in order; between two of them nothing changes by itself.
-    ``digest``: of the sources, 16 bytes.
+    ``digest``: of the sources, 16 bytes; ``hex``: the same as text.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Snapshot:
         self.deadlines = sorted(s.last_success_at + s.promise for s in self.sources if s.last_success_at is not None)
         self.text = json.dumps([described(source) for source in self.sources], ensure_ascii=False)
         self.digest = hashlib.sha256(self.text.encode()).digest()[:16]
+        self.hex = self.digest.hex()
         self.decided: object = None  # what was decided under it, for whoever decides
 
     def passed(self, moment: dt.datetime) -> int:
@@ -135,6 +136,25 @@ FROM wanted CROSS JOIN LATERAL (
 WHERE h.material = ANY({{materials}})
 UNION ALL
 SELECT 'm', identifier, state, cluster, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM linked
+UNION ALL
+SELECT 'v', NULL, NULL, NULL, NULL, {VERSION}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+"""
+# The same of few who are asked about alone. Their identifiers stand in the statement one by one, so that the server begins to
+# read one partition for each and not all, which takes longer than the reading. It tells that there is a cluster, or a
+# certificate of several observations (:data:`MORE`), and not of what: then :data:`NOW` is asked.
+ALONE, MORE = 3, "+"
+NOW_ALONE = f"""
+SELECT 'h' AS kind, w.identifier, w.role, h.key, h.material, h.source, h.status, h.valid_from, h.valid_to, h.region,
+  h.conflicting, (SELECT name FROM landed_file WHERE id = m.file) AS file, m."row",
+  CASE WHEN h.observations > 1 THEN '{MORE}' END AS more,
+  CASE WHEN h.material = ANY({{documented}}) THEN m.document END AS document
+FROM holding_holder AS w
+  CROSS JOIN LATERAL (SELECT * FROM holding AS i WHERE i.key = w.holding OFFSET 0) AS h
+  CROSS JOIN LATERAL (SELECT * FROM mapped_row AS i WHERE i.holding = h.key AND i.id = h.mapped OFFSET 0) AS m
+WHERE w.identifier = ANY(ARRAY[{{each}}]) AND h.material = ANY({{materials}})
+UNION ALL
+SELECT 'm', identifier, state, cluster, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM identity_member WHERE identifier = ANY(ARRAY[{{each}}])
 UNION ALL
 SELECT 'v', NULL, NULL, NULL, NULL, {VERSION}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 """

@@ -119,7 +119,8 @@ def notice(engine: sa.Engine, answer: str, lang: Language) -> dict[str, Any]:
     }
     asked, held = [], []
     for one in explained:
-        if one["body"] is None or (item := _version(one)) is None:
+        # Without what was decided, or the rules that it was decided under, there is nothing to say.
+        if one["body"] is None or (item := _version(one)) is None or not one["trace"]["requirements"]:
             raise UsageError("notice-impossible")
         made["as_of"] = one["body"]["as_of"]
         made["items"].append({

@@ -27,6 +27,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "body-malformed": Kind(400),
+    "body-repeats": Kind(400),
     "message-malformed": Kind(400),
     "message-altered": Kind(400),
     "message-body": Kind(400),

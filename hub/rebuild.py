@@ -29,7 +29,7 @@ from hub.replay import Progress, Replayed, quiet
 
 MARK = "rebuild"
 CARRIED = (
-    "agreement", "answer", "answer_sources", "evidence", "subject_view",
+    "agreement", "answer", "answer_sources", "answer_text", "evidence", "subject_view",
     "exchange_peer", "exchange_agreement", "exchange_message", "exchange_record", "exchange_pending", "exchange_chain",
     "exchange_checkpoint", "exchange_head", "index_position", "correction", "reconciliation", "share_version", "share_file",
 )  # fmt: skip

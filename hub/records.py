@@ -1,13 +1,13 @@
-"""What is kept of every answer: who asked and why, all that it was decided from, and rule by rule how.
+"""What is kept of every answer: who asked and why, all that it was decided from, rule by rule how, and what it said.
 
-An answer is a pure function of what is kept, so it is made again from there whenever somebody wants to see it
-(:func:`explain`), and has to come out the same. No identifier is kept, only keyed hashes.
+How and what stand in texts that many answers share (:mod:`hub.answer_texts`). An answer is a pure function of what is kept, so
+it is made again from there whenever somebody wants to see it (:func:`explain`), and has to come out the same. No identifier
+is kept, only keyed hashes.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import hashlib
 import os
 import uuid
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import catalogue, knowledge, rendering, resolver, schema
+from hub import answer_texts, catalogue, knowledge, rendering, resolver, schema
+from hub.answer_texts import Kept
 from hub.clock import CHINA
 from hub.findings import Party
 from hub.holdings import Holding, Known, Provenance
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 
 class Record(NamedTuple):
-    """A row of ``answer``, in the order of its columns."""
+    """A row of ``answer``, in the order of its columns. ``must_submit``: joined by spaces, which codes of materials hold none of;
+    ``inputs`` and ``trace`` as JSON; ``others``: keyed hashes of whoever is named beside the applicant."""
 
-    id: uuid.UUID
+    id: bytes
     asked_at: dt.datetime
     client: str
     purpose: str
@@ -48,19 +49,21 @@ class Record(NamedTuple):
     must_submit: str
     inputs_digest: bytes
     inputs: str
-    trace: str
+    trace: str | None
+    rules: bytes
+    said: bytes
+    others: tuple[bytes, ...] | None
+
+    def row(self) -> dict[str, Any]:
+        """By column."""
+        return {
+            **self._asdict(),
+            "id": uuid.UUID(bytes=self.id),
+            "must_submit": self.must_submit.split(),
+            "others": None if self.others is None else list(self.others),
+        }
 
 
-TYPES: dict[str, Any] = {
-    "id": sa.Uuid(), "asked_at": sa.DateTime(timezone=True), "client": sa.Text(), "purpose": sa.Text(), "case": sa.Text(),
-    "item": sa.Text(), "version": sa.Integer(), "language": sa.Text(), "applicant": sa.LargeBinary(), "must_submit": sa.Text(),
-    "inputs_digest": sa.LargeBinary(), "inputs": sa.Text(), "trace": sa.Text(),
-}  # fmt: skip
-_NAMES = ", ".join(f'"{name}"' for name in Record._fields)
-_SAID = _NAMES.replace('"must_submit"', "string_to_array(must_submit, ' ')")  # codes of materials hold no spaces
-# One statement for any number of answers.
-KEEP = f"INSERT INTO answer ({_NAMES}) SELECT {_SAID} FROM unnest({{arrays}}) AS a ({_NAMES})"
-KEEP_ONE = f"INSERT INTO answer ({_NAMES}) SELECT {_SAID} FROM (VALUES ({{values}})) AS a ({_NAMES})"
 # The time is that of the last day on which answers began to be decided under them.
 KEEP_SOURCES = """
 INSERT INTO answer_sources (digest, sources) VALUES ({digest}, {sources}) ON CONFLICT (digest)
@@ -69,13 +72,35 @@ DO UPDATE SET recorded_at = excluded.recorded_at WHERE answer_sources.recorded_a
 
 
 def key(at: dt.datetime) -> uuid.UUID:
-    """A new key that sorts by time, so that answers are written one after the other (RFC 9562, version 7)."""
+    """A new key that sorts by time, so that what bears it is written one after the other (RFC 9562, version 7)."""
     number = int(at.timestamp() * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
     return uuid.UUID(int=number & ~(0xF000 << 64 | 0xC000 << 48) | 0x7000 << 64 | 0x8000 << 48)
 
 
+def numbered(at: dt.datetime, number: int) -> bytes:
+    """A new key as :func:`key`, of answer ``number`` to one question: they sort as they were asked for (RFC 9562, 6.2: a counter
+    in ``rand_a``). 16 bytes."""
+    chance = int.from_bytes(_chance(), "big") & (1 << 62) - 1
+    return (int(at.timestamp() * 1000) << 80 | (0x7000 | number & 0xFFF) << 64 | 1 << 63 | chance).to_bytes(16, "big")
+
+
+_DRAWN = 512  # at a time: to ask the system for a few bytes takes longer than making a key of them
+_drawn: list[bytes] = []
+os.register_at_fork(after_in_child=_drawn.clear)
+
+
+def _chance() -> bytes:
+    """8 bytes that nobody can foretell, given to one caller alone."""
+    try:
+        return _drawn.pop()
+    except IndexError:
+        many = os.urandom(8 * _DRAWN)
+        _drawn.extend(many[start : start + 8] for start in range(0, len(many), 8))
+        return os.urandom(8)
+
+
 def record(
-    answer: uuid.UUID,
+    answer: bytes,
     asked: Asked,
     case: Case,
     people: Mapping[str, Person],
@@ -85,50 +110,56 @@ def record(
     purpose: str,
     asked_for: Sequence[str],
     once: Sequence[str],
-    rules: Sequence[bytes],
-    said: str,
+    texts: tuple[Kept, Kept],
 ) -> Record:
-    """What is kept of one answer. ``rules``: the trace of each requirement as JSON; ``once``: what it asks to submit;
-    ``said``: the digest of what it says (:func:`said`)."""
+    """What is kept of one answer. ``once``: what it asks to submit; ``texts``: why, and what it says (:meth:`Moment.texts`)."""
     question = asked.question
+    digests = asked.digests
     known: dict[str, list[Any]] = {role: [] for role in people}
     for holder, material in compiled.looked_at:
-        if holder in people:
-            known[holder] += [(key, tuple(shape), rows) for key, shape, rows in people[holder].of(material)]
-    inputs = {
-        "item": case.item.code,
-        "version": case.item.version,
-        "catalogue": compiled.digest,
-        "facts": dict(case.facts),
-        "parties": {role: [asked.digests[role].hex(), one.province] for role, one in people.items()},
-        "as_of": question.as_of,
-        "asked_for": asked_for,
-        "known": known,
-        "undecided": sorted(role for role, one in people.items() if one.subject.undecided),
-        "sources": moment.known.digest.hex(),
-    }
-    text = orjson.dumps(inputs, option=orjson.OPT_SORT_KEYS)
+        if holder in people and (found := people[holder].of(material)):
+            known[holder] += [(key, tuple(shape), rows) for key, shape, rows in found]
+    text = orjson.dumps(
+        {
+            "item": case.item.code,
+            "version": case.item.version,
+            "catalogue": compiled.digest,
+            "facts": dict(case.facts),
+            "parties": {role: (digests[role].hex(), one.province) for role, one in people.items()},
+            "as_of": question.as_of,
+            "asked_for": asked_for,
+            "known": known,
+            "undecided": sorted([role for role, one in people.items() if one.subject.undecided]),
+            "sources": moment.known.hex,
+        },
+        option=orjson.OPT_SORT_KEYS,
+    )
     through = {role: one.subject.through for role, one in people.items() if one.subject.through}
-    more = b',"identity":%s' % orjson.dumps(through, default=dict) if through else b""
+    more = orjson.dumps({"identity": through}, default=dict).decode() if through else None
+    rules, words = texts
+    others = None
+    if len(people) > 1 and (named := {digests[role] for role in people} - {digests[APPLICANT]}):
+        others = tuple(sorted(named))
     return Record(
-        answer, asked_at, question.client, purpose, question.case, case.item.code, case.item.version,
-        question.language, asked.digests[APPLICANT], " ".join(once), hashlib.sha256(text).digest(), text.decode(),
-        (b'{"requirements":[%s],"said":"%s"%s}' % (b",".join(rules), said.encode(), more)).decode(),
+        answer, asked_at, question.client, purpose, question.case, case.item.code, case.item.version, question.language,
+        digests[APPLICANT], " ".join(once), hashlib.sha256(text).digest(), text.decode(), more, rules.digest, words.digest,
+        others,
     )  # fmt: skip
 
 
-def said(requirements: Iterable[bytes], once: Sequence[str]) -> str:
-    """Digest of what an answer says, in its language: its requirements as JSON, and what it asks to submit."""
-    return hashlib.sha256(b"[%s]%s" % (b",".join(requirements), orjson.dumps(once))).hexdigest()
+def said(requirements: bytes, once: Sequence[str]) -> str:
+    """Digest of what an answer says, in its language: its requirements as a JSON list, and what it asks to submit."""
+    return hashlib.sha256(requirements + orjson.dumps(once)).hexdigest()
 
 
-def keep(connection: sa.Connection, rows: Sequence[Record], known: Snapshot) -> None:
-    """Store ``rows`` and the sources they were decided under."""
+def keep(connection: sa.Connection, rows: Sequence[Record], known: Snapshot, texts: Iterable[Kept]) -> None:
+    """Store ``rows``, the texts they refer to, and the sources they were decided under."""
+    answer_texts.keep(connection, texts)
     connection.execute(
         sa.text(KEEP_SOURCES.format(digest=":digest", sources=":sources")),
         {"digest": known.digest, "sources": known.text},
     )
-    connection.execute(_keeping(), columns(rows))
+    connection.execute(sa.insert(schema.answer), [row.row() for row in rows])
 
 
 def forget_sources(connection: sa.Connection, day: dt.date) -> None:
@@ -143,19 +174,6 @@ def forget_sources(connection: sa.Connection, day: dt.date) -> None:
     )
 
 
-def columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
-    """``rows`` as one array a column."""
-    return dict(zip(Record._fields, map(list, zip(*rows, strict=True)), strict=True))
-
-
-@functools.cache
-def _keeping() -> sa.TextClause:
-    arrays = ", ".join(f":{name}" for name in Record._fields)
-    return sa.text(KEEP.format(arrays=arrays)).bindparams(
-        *(sa.bindparam(name, type_=ARRAY(kind)) for name, kind in TYPES.items())
-    )
-
-
 def explain(engine: sa.Engine, answer: str, lang: Language | None = None) -> dict[str, Any]:
     """The stored answer ``answer`` with its trace, what comes out when it is made again, and the evidence fetched under it; its body in
     ``lang``, else in the language in which it was given. UsageError ``answer-unknown``."""
@@ -165,8 +183,9 @@ def explain(engine: sa.Engine, answer: str, lang: Language | None = None) -> dic
             sa.text("SELECT sources FROM answer_sources WHERE digest = decode(:digest, 'hex')"),
             {"digest": orjson.loads(row.inputs)["sources"] if row.inputs else ""},
         )
+        why = trace(connection, row)
         evidence = [_given(one) for one in connection.execute(_EVIDENCE, {"answer": row.id, "at": row.asked_at})]
-    return {**shown(row, sources, lang), "evidence": evidence}
+    return {**shown(row, why, sources, lang), "evidence": evidence}
 
 
 def _given(row: sa.Row[Any]) -> dict[str, Any]:
@@ -199,10 +218,30 @@ def found(connection: sa.Connection, answer: str) -> sa.Row[Any]:
     return row
 
 
-def shown(row: sa.Row[Any], sources: str | None, lang: Language | None = None) -> dict[str, Any]:
-    """A stored answer as people see it. ``replay``: same; differs, when the rules or words behind it have changed since, or
+def trace(connection: sa.Connection, row: sa.Row[Any]) -> dict[str, Any]:
+    """Rule by rule why the answer of ``row`` says what it says (``requirements``), the digest of what it says (``said``; not of
+    before it was kept), and who is one with whom on whose word (``identity``), where anybody is.
+
+    Without requirements where the text that they stand in is gone: then nothing is to be taken from them.
+    """
+    if row.rules is None:  # of before texts were shared: all of it stands in the row
+        whole: dict[str, Any] = orjson.loads(row.trace)
+        return whole
+    texts = answer_texts.read(connection, row.rules, row.said)
+    known = orjson.loads(row.inputs)["known"]
+    rules, words = ((answer_texts.filled(texts[one], known) if one in texts else None) for one in (row.rules, row.said))
+    return {
+        **(orjson.loads(rules) if rules is not None else {"requirements": []}),
+        "said": said(words, row.must_submit) if words is not None else "",
+        **(orjson.loads(row.trace) if row.trace else {}),
+    }
+
+
+def shown(
+    row: sa.Row[Any], trace: Mapping[str, Any], sources: str | None, lang: Language | None = None
+) -> dict[str, Any]:
+    """A stored answer as people see it, with its :func:`trace`. ``replay``: same; differs, when the rules or words behind it have changed since, or
     what the catalogue says of the item's version; impossible, when its item's version is no longer in the catalogue, or it is older than such records."""
-    trace = orjson.loads(row.trace)
     entry = {
         "answer": str(row.id),
         "item": row.item,
@@ -245,7 +284,7 @@ def shown(row: sa.Row[Any], sources: str | None, lang: Language | None = None) -
     # Answers of before these digests were kept have none.
     told_of = inputs.get("catalogue") in (None, item.digest())
     given = body if (lang or row.language) == row.language else _body(row, resolution, inputs, moment, None)
-    told_so = trace.get("said") in (None, said(map(orjson.dumps, given["requirements"]), given["must_submit"]))
+    told_so = trace.get("said") in (None, said(orjson.dumps(given["requirements"]), given["must_submit"]))
     replay = "same" if same and intact and told_of and told_so else "differs"
     return {**entry, "trace": whole, "body": body, "replay": replay}
 

@@ -342,9 +342,17 @@ answer = Table(
     ),
     Column("inputs_digest", LargeBinary(32), nullable=False, comment="SHA-256 of inputs"),
     Column("inputs", Text, comment="JSON: all that it was decided from, by keyed hash; null as above"),
-    Column("trace", Text, nullable=False, comment="JSON: rule by rule why; holding keys, no identifiers"),
+    Column("trace", Text, comment="JSON: of why what no other answer has; all of it where rules is null"),
     Column("body", JSONB, comment="the answer as given, where its inputs were not kept"),
+    Column(
+        "rules", LargeBinary(16), comment="answer_text: rule by rule why; null in answers from before it was shared"
+    ),
+    Column("said", LargeBinary(16), comment="answer_text: what it says, in its language; null as above"),
+    Column("others", ARRAY(LargeBinary(16)), comment="keyed hashes of whoever else is named; null: nobody"),
     Index(None, "applicant", "asked_at"),
+    Index(
+        None, "others", postgresql_using="gin", postgresql_with={"fastupdate": "off"}
+    ),  # no caller waits for a list of others
     postgresql_partition_by="RANGE (asked_at)",
 )
 
@@ -355,6 +363,17 @@ answer_sources = Table(
     Column("sources", Text, nullable=False, comment="JSON: sources and how fresh they were when answers were given"),
     Column("recorded_at", Timestamp, nullable=False, server_default=NOW),
     comment="What many answers were decided under, kept once.",
+)
+
+answer_text = Table(
+    "answer_text",
+    metadata,
+    Column("digest", LargeBinary(16), primary_key=True, comment="SHA-256 of text, cut"),
+    Column("text", Text, nullable=False, comment="JSON with marks where an answer's certificates go; no identifiers"),
+    Column(
+        "recorded_at", Timestamp, nullable=False, server_default=NOW, comment="or when it was used again, a day later"
+    ),
+    comment="Why answers say what they say, and their words, kept once for all that say the same.",
 )
 
 index_entry = Table(

@@ -9,6 +9,7 @@ afterwards. The resolver stays the only place that decides; a test holds what is
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from connectors.messages import Language
-from hub import catalogue, rendering, resolver
+from hub import answer_texts, catalogue, rendering, resolver
+from hub.answer_texts import Kept, Part
 from hub.clock import CHINA
 from hub.findings import Party
 from hub.holdings import Holding, Known, Provenance
@@ -28,6 +30,7 @@ from mappings.items import FactValue, Item, Requirement
 
 STOOD_IN = 300  # places of a case, at most, that a day in place of another can tell: less than the days of a year
 MOST = 10_000  # cases kept of one moment; each takes two or three kilobytes
+MOST_KEPT = 4_000  # texts of whole answers; each takes five
 _MARK = f"~{secrets.token_hex(8)}"  # in place of what differs; nobody can write it into the catalogue
 # Dates in place of those that only have to be before or after; a few in the years of no calendar that anybody keeps.
 _LATER = dt.date(5000 + secrets.randbelow(4000), 1, 1)
@@ -35,10 +38,6 @@ _EARLIER = dt.date(100 + secrets.randbelow(1000), 1, 1)
 _HOLES = re.compile(
     rf'{_MARK}k(\d+);|"{_MARK}r([\d,]*);"|((?:{_LATER.year:04d}|{_EARLIER.year:04d})-\d\d-\d\d)'.encode()
 )
-
-Part = bytes | int | tuple[int, ...] | str
-"""Text as it is, the key of the certificate at a place, the rows of those at the places, or a place (in digits) whose last day
-of validity it is."""
 
 
 class Want(NamedTuple):
@@ -72,14 +71,17 @@ class Person:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A requirement decided, with holes. ``asked``, ``deferred``: material codes."""
+    """A requirement decided, with holes. ``asked``: material codes; ``names``: of the certificates at the places of holes;
+    ``number``: no other sketch of this process has it."""
 
     disposition: str
     asked: tuple[str, ...]
     trace: tuple[Part, ...]
+    names: tuple[str, ...]
     decision: resolver.Decision
     item: Item
     texts: dict[Language, tuple[Part, ...]] = field(default_factory=dict)
+    number: int = field(default_factory=itertools.count().__next__)
 
     def text(self, lang: Language) -> tuple[Part, ...]:
         """What the answer says of it, as JSON."""
@@ -104,6 +106,7 @@ class Moment:
         self.passed = known.passed(moment)
         self.day = moment.astimezone(CHINA).date()
         self.sketches: dict[tuple[Any, ...], Sketch] = {}
+        self.kept: dict[tuple[Language, tuple[int, ...]], tuple[Kept, Kept]] = {}
 
     def holds(self, known: Snapshot, moment: dt.datetime) -> bool:
         return (
@@ -141,10 +144,22 @@ class Moment:
             known = self.sketches[key] = self._decided(case, place, wants, people)
         return known, found
 
+    def texts(self, decided: Sequence[Sketch], lang: Language) -> tuple[Kept, Kept]:
+        """Why an answer of these requirements says what it says, and its words, as they are kept for all like it."""
+        key = lang, tuple([sketch.number for sketch in decided])
+        known = self.kept.get(key)
+        if known is None:
+            if len(self.kept) >= MOST_KEPT:
+                self.kept.clear()
+            rules = b",".join(answer_texts.marked(sketch.trace, sketch.names) for sketch in decided)
+            words = b",".join(answer_texts.marked(sketch.text(lang), sketch.names) for sketch in decided)
+            known = self.kept[key] = Kept(b'{"requirements":[%b]}' % rules), Kept(b"[%b]" % words)
+        return known
+
     def _decided(self, case: Case, place: int, wants: Sequence[Want], people: Mapping[str, Person]) -> Sketch:
         parties: dict[str, Party] = {}
         holdings, undecided = [], set()
-        count = 0
+        names: list[str] = []
         for want in wants:
             person = people.get(want.holder)
             for role in want.beside:
@@ -167,16 +182,18 @@ class Moment:
                         undecided.add(role.encode())
             # Places count in the order of the keys, so that of equals the same one comes first.
             for place_, one in enumerate(here):
-                names = {name: roles[place_] for name, roles in others.items() if roles[place_]}
-                shape = _outline(one.shape, want, self.day, len(here) == 1 and count < STOOD_IN)
-                holdings.append(_stand_in(count, shape, {digest: shape.roles, **names}))
-                count += 1
+                beside = {name: roles[place_] for name, roles in others.items() if roles[place_]}
+                shape = _outline(one.shape, want, self.day, len(here) == 1 and len(names) < STOOD_IN)
+                holdings.append(_stand_in(len(names), shape, {digest: shape.roles, **beside}))
+                names.append(answer_texts.name(want.holder, want.material, place_))
         known = Known(tuple(holdings), self.known.sources, People(undecided=frozenset(undecided)))
         requirement = case.item.requirements[place]
         decision = resolver.decide(
             case.item, requirement, dict(case.facts), parties, known, catalogue.volatile(), self.moment
         )
-        return Sketch(decision.disposition, decision.must_submit, _parts(decision.trace), decision, case.item)
+        return Sketch(
+            decision.disposition, decision.must_submit, _parts(decision.trace), tuple(names), decision, case.item
+        )
 
 
 def wants(requirement: Requirement) -> tuple[Want, ...]:

@@ -108,16 +108,19 @@ def _held(found: Sequence[Found], known: Snapshot, after: str | None, limit: int
 def _asked(row: Any, *, lang: Language) -> dict[str, Any]:
     versions = catalogue.published().get(row.item, ())
     item = next((one for one in versions if one.version == row.version), None)
+    about = "applicant" in row.named
     return {
         "answer": str(row.id),
+        "as": sorted(row.named),
         "at": _text(row.at),
         "client": row.client,
         "client_name": row.client_name,
         "purpose": row.purpose,
-        "case": row.case,
+        # Of somebody else's matter: that one was named in it, as what and why, and nothing of what it is about.
+        "case": row.case if about else None,
         "item": row.item,
         "item_name": getattr(item.name, lang) if item else None,
-        "must_submit": list(row.must_submit),
+        "must_submit": list(row.must_submit) if about else None,
     }
 
 
@@ -194,9 +197,12 @@ def _owners() -> dict[str, Text]:
 _OF = "SELECT v.*, (SELECT name FROM agreement AS g WHERE g.client = v.client) AS client_name FROM ("
 _AFTER = """) AS v WHERE CAST(:at AS timestamptz) IS NULL OR (v.at, v.position) < (CAST(:at AS timestamptz), :name)
 ORDER BY v.at DESC, v.position DESC LIMIT :limit"""
+# As what: by the parties of the inputs; answers of before these were kept are about an applicant alone.
 _ASKED = """
-SELECT id, asked_at AS at, id::text AS position, client, purpose, "case", item, version, must_submit
-FROM answer WHERE applicant = ANY(:members)
+SELECT id, asked_at AS at, id::text AS position, client, purpose, "case", item, version, must_submit, coalesce(
+  (SELECT array_agg(role) FROM jsonb_each(inputs::jsonb -> 'parties') AS p (role, named)
+    WHERE decode(named ->> 0, 'hex') = ANY(:members)), '{applicant}') AS named
+FROM answer WHERE applicant = ANY(:members) OR others && CAST(:members AS bytea[])
 """
 _GIVEN = """
 SELECT e.holding, e.material, e.fields, e.given_at AS at, e.answer || encode(e.holding, 'hex') AS position, e.client, e.purpose,

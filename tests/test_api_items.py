@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
+import orjson
 import pytest
 import sqlalchemy as sa
 
@@ -144,3 +146,40 @@ def test_a_guide_is_the_same_online_and_at_the_window(reader: Hub, store: sa.Eng
 )  # fmt: skip
 def test_what_accept_prefers(accept: str, html: bool) -> None:
     assert prefers_html(accept) == html
+
+
+def sent(body: Any) -> Any:
+    """As it comes over the wire."""
+    return orjson.loads(orjson.dumps(body))
+
+
+def test_every_item_and_guide_is_as_the_openapi_document_says(reader: Hub, subtests: pytest.Subtests) -> None:
+    """Each member is named there, and nothing else is given: a schema that would pass anything says nothing."""
+    paths = create().openapi()["paths"]
+    schemas = {
+        path: jsonschema.Draft202012Validator(
+            paths[path]["get"]["responses"]["200"]["content"]["application/json"]["schema"],
+            format_checker=jsonschema.FormatChecker(),
+        )
+        for path in ("/v1/items", "/v1/items/{code}", "/v1/items/{code}/guide", "/v1/items/changes")
+    }
+    tried = 0
+    for versions in catalogue.published().values():
+        for item in versions:
+            for lang in ("zh", "en"):
+                with subtests.test(item=item.code, version=item.version, lang=lang):
+                    schemas["/v1/items/{code}"].validate(sent(catalogue.described(item, lang)))
+                    schemas["/v1/items/{code}/guide"].validate(sent(guides.guide(item, lang)))
+                    tried += 1
+    assert tried > 20
+    schemas["/v1/items/{code}"].validate(reader.get(f"/v1/items/{LOADED}").json())
+    schemas["/v1/items"].validate(reader.get("/v1/items").json())
+    shown = sent(catalogue.described(catalogue.published()["demo-food-permit"][0], "en"))
+    flawed: list[dict[str, Any]] = [
+        {**shown, "more": 1}, {**shown, "region": "31"}, {**shown, "facts": {"x": {"type": "text", "question": "?"}}},
+        {**shown, "requirements": []}, {**shown, "roles": {"x": None}}, {**shown, "state": "listed"},
+        {**shown, "requirements": [{**shown["requirements"][0], "options": [[{"material": "x"}]]}]},
+        {name: value for name, value in shown.items() if name != "digest"},
+    ]  # fmt: skip
+    for wrong in flawed:
+        assert not schemas["/v1/items/{code}"].is_valid(wrong), wrong

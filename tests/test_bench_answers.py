@@ -35,6 +35,7 @@ def test_a_defect_that_is_none_is_refused() -> None:
     done = CliRunner().invoke(app, ["bench", "answers", "--people", "400", "--defect", "none"])
     assert done.exit_code == 2
     assert set(defective_answers.DEFECTS) == {
+        "asked-again",
         "contradictions",
         "lateness",
         "regions",
@@ -63,7 +64,7 @@ def test_no_answer_is_wrong(loaded: Loaded) -> None:
     assert (result["wrong_held"], result["wrong_submit"]) == (0, 0)
     assert list(result) == KEYS
     # It saw something: answers of every kind, about the past too, and made again.
-    assert result["answers"] > 5000 and count.replays > 10 and count.whole > 2000
+    assert result["answers"] > 5000 and count.replays > 10 and count.whole > 2000 and count.bundles > 100
     assert set(result["by_disposition"]) == {
         "held", "held_elsewhere", "alternative_held", "expired", "deferred", "not_required", "submit", "undetermined",
     }  # fmt: skip
@@ -72,10 +73,12 @@ def test_no_answer_is_wrong(loaded: Loaded) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("defect", sorted(defective_answers.DEFECTS))
 def test_a_deliberate_defect_is_caught(loaded: Loaded, defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hub import answers as asking
     from hub import findings, knowledge, sketches
     from hub.holdings import Freshness
 
     for kind, name in (
+        (asking, "complete"),
         (findings.Evidence, "_judge"),
         (findings.Evidence, "_concerns"),
         (sketches.Moment, "sketch"),

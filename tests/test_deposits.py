@@ -52,7 +52,8 @@ class Hall:
     """A client with a token, and what it sends."""
 
     def __init__(self, base: str, client: str = "hall-1", deposits: Any = tuple(MATERIALS)) -> None:
-        secret = agreements.add(client, None, client, ITEMS, ["handle"], deposits=deposits)
+        shown = {"premises-proof": ["status"]}
+        secret = agreements.add(client, None, client, ITEMS, ["handle"], deposits=deposits, fields=shown)
         self.base, self.session = base, requests.Session()
         self.session.trust_env = False
         token = self.session.post(f"{base}/oauth2/token", data=FORM, auth=(client, secret), timeout=30).json()

@@ -26,7 +26,9 @@ from tests.conftest import ROOT
 from tests.serving import FORM, LICENCE, problem, served
 
 ITEMS = ["demo-food-permit"]
-SHOWN = {"business-licence": ["certificate_number", "holder.holder", "attributes.registered_on"]}
+SHOWN = {
+    "business-licence": ["certificate_number", "status", "valid_from", "valid_to", "holder.holder", "attributes.registered_on"],
+}  # fmt: skip
 SAID = {"registered_on": "2019-08-01", "enterprise_type": "有限责任公司"}
 
 
@@ -139,11 +141,17 @@ def test_the_fields_agreed_are_given_signed_and_recorded(store: sa.Engine, base:
             signature.verify_detached(payload, beside, keys, kind, "evidence")
 
 
-def test_nothing_agreed_shows_that_it_is_there_and_no_more(store: sa.Engine, base: str, licence: str) -> None:
-    hall = Hall(base, "hall-1", fields={})
-    body = hall.fetch(licence, hall.ask()).json()
-    assert body["certificate"] == {"status": "in_force", "valid_from": None, "valid_to": "2999-01-01"}
-    assert stored.LICENCE_CODE not in json.dumps(body)
+def test_nothing_agreed_shows_nothing(store: sa.Engine, base: str, licence: str) -> None:
+    hall = Hall(base, "hall-1", fields={"resident-id-card": ["*"]})
+    grant = hall.ask()
+    for more in ({}, {"fields": "status"}, {"fields": "valid_from,valid_to"}):
+        told = problem(hall.fetch(licence, grant, **more), 403, "field-not-agreed")
+        assert "2999" not in json.dumps(told) and "in_force" not in json.dumps(told)
+    assert written(store) == []
+    agreements.add("hall-1", None, "hall-1", ITEMS, ["handle"], fields={"business-licence": ["name"]}, replace=True)
+    with store.begin() as connection:  # of the same agreement
+        connection.execute(sa.text("UPDATE agreement SET valid_from = now() - interval '1 hour'"))
+    assert hall.fetch(licence, grant).json()["certificate"] == {"name": "营业执照"}
 
 
 def test_everything_has_to_be_written_out(store: sa.Engine, base: str, licence: str) -> None:

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from connectors import envelope
 from hub import agreements as clients
-from hub import answers, cli, subject_view
+from hub import answers, cli, records, subject_view
 from hub.answers import Question
 from hub.api.answers import StoredAnswer
 from hub.api.app import create
@@ -33,7 +33,10 @@ from tests.evidencing import CASE, FIRM, LICENCE, OTHER, PURPOSE, Exchange
 from tests.serving import FORM, served
 
 ITEMS = ["demo-food-permit", "demo-household-move"]
-SHOWN = {LICENCE: ["certificate_number", "holder.holder", "attributes.registered_on", "attributes.enterprise_type"]}
+SHOWN = {
+    LICENCE: ["certificate_number", "status", "valid_from", "valid_to", "holder.holder", "attributes.registered_on",
+              "attributes.enterprise_type"],
+}  # fmt: skip
 MARRIAGE = "marriage-certificate"
 PERSON = f"cn.ric:{stored.RESIDENT}"
 HOLDER = ("holder", "cn.uscc", FIRM)
@@ -256,8 +259,16 @@ def test_fields_are_what_the_client_may_see_and_the_hubs_agreed(hubs: Exchange, 
     narrow = hall.fetch(announced, grant, fields=["status", "attributes.registered_on"])
     assert narrow.json()["certificate"] == {"status": "in_force", "attributes": {"registered_on": "2019-08-01"}}
     assert FIRM not in narrow.text and hubs.given()[0].fields == narrow.json()["fields"]
-    strict = Hall(hubs, base, "hall-2", fields={})
-    assert set(strict.fetch(announced, strict.ask()).json()["certificate"]) == {"status", "valid_to"}
+    strict = Hall(hubs, base, "hall-2", fields={LICENCE: ["status"]})
+    assert strict.fetch(announced, strict.ask()).json()["certificate"] == {"status": "in_force"}
+    before = len(asked(hubs))
+    for number, shown in (
+        (3, {}),
+        (4, {LICENCE: ["attributes.enterprise_type"]}),
+    ):  # nothing, and nothing of what Zhejiang shows
+        bare = Hall(hubs, base, f"hall-{number}", fields=shown)
+        problem(bare.fetch(announced, bare.ask()), 403, "field-not-agreed")
+    assert len(asked(hubs)) == before
 
 
 def test_what_changed_in_the_index_is_asked_about_anew(
@@ -567,13 +578,14 @@ def test_a_certificate_whose_text_decides_is_fetched_to_be_read(
     hall = Hall(hubs, base)
     grant = hall.ask()
     with hubs.sh.acting() as engine, engine.begin() as connection:
-        trace = json.loads(connection.scalar(sa.text("SELECT trace FROM answer WHERE id = :id"), {"id": grant}))
+        trace = records.trace(connection, records.found(connection, grant))
         for one in trace["requirements"]:
             if one["requirement"] == LICENCE:
                 one |= {"disposition": "undetermined", "reason": "attribute-untold"}
                 one["options"][0][0]["state"] = "untold"
         connection.execute(
-            sa.text("UPDATE answer SET trace = :trace WHERE id = :id"), {"id": grant, "trace": json.dumps(trace)}
+            sa.text("UPDATE answer SET trace = :trace, rules = NULL WHERE id = :id"),
+            {"id": grant, "trace": json.dumps(trace)},
         )
     assert hall.fetch(announced, grant).status_code == 200
 

@@ -47,7 +47,8 @@ def ask(engine: sa.Engine, applicant: str = LICENCE, **more: Any) -> str:
 
 
 def test_what_is_held_from_whom_and_who_asked(store: sa.Engine, licence: str) -> None:
-    agreements.add("hall-1", None, "一号大厅", ["demo-food-permit"], ["handle"])
+    shown = {"business-licence": ["valid_from", "valid_to", "status"]}
+    agreements.add("hall-1", None, "一号大厅", ["demo-food-permit"], ["handle"], fields=shown)
     mine = ask(store, case="31-7")
     evidence.fetch(store, "hall-1", licence, mine)
     theirs = ask(store, OTHER)
@@ -72,6 +73,25 @@ def test_what_is_held_from_whom_and_who_asked(store: sa.Engine, licence: str) ->
     assert theirs not in json.dumps(shown)
     [seen] = view(store)["views"]["entries"]
     assert (seen["client"], seen["purpose"]) == ("portal", "own")
+
+
+def test_who_was_named_beside_the_applicant_sees_that_and_no_more(store: sa.Engine, licence: str) -> None:
+    agreements.add("hall-1", None, "一号大厅", ["demo-food-permit"], ["handle"])
+    for named in (PERSON, f"cn.ric:{stored.SPOUSE}"):
+        ask(store, case="31-7", roles={"legal_representative": named})
+    mine = ask(store, case="31-8")
+    [seen] = view(store, PERSON)["asked"]["entries"]
+    assert (seen["as"], seen["client_name"], seen["purpose"], seen["item"]) == (
+        ["legal_representative"], "一号大厅", "handle", "demo-food-permit",
+    )  # fmt: skip
+    assert seen["case"] is seen["must_submit"] is None
+    assert stored.LICENCE_CODE not in json.dumps(seen) and licence not in json.dumps(seen)
+    theirs = view(store)["asked"]["entries"]
+    assert [(one["as"], one["case"]) for one in theirs] == [(["applicant"], case) for case in ("31-8", "31-7", "31-7")]
+    assert theirs[0]["answer"] == mine and "premises-proof" in theirs[0]["must_submit"]
+    with store.begin() as connection:  # under any number that is theirs
+        linked.deliver(connection, [Said(PERSON, PASSPORT)])
+    assert view(store, PASSPORT)["asked"]["entries"] == [seen]
 
 
 def test_pages_end_and_leave_nothing_out(store: sa.Engine, licence: str) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from connectors.errors import UsageError
 from hub import answers, database, deposits, media
 from hub.agreements import Agreement
-from hub.api import language
+from hub.api import bodies, language
 from hub.api.guard import Caller
 from hub.api.lookups import Plain
 from hub.api.responses import Json, documented, problem
@@ -156,7 +156,7 @@ async def deposit(
         if file.size > deposits.LARGEST:
             raise UsageError("deposit-too-large", megabytes=deposits.LARGEST >> 20)
         try:
-            given = Deposit.model_validate_json(said)
+            given = bodies.read(Deposit, said)
         except ValidationError as error:
             code = error.errors(include_url=False, include_input=False, include_context=False)[0]["type"]
             return problem("body-malformed" if code == "json_invalid" else "body-invalid", lang)

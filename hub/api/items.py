@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from connectors.errors import UsageError
 from hub import catalogue, catalogue_changes, database, guides
 from hub.agreements import Agreement
-from hub.api import conditional, language
+from hub.api import conditional, item_schemas, language
 from hub.api.conditional import NOT_MODIFIED, Known
 from hub.api.guard import Caller
 from hub.api.responses import documented
@@ -37,59 +37,13 @@ def iso(given: object) -> object:
 
 On = Annotated[dt.date | None, BeforeValidator(iso), Query(description="The day, yyyy-mm-dd; today without it.")]
 
-_SUMMARY: dict[str, Any] = {
-    "item": {"type": "string"},
-    "item_name": {"type": "string"},
-    "region": {"type": ["string", "null"]},
-    "requirements_published": {"type": "boolean"},
-    "version": {"type": ["integer", "null"]},
-    "state": {"enum": ["in_force", "not_in_force", "retired", "listed"]},
-    "successor": {"type": ["string", "null"]},
-}
-_ITEM = {"type": "object", "properties": _SUMMARY, "required": list(_SUMMARY)}
-_BUNDLED: dict[str, Any] = {
-    "bundle": {"type": "string"},
-    "bundle_name": {"type": "string"},
-    "items": {"type": "array", "items": {"type": "string"}},
-}
-_BUNDLE = {"type": "object", "properties": _BUNDLED, "required": list(_BUNDLED)}
-_ITEMS = {
-    "type": "object",
-    "properties": {
-        "items": {"type": "array", "items": _ITEM},
-        "bundles": {"type": "array", "items": _BUNDLE},
-        "next": {"type": ["string", "null"], "description": "`after` of the next page; null: there is none."},
-    },
-    "required": ["items", "bundles", "next"],
-}
-_CHANGE: dict[str, Any] = {
-    "position": {"type": "integer"},
-    "item": {"type": "string"},
-    "version": {"type": "integer"},
-    "kind": {"enum": ["added", "changed", "ended", "retired"]},
-    "effective_on": {"type": "string", "format": "date"},
-    "successor": {"type": ["string", "null"]},
-    "digest": {"type": "string"},
-    "published_at": {"type": "string", "format": "date-time"},
-}
-_CHANGES = {
-    "type": "object",
-    "properties": {
-        "changes": {"type": "array", "items": {"type": "object", "properties": _CHANGE, "required": list(_CHANGE)}},
-        "next": {"type": "integer", "description": "`after` of the next page, also behind the last one."},
-        "more": {"type": "boolean"},
-    },
-    "required": ["changes", "next", "more"],
-}
-_GUIDE = {"type": "object", "properties": {"item": {"type": "string"}}, "required": ["item", "requirements"]}
-
 
 @router.get(
     "/v1/items",
     summary="List the items of the agreement",
     tags=["items"],
     responses={
-        200: {"description": "Items", "content": {"application/json": {"schema": _ITEMS}}},
+        200: {"description": "Items", "content": {"application/json": {"schema": item_schemas.ITEMS}}},
         **NOT_MODIFIED,
         **documented(401, 403, 408, 413, 422, 429, 500, 503),
     },
@@ -122,7 +76,7 @@ def list_items(
     summary="Read the changes of the catalogue",
     tags=["items"],
     responses={
-        200: {"description": "Changes", "content": {"application/json": {"schema": _CHANGES}}},
+        200: {"description": "Changes", "content": {"application/json": {"schema": item_schemas.CHANGES}}},
         **NOT_MODIFIED,
         **documented(401, 403, 408, 413, 422, 429, 500, 503),
     },
@@ -146,7 +100,10 @@ def changes(
     summary="Show one item",
     tags=["items"],
     responses={
-        200: {"description": "An item with its requirements", "content": {"application/json": {"schema": _ITEM}}},
+        200: {
+            "description": "An item with its requirements",
+            "content": {"application/json": {"schema": item_schemas.ITEM}},
+        },
         **NOT_MODIFIED,
         **documented(401, 403, 404, 408, 413, 422, 429, 500, 503),
     },
@@ -169,7 +126,10 @@ def show_item(request: Request, code: str, caller: Caller, on: On = None, known:
     responses={
         200: {
             "description": "The guide: a page that prints well, or the same as JSON",
-            "content": {"application/json": {"schema": _GUIDE}, guides.HTML: {"schema": {"type": "string"}}},
+            "content": {
+                "application/json": {"schema": item_schemas.GUIDE},
+                guides.HTML: {"schema": {"type": "string"}},
+            },
         },
         **NOT_MODIFIED,
         **documented(401, 403, 404, 408, 413, 422, 429, 500, 503),

@@ -17,10 +17,13 @@ import asyncpg
 from sqlalchemy.engine import Engine
 
 from connectors.errors import UsageError
-from hub import answers, knowledge, records
+from hub import answer_rows, answer_texts, answers, knowledge, records
 from hub.agreements import Agreement
+from hub.answer_texts import Kept
 from hub.answers import Answered, Asked
 from hub.knowledge import Gathered, Snapshot
+from hub.records import Record
+from hub.sketches import Moment
 from hub.tokens import Bearer
 
 log = logging.getLogger("yici.api")
@@ -35,6 +38,7 @@ LANES = 3  # while one waits for the store another decides
 BATCHES = 2  # slices of batches under way, beside the lanes: batches must not crowd out single questions
 TOGETHER = 48  # questions in one statement: more only make each wait longer
 KEPT = 10_000  # agreements
+TEXTS = 20_000  # digests of texts
 
 _PLACES = {
     "identifiers": "($1::bytea[])",
@@ -43,29 +47,28 @@ _PLACES = {
     "foreign": "($5::bytea[])",
 }
 # Which agreements are still the ones known, in the same statement: an end takes effect at once.
-_READ = (
-    knowledge.NOW.format(**_PLACES)
-    + """
+_AGREED = """
 UNION ALL
 SELECT 'a', NULL, xmin::text, NULL, NULL, client, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-FROM agreement WHERE client = ANY($4::text[])
+FROM agreement WHERE client = ANY({clients})
 """
-)
+_READ = knowledge.NOW.format(**_PLACES) + _AGREED.format(clients="$4::text[]")
+_READ_ALONE = knowledge.NOW_ALONE.format(
+    each=", ".join(f"${place}::bytea" for place in range(4, 4 + knowledge.ALONE)),
+    materials="($1::text[])",
+    documented="($2::text[])",
+) + _AGREED.format(clients="$3::text[]")
 _READ_MORE = _READ + knowledge.ENTRIES.format(**_PLACES)
 _THROUGH = knowledge.THROUGH.format(members="($1::bytea[])")
 _AGREEMENTS = (
     "SELECT xmin::text, client, name, items, purposes, valid_from, valid_to, rate FROM agreement WHERE client = ANY($1)"
 )
-_ARRAYS = {
-    "id": "uuid", "asked_at": "timestamptz", "version": "int", "applicant": "bytea", "inputs_digest": "bytea",
-}  # fmt: skip
-_KEEP = records.KEEP.format(
-    arrays=", ".join(f"${n}::{_ARRAYS.get(name, 'text')}[]" for n, name in enumerate(records.Record._fields, start=1))
+# Of one alone: a COPY would be one more message to wait for.
+_KEEP_ONE = "INSERT INTO answer ({}) VALUES ({})".format(
+    ", ".join(f'"{name}"' for name in Record._fields),
+    ", ".join(f"${place + 1}" for place in range(len(Record._fields))),
 )
-# The same for one alone, which is spared the arrays.
-_KEEP_ONE = records.KEEP_ONE.format(
-    values=", ".join(f"${n}::{_ARRAYS.get(name, 'text')}" for n, name in enumerate(records.Record._fields, start=1))
-)
+_KEEP_TEXTS = answer_texts.KEEP.format(digests="$1::bytea[]", texts="$2::text[]")
 _KEEP_SOURCES = records.KEEP_SOURCES.format(digest="$1", sources="$2")
 
 
@@ -92,6 +95,8 @@ class Lanes:
     known: Snapshot = field(default_factory=lambda: Snapshot("", ()))
     agreements: dict[str, tuple[str, Agreement]] = field(default_factory=dict)
     idle: list[asyncpg.Connection] = field(default_factory=list)
+    moment: Moment | None = None
+    stored: set[bytes] = field(default_factory=set)  # digests of texts that are in the store, as used in ``moment``
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
@@ -145,6 +150,7 @@ class Lanes:
             if isinstance(error, LOST):  # the others are of the same store: the next question tries a new one
                 while self.idle:
                     self.idle.pop().terminate()
+                self.moment = None  # it may come back with less in it
             raise
         self.idle.append(connection)
         return given
@@ -159,8 +165,12 @@ class Lanes:
         found, agreed = await self._read(connection, together)
         read_at = dt.datetime.now(dt.UTC)
         moment = answers.at(found.known, read_at)
+        if moment is not self.moment or len(self.stored) > TEXTS:
+            self.moment, self.stored = moment, set()
+        stored = self.stored
         given: list[list[Answered] | None] = []
-        rows: list[records.Record] = []
+        rows: list[Record] = []
+        new: dict[bytes, Kept] = {}
         for place, one in enumerate(together):
             # Answers of one question have one time, and no other question has it.
             asked_at = read_at + dt.timedelta(microseconds=place)
@@ -171,12 +181,21 @@ class Lanes:
                 continue
             subjects = {role: found.subject(digest) for role, digest in one.asked.digests.items()}
             answered = answers.complete(one.asked, subjects, moment, asked_at, purpose)
-            rows += [answer.record for answer in answered]
+            for answer in answered:
+                rows.append(answer.record)
+                for text in answer.texts:
+                    if text.digest not in stored:
+                        new[text.digest] = text
             given.append(answered)
+        if new:  # before what refers to them
+            await connection.execute(_KEEP_TEXTS, list(new), [text.text.decode() for text in new.values()])
+            stored.update(new)
         if len(rows) == 1:
-            await connection.execute(_KEEP_ONE, *rows[0])
+            await connection.execute(_KEEP_ONE, *rows[0].row().values())
         elif rows:
-            await connection.execute(_KEEP, *records.columns(rows).values())
+            await connection.copy_to_table(
+                "answer", source=answer_rows.copied(rows), columns=Record._fields, format="binary"
+            )
         return given
 
     async def _read(
@@ -198,8 +217,13 @@ class Lanes:
             foreign = knowledge.foreign(known, holders)
             if foreign:
                 rows = await connection.fetch(_READ_MORE, *bind, list(foreign))
-            else:
+            elif len(together) > 1 or len(holders) > knowledge.ALONE:
                 rows = await connection.fetch(_READ, *bind)
+            else:
+                each = [*holders] * knowledge.ALONE
+                rows = await connection.fetch(_READ_ALONE, *bind[1:], *each[: knowledge.ALONE])
+                if any(row[0] == "m" or row[13] == knowledge.MORE for row in rows):
+                    rows = await connection.fetch(_READ, *bind)
             versions = {row[5]: row[2] for row in rows if row[0] == "a"}
             found = Gathered((row for row in rows if row[0] != "a"), known, foreign)
             if found.version != known.version:

@@ -19,7 +19,7 @@ from connectors.errors import UsageError, YiciError
 from connectors.messages import Language
 from hub import answers, catalogue, clock, database, problems, tokens
 from hub.answers import Answered, Asked, Question
-from hub.api import language
+from hub.api import bodies, language
 from hub.api.guard import Caller, bearer_of
 from hub.api.hot import Hot, in_force
 from hub.api.lanes import LOST, Lanes
@@ -89,7 +89,10 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return problem("media-type-unsupported", lang, {"expected": "application/json"})
     try:
-        asked = LookupBatch.model_validate_json(await request.body())
+        body = await request.body()
+        asked = LookupBatch.model_validate_json(body)
+        if not bodies.plain(body, len(asked.model_fields_set) + sum(map(_colons, asked.subjects))):
+            bodies.require_unrepeated(body)
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
             return problem("body-malformed", lang)
@@ -188,6 +191,13 @@ def _prepared(
         return answers.prepare(question, dt.datetime.now(dt.UTC), in_force, hashing)
     except YiciError as error:
         return problems.of(error, lang)
+
+
+def _colons(subject: Subject) -> int:
+    return (
+        len(subject.model_fields_set) + len(subject.facts) + len(subject.roles) + subject.id.count(":")
+        + sum([text.count(":") for text in subject.roles.values()])
+    )  # fmt: skip
 
 
 def _line(place: int, document: dict[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from connectors.messages import Language
 from hub import answers, catalogue, database
 from hub.agreements import Agreement
 from hub.answers import Answered, Question
-from hub.api import language
+from hub.api import bodies, language
 from hub.api.guard import Caller
 from hub.api.responses import Json, documented, problem
 from hub.resolver import Disposition
@@ -174,7 +174,7 @@ async def lookup(request: Request, caller: Caller) -> Response:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return problem("media-type-unsupported", lang, {"expected": "application/json"})
     try:
-        asked = Lookup.model_validate_json(await request.body())
+        asked = bodies.read(Lookup, await request.body())
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
             return problem("body-malformed", lang)

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from hub import database
 from hub.agreements import Agreement
-from hub.api import language
+from hub.api import bodies, language
 from hub.api.evidence import DIGEST, GRANT, EvidenceShown
 from hub.api.guard import Caller
 from hub.api.lookups import Plain, body_errors
@@ -132,7 +132,7 @@ async def _relayed(
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return problem("media-type-unsupported", lang, {"expected": "application/json"})
     try:
-        said = form.model_validate_json(await request.body())
+        said = bodies.read(form, await request.body())
     except ValidationError as error:
         if error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid":
             return problem("body-malformed", lang)

@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from connectors.errors import UsageError
 from hub import state
+from hub.api import bodies
 from hub.api.responses import Json
 from hub.api.sharing import Asking, AskingShare, SharingRoute
 from hub.clock import CHINA
@@ -233,8 +234,8 @@ def _page(token: str | None) -> str | None:
 
 def _question(body: bytes) -> Question:
     try:
-        return Question.model_validate_json(body or b"{}")
-    except ValidationError:
+        return bodies.read(Question, body or b"{}")
+    except (ValidationError, UsageError):
         raise UsageError("share-parameters") from None
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from connectors.errors import UsageError
 from hub import database, subject_view
-from hub.api import language
+from hub.api import bodies, language
 from hub.api.deposits import DepositShown
 from hub.api.guard import Caller
 from hub.api.lookups import Plain, ProvenanceShown
@@ -57,9 +57,11 @@ class HeldShown(BaseModel):
 
 
 class AskedShown(BaseModel):
-    """An answer that was given about the applicant."""
+    """An answer that was given about this person, or one in which they were named beside the applicant: ``as`` says as what.
+    Of the latter ``case`` and ``must_submit`` are somebody else's, and null."""
 
     answer: str
+    as_: Annotated[list[str], Field(alias="as")]
     at: str
     client: str
     client_name: str | None
@@ -67,7 +69,7 @@ class AskedShown(BaseModel):
     case: str | None
     item: str
     item_name: str | None
-    must_submit: list[str]
+    must_submit: list[str] | None
 
 
 class FetchedShown(BaseModel):
@@ -158,7 +160,7 @@ async def view(request: Request, caller: Caller) -> Response:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return problem("media-type-unsupported", lang, {"expected": "application/json"})
     try:
-        asked = SubjectView.model_validate_json(await request.body())
+        asked = bodies.read(SubjectView, await request.body())
     except ValidationError as error:
         code = error.errors(include_url=False, include_input=False, include_context=False)[0]["type"]
         return problem("body-malformed" if code == "json_invalid" else "body-invalid", lang)

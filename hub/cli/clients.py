@@ -26,7 +26,11 @@ def register(app: typer.Typer) -> None:
         ] = None,
         field: Annotated[
             list[str] | None,
-            typer.Option("--field", metavar="MATERIAL=A,B", help="Columns that evidence may show; `*` is all of them."),
+            typer.Option(
+                "--field",
+                metavar="MATERIAL=A,B",
+                help="Columns that evidence may show; `*` is all of them, without any there is none.",
+            ),
         ] = None,
         evidence_minutes: Annotated[int, typer.Option(help="For how long an answer opens evidence.")] = 30,
         deposit: Annotated[

@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "held": ("material_name", "status", "valid_to", "source", "owner", "as_of"),
-    "asked": ("at", "client", "purpose", "case", "item_name", "must_submit"),
+    "asked": ("at", "as", "client", "purpose", "case", "item_name", "must_submit"),
     "fetched": ("at", "client", "receiver", "provider", "purpose", "case", "material_name", "fields"),
     "deposits": ("received_at", "material", "state", "signature", "case"),
     "views": ("at", "client", "purpose"),

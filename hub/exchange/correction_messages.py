@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from connectors.envelope import SKEW, Moment
 from connectors.errors import FatalError, UsageError
 from hub import clock, schema_exchange, working_days
-from hub.agreements import ALWAYS
 from hub.exchange import announced, record_digests, sealing, sightings
 from hub.exchange.agreements import Agreement
 from hub.exchange.announced import Given
@@ -28,7 +27,7 @@ log = logging.getLogger("yici.exchange")
 FILE, ANSWER = "correction.file", "correction.answer"
 WORKING_DAYS = 10  # Order 809 Art 26
 OUTCOMES = ("corrected", "confirmed", "refused")
-TOLD_BY_INDEX = (*ALWAYS, "region")  # columns that an index tells, whatever else is agreed
+TOLD_BY_INDEX = ("status", "valid_from", "valid_to", "region")  # columns that an index tells, whatever else is agreed
 
 Outcome = Literal["corrected", "confirmed", "refused"]
 Field = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?\Z", max_length=120)]

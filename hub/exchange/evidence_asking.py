@@ -128,6 +128,8 @@ def _allowed(connection: sa.Connection, client: str, grant: str, wanted: Wanted,
     assert material is not None  # what is covered is
     shows = agreement.terms.shows(material)
     columns = tuple(column for column in allowed if column in shows)
+    if not columns:  # what this client may see is not what that hub shows
+        raise UsageError("field-not-agreed", material=opening.material, known="-")
     return _Case(answer, opening, agreement, columns, agreeing(agreement.terms, wanted.consent, now))
 
 

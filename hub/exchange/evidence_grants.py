@@ -16,7 +16,7 @@ import orjson
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import catalogue, evidence, home, knowledge
+from hub import catalogue, evidence, home, knowledge, records
 from hub.exchange.evidence import Consent
 from hub.home import identifier_text
 from hub.knowledge import Shape
@@ -63,7 +63,7 @@ def opening(connection: sa.Connection, answer: sa.Row[Any], wanted: Wanted) -> O
     UsageError ``grant-not-for-holding``, ``grant-not-for-material``; ``holding-changed`` when the partner announces it otherwise
     by now; ``identifier-invalid``, ``evidence-not-party``.
     """
-    inputs, rules = orjson.loads(answer.inputs), orjson.loads(answer.trace)["requirements"]
+    inputs, rules = orjson.loads(answer.inputs), records.trace(connection, answer)["requirements"]
     if inputs["as_of"] is not None:  # about the past
         rules = []
     if wanted.handle is None:
