@@ -38,6 +38,7 @@ class Asked:
     codes: pa.StringArray
     port: int
     folder: Path
+    here: Home
 
     def messages(self, count: int, seed: int) -> Path:
         """A file of ``count`` requests, each signed now, for one certificate each as the index announced it."""
@@ -91,6 +92,18 @@ class Asked:
     def drive(self, port: int, requests: Path, connections: int) -> dict[str, Any]:
         return ended(self.begin(port, requests, connections))
 
+    def processor(self) -> float:
+        """Seconds of processors that listeners and store have used so far."""
+        import psutil
+
+        listeners = psutil.Process().children(recursive=True)
+        server = psutil.Process(measuring.server(self.here))
+        used = 0.0
+        for one in (*listeners, server, *server.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):  # what tidies up comes and goes
+                used += sum(one.cpu_times()[:2])
+        return used
+
     def given(self) -> int:
         """Disclosures written down by the owner."""
         return self._count("evidence")
@@ -126,7 +139,7 @@ def asked(here: Home, holdings: int, folder: Path) -> Iterator[Asked]:
         with neighbours.acting(owner):
             store.fill(neighbours.store(owner), holdings)
             port = int(Home(Path(owner["YICI_HOME"])).identity("exchange_port") or 0)
-        yield Asked(owner, asker, agreement, store.codes(0, holdings), port, folder)
+        yield Asked(owner, asker, agreement, store.codes(0, holdings), port, folder, here)
 
 
 @contextlib.contextmanager

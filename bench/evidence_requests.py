@@ -28,8 +28,9 @@ def measure(asked: Asked, count: int, rounds: int) -> dict[str, Any]:
             for name in turn:
                 seed += 1
                 requests = asked.messages(count if number >= 0 else WARM, seed)
-                before = asked.given(), asked.recorded()
+                before, used = (asked.given(), asked.recorded()), asked.processor()
                 done = asked.drive(ports[name], requests, CONNECTIONS)
+                done["used"] = (asked.processor() - used) / done["requests"]
                 _require_done(asked, name, done, before)
                 requests.unlink()
                 if number >= 0:
@@ -45,6 +46,8 @@ def measure(asked: Asked, count: int, rounds: int) -> dict[str, Any]:
             f"evidence_{name}_{point}": round(measuring.median([one[point] for one in each]) / 1000, 5)
             for name, each in found.items() for point in ("p50", "p99")
         },
+        "processor_ms": {f"evidence_{name}": round(measuring.median([one["used"] for one in each]) * 1000, 2)
+                         for name, each in found.items()},
         "generator_processor": {name: round(measuring.median([one["processor"] for one in each]), 3)
                                 for name, each in found.items()},
         "ratios": {
