@@ -37,6 +37,7 @@ BATCH = 1000
 FEW, MANY = 10_000, 1_000_000  # lookups after which memory is compared
 WARM_SECONDS = 3.0
 READY_SECONDS = 60.0
+YICI = [sys.executable, "-m", "hub", "serve", "--port"]
 
 
 def measure(holdings: int, seconds: float, rounds: int, lookups: int = MANY, *, scale: bool = False) -> dict[str, Any]:
@@ -56,7 +57,6 @@ def _measured(holdings: int, seconds: float, rounds: int, lookups: int, *, alone
         secret = _fill(holdings)
         bodies = Path(folder) / "bodies"
         store.bodies(bodies, BODIES, holdings)
-        yici = [sys.executable, "-m", "hub", "serve", "--port"]
         bare = [
             sys.executable,
             "-m",
@@ -69,8 +69,8 @@ def _measured(holdings: int, seconds: float, rounds: int, lookups: int, *, alone
         ]
         found: dict[str, list[dict[str, float]]] = {}
         memory = {}
-        with Server(yici, "/readyz") as ours, Server(bare, "/docs") as theirs:
-            token = _token(ours.address, secret)
+        with Server(YICI, "/readyz") as ours, Server(bare, "/docs") as theirs:
+            token = token_of(ours.address, secret)
             _agrees(ours.address, theirs.address, token, bodies)
             if lookups:
                 memory = _memory(ours, bodies, token, lookups)
@@ -269,17 +269,24 @@ class Server:
 
 
 def _fill(holdings: int) -> str:
-    from hub import agreements, database
+    from hub import database
 
     database.upgrade()
     measuring.say(f"making {holdings:,} holdings")
     store.fill(database.engine(), holdings)
-    secret = agreements.add(CLIENT, None, "Measurements", [ITEM], [PURPOSE], rate=1_000_000)
+    secret = client()
     database.engine().dispose()
     return secret
 
 
-def _token(address: str, secret: str) -> str:
+def client() -> str:
+    """The secret of a client that may ask."""
+    from hub import agreements
+
+    return agreements.add(CLIENT, None, "Measurements", [ITEM], [PURPOSE], rate=1_000_000)
+
+
+def token_of(address: str, secret: str) -> str:
     form = {"grant_type": "client_credentials"}
     answer = requests.post(f"{address}/oauth2/token", data=form, auth=(CLIENT, secret), timeout=30)
     answer.raise_for_status()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,16 @@ BENCH = Path(__file__).parents[2] / "bench"
 Rows = Annotated[int, typer.Option(min=1000, help="How many rows.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+class Part(StrEnum):
+    """Of the measurements of the exchange."""
+
+    feed = "feed"
+    reconcile = "reconcile"
+    evidence = "evidence"
+    ledger = "ledger"
+    catch_up = "catch-up"
 
 
 def register(app: typer.Typer) -> None:
@@ -74,6 +85,29 @@ def register(app: typer.Typer) -> None:
         Example: [bold]yici bench ingest --rows 1000000 --scale --json[/]
         """
         _run("ingest", "--rows", str(rows), "--rounds", str(rounds), *(["--scale"] if scale else []), json=json)
+
+    @commands.command("exchange")
+    def exchange(
+        rows: Rows = 1_000_000,
+        rounds: Rounds = 3,
+        requests: Annotated[int, typer.Option(min=100, help="Evidence requests of one measurement.")] = 5000,
+        seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement of lookups.")] = 10,
+        scale: Annotated[bool, typer.Option("--scale", help="Catch up on ten times the rows, too.")] = False,
+        only: Annotated[
+            list[Part] | None, typer.Option(help="One part alone; may be given several times. 只测一项。")
+        ] = None,
+        json: Json = False,
+    ) -> None:
+        """The exchange between two hubs beside COPY, and beside itself without signatures and records. 节点间交换性能。
+
+        Example: [bold]yici bench exchange --rows 100000 --only evidence --json[/]
+        """
+        if only and [Part.catch_up] == list(set(only)) and not scale:
+            raise typer.BadParameter("catch-up needs --scale", param_hint="--only")
+        given = {"rows": rows, "rounds": rounds, "requests": requests, "seconds": seconds}
+        options = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        options += [*(["--scale"] if scale else []), *(["--only", *(part.value for part in only)] if only else [])]
+        _run("exchange", *options, json=json)
 
     @commands.command("identity")
     def identity(

@@ -74,12 +74,14 @@ def record(
     detail: Mapping[str, Any] | None = None,
     request: Message | str | None = None,
     reply: Message | str | None = None,
+    kept: bytes | None = None,
 ) -> uuid.UUID:
     """Write a record, in the caller's transaction; its id is returned.
 
     ``peer``, ``kind``, ``agreement`` may be what a stranger said: they are cut, and what does not print is replaced.
     ``request``, ``reply``: messages, or envelopes as they came. ``detail``: anything JSON; no person in it. ValueError for
-    another ``direction`` than ``asked``, ``answered``, ``noted``.
+    another ``direction`` than ``asked``, ``answered``, ``noted``. ``kept``: the reply as it stays for a repeat of ``message``,
+    written by the same statement.
     """
     if direction not in DIRECTIONS:
         raise ValueError(direction)
@@ -98,7 +100,10 @@ def record(
         "request": _sealed(request),
         "reply": _sealed(reply),
     }
-    connection.execute(_RECORD, values)
+    if kept is None:
+        connection.execute(_RECORD, values)
+    else:
+        connection.execute(_RECORD_AND_KEEP, {**values, "kept": kept})
     return named
 
 
@@ -112,9 +117,14 @@ def _sealed(message: Message | str | None) -> str | None:
     return text if text is not None and text.isascii() and text.isprintable() else None
 
 
-_TYPES: Mapping[str, Any] = {"id": sa.Uuid(), "message": sa.Uuid(), "recorded_at": sa.DateTime(timezone=True)}
-_RECORD = sa.text(
-    f"""WITH written AS (
-      INSERT INTO exchange_record ({", ".join(FIELDS)}) VALUES ({", ".join(f":{name}" for name in FIELDS)}))
+def _recording(beside: str) -> sa.TextClause:
+    statement = f"""WITH written AS (
+      INSERT INTO exchange_record ({", ".join(FIELDS)}) VALUES ({", ".join(f":{name}" for name in FIELDS)})){beside}
     INSERT INTO exchange_pending (record, recorded_at) VALUES (:id, :recorded_at)"""
-).bindparams(*(sa.bindparam(name, type_=_TYPES.get(name, sa.Text())) for name in FIELDS))
+    return sa.text(statement).bindparams(*(sa.bindparam(name, type_=_TYPES.get(name, sa.Text())) for name in FIELDS))
+
+
+_TYPES: Mapping[str, Any] = {"id": sa.Uuid(), "message": sa.Uuid(), "recorded_at": sa.DateTime(timezone=True)}
+_KEPT = """, kept AS (
+      UPDATE exchange_message SET reply = :kept WHERE peer = :peer AND message = :message)"""
+_RECORD, _RECORD_AND_KEEP = _recording(""), _recording(_KEPT)

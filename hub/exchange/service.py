@@ -161,11 +161,9 @@ def _carried_out(
     if len(answer.body) > envelope.LIMIT - envelope.LONGEST:  # whoever asks would not take it
         raise ValueError(f"{asked.kind}: a reply of {len(answer.body)} bytes")
     reply = _sealed(message, OK, answer.body, answer.type, ledger.head(connection))
-    _record(connection, message, OK, answer.detail, reply)
-    if kind.once:
-        kept = {"peer": peer.name, "message": asked.id, "reply": sealing.seal(reply.wire, _about(asked))}
-        connection.execute(_KEEP, kept)
-    return reply.wire
+    wire = reply.wire
+    _record(connection, message, OK, answer.detail, reply, sealing.seal(wire, _about(asked)) if kind.once else None)
+    return wire
 
 
 def admitted(connection: sa.Connection, message: Message, shown: str | None, now: dt.datetime) -> Peer:
@@ -300,7 +298,12 @@ def _sealed(message: Message, status: str, body: bytes, kind: str, head: dict[st
 
 
 def _record(
-    connection: sa.Connection, message: Message, outcome: str, detail: dict[str, Any], reply: Message
+    connection: sa.Connection,
+    message: Message,
+    outcome: str,
+    detail: dict[str, Any],
+    reply: Message,
+    kept: bytes | None = None,
 ) -> uuid.UUID:
     asked = message.envelope
     named = _names_somebody(asked)  # that is not kept
@@ -315,6 +318,7 @@ def _record(
         detail={**({"purpose": asked.purpose} if asked.purpose and not named else {}), **detail},
         request=None if named else message.sealed,
         reply=reply.sealed,
+        kept=kept,
     )
 
 
@@ -329,8 +333,5 @@ SELECT :peer, :message, :digest FROM set_config('statement_timeout', :millisecon
 ON CONFLICT DO NOTHING RETURNING message
 """).bindparams(sa.bindparam("message", type_=sa.Uuid()))
 _KNOWN = sa.text("SELECT digest, reply FROM exchange_message WHERE peer = :peer AND message = :message").bindparams(
-    sa.bindparam("message", type_=sa.Uuid())
-)
-_KEEP = sa.text("UPDATE exchange_message SET reply = :reply WHERE peer = :peer AND message = :message").bindparams(
     sa.bindparam("message", type_=sa.Uuid())
 )
