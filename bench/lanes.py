@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 DEATH_SIGNAL = 1  # prctl(PR_SET_PDEATHSIG)
+AGAIN = 3.0  # seconds after which a lane is told once more to end: where it was in a callback, Python forgot it
 
 
 class Ended(KeyboardInterrupt):
@@ -26,7 +27,7 @@ class Ended(KeyboardInterrupt):
 
 
 class Lane(Protocol):
-    """Plays schedules one after the other; ``close`` leaves nothing."""
+    """Plays schedules one after the other; ``close`` leaves nothing, and lets nothing interrupt it (:func:`uninterrupted`)."""
 
     def play(self, number: int) -> Any: ...
 
@@ -81,12 +82,16 @@ class Lanes:
         return failed
 
     def end(self) -> None:
-        for pid in self.children.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        for pid in self.children.values():
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        """Tell all lanes to end, and wait until they have."""
+        rest = {pid for pid in self.children.values() if not _gone(pid)}
+        while rest:
+            for pid in rest:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            until = time.monotonic() + AGAIN
+            while rest and time.monotonic() < until:
+                rest = {pid for pid in rest if not _gone(pid)}
+                time.sleep(0.02)
 
     def _lane(self, place: int, share: Iterable[int], deadline: float | None, writing: int, parent: int) -> None:
         """In the child: never returns. Outcomes go out as pickles, one a line in hex."""
@@ -94,7 +99,7 @@ class Lanes:
         try:
             os.setpgid(0, 0)  # Ctrl-C goes to the first process, which tells the lanes
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, _end)
+            signal.signal(signal.SIGTERM, _leave)
             ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)  # should the first process be killed
             if os.getppid() != parent:
                 raise Ended
@@ -103,7 +108,7 @@ class Lanes:
                     if deadline is not None and time.monotonic() > deadline:
                         break
                     os.write(writing, pickle.dumps(lane.play(number)).hex().encode() + b"\n")
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # done: clearing up is not cut short
+                uninterrupted()
             code = 0
         except Ended:
             code = 0
@@ -125,8 +130,24 @@ def child(death: signal.Signals) -> None:
         os._exit(1)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def uninterrupted() -> None:
+    """From here on SIGTERM is ignored: clearing up is not cut short."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise Ended
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    uninterrupted()
     raise Ended
 
 

@@ -59,7 +59,7 @@ class Report:
         self.unclear: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
-        self.slowest = 0.0
+        self.worked = 0.0
 
     def add(self, outcome: Outcome) -> None:
         found = outcome.account
@@ -71,7 +71,7 @@ class Report:
         self.unclear.update(outcome.unclear)
         self.faults.update(outcome.faults)
         self.codes.update(outcome.codes)
-        self.slowest = max(self.slowest, outcome.seconds)
+        self.worked += outcome.worked
         if outcome.failed:
             say(f"\nschedule {outcome.number} of seed {self.seed} FAILED")
             for line in (*found.why[:20], *outcome.trouble[:20], *outcome.happened):
@@ -91,6 +91,7 @@ class Report:
         """The details on standard error, the numbers as the last line of standard output; the exit code."""
         say("\nwhat happened: " + ", ".join(f"{count} × {what}" for what, count in self.faults.most_common()))
         say("what was said: " + ", ".join(f"{count} × {code}" for code, count in self.codes.most_common()))
+        say(f"processor time: {self.worked / max(1, self.counts['schedules']):.1f} s a schedule, without PostgreSQL")
         for text, count in self.unclear.most_common():
             say(f"not a clear error, {count} ×: {text}")
         names = (

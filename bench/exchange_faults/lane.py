@@ -15,6 +15,7 @@ from unittest import mock
 
 import sqlalchemy as sa
 
+from bench import lanes
 from bench.exchange_faults import truth
 from bench.exchange_faults.board import Board
 from bench.exchange_faults.defects import DEFECTS
@@ -52,6 +53,7 @@ class Lane:
             raise
 
     def close(self) -> None:
+        lanes.uninterrupted()
         for hub in self.hubs.values():
             hub.close()
         if self.network is not None:
@@ -62,7 +64,7 @@ class Lane:
     def play(self, number: int) -> Outcome:
         """Play schedule ``number`` and account for it."""
         assert self.network is not None
-        began = time.monotonic()
+        began, worked = time.monotonic(), sum(os.times()[:4])
         place = self.folder / "played"
         place.mkdir(mode=0o711)
         for name in HUBS:
@@ -83,7 +85,7 @@ class Lane:
         for name in HUBS:
             self.store.drop(f"played_{name}")
         shutil.rmtree(place)
-        outcome.seconds = time.monotonic() - began
+        outcome.seconds, outcome.worked = time.monotonic() - began, sum(os.times()[:4]) - worked
         return outcome
 
     def _hubs(self, place: Path, called: str, defect: str = "") -> dict[str, Hub]:

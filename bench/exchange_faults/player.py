@@ -40,6 +40,7 @@ class Outcome:
     messages: int = 0
     lies: int = 0
     seconds: float = 0.0
+    worked: float = 0.0  # processor seconds of the hubs' processes and the harness, without PostgreSQL
 
     @property
     def failed(self) -> bool:
