@@ -245,14 +245,15 @@ def _status(reply: str | None) -> str | None:
         return None
 
 
-def repeated(account: Account, owner: Hub, told: Mapping[str, Any]) -> None:
-    """A message that came again was answered as it was the first time, or refused."""
-    if told["status"] != "ok":
-        return
+def repeated(account: Account, owner: Hub, told: Mapping[str, Any], once: bool) -> None:
+    """A message that came again was answered as it was the first time, or refused. ``once``: its reply has to be kept."""
     replies = [row.reply for row in owner.rows(_REPLIES, message=told["id"])]
     kept = {hashlib.sha256(reply.encode()).hexdigest() for reply in replies if reply}
-    if told["reply"] not in kept:
-        account.note("twice", f"{told['kind']} {told['id']} came again to {owner.name} and was answered otherwise")
+    what = f"{told['kind']} {told['id']}, which came again to {owner.name}"
+    if told["status"] == "ok":
+        account.note("twice", f"{what} and was answered otherwise", int(told["reply"] not in kept))
+    elif told["status"] == "message-repeated" and once:
+        account.note("lost", f"the reply to {what}", int(bool(kept)))
 
 
 _RECORDS = "SELECT peer, direction, message::text, kind, outcome, reply FROM exchange_record"

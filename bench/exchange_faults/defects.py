@@ -21,7 +21,7 @@ def reply_unkept() -> None:
     """A message is carried out once, and what was replied is not kept for who missed it."""
     from hub.exchange import service
 
-    service._KEEP = sa.text("SELECT :peer, :message, :reply").bindparams(  # type: ignore[assignment]
+    service._KEEP = sa.text("SELECT :peer, :message, :reply").bindparams(
         sa.bindparam("peer", type_=sa.Text()),
         sa.bindparam("message", type_=sa.Uuid()),
         sa.bindparam("reply", type_=sa.LargeBinary()),

@@ -153,7 +153,7 @@ class Hub:
                 self.board.passed("reply")
                 return reply
 
-            service.receive = received
+            service.receive = received  # type: ignore[assignment]
             for lie in self.lies:
                 lie()
             serve.serve(HOST, self.port)
@@ -189,6 +189,8 @@ class Hub:
         try:
             self._alone()
             seams.install(self.place, fuse.passed, seconds=seconds)
+            if fuse.at == "stage":
+                seams.stages(fuse.passed)
             from bench.exchange_faults import operations
 
             told = operations.told(what, given, self.place)

@@ -132,7 +132,6 @@ class Lane:
                 raise SystemExit(f"the beginning is wrong: {done.value}")
         for hub in self.hubs.values():
             hub.close()
-            (hub.folder / f"{hub.name}.sent.jsonl").unlink(missing_ok=True)
             shutil.rmtree(hub.home / "work", ignore_errors=True)
             (hub.home / "work").mkdir(mode=0o700)
 

@@ -249,9 +249,9 @@ class _Message:
 
         now = dt.datetime.now(dt.UTC)
         own = keys.own().signing(now)
+        said: dict[str, Any]
         if name == "agreement-unheard":
-            said = {"after": 0}
-            return self._signed(said, kind="index.page", agreement=f"{uuid.uuid4()}/1")
+            return self._signed({"after": 0}, kind="index.page", agreement=f"{uuid.uuid4()}/1")
         if name == "agreement-accepted-forged":
             reference = self.facts["agreement"]
             document = base64.b64decode(self.facts["document"])
@@ -367,7 +367,9 @@ def _page(name: str, body: bytes) -> bytes:
         case "page-epoch-back":
             frame["epoch"] = "20000101T000000Z-00000000"
         case "page-of-another-region":
-            lines = _entry(body, FALSE, position=frame["after"] + 1, region="999999") + lines
+            free = frame["after"] + 1  # where a certificate has changed again since
+            if not lines or free < int(lines.split(b"\n", 1)[0].split(b",")[8]):
+                lines = _entry(body, FALSE, position=free, region="999999") + lines
     return b"\n".join((json.dumps(frame).encode(), header, lines))
 
 

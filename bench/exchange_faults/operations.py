@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import random
 import tempfile
@@ -233,27 +232,28 @@ def check(place: Place) -> dict[str, Any]:
 
 
 def repeat(place: Place, seed: str, most: int) -> list[dict[str, Any]]:
-    """Some of what this hub has sent, as it was, in another order; what each was answered."""
+    """Some of what this hub has sent, as it was, in another order; what each was answered. Most of it must not happen twice."""
     from connectors import envelope
     from connectors.errors import FatalError
     from hub import database
-    from hub.exchange import keys, peers
+    from hub.exchange import keys, kinds, peers
 
-    kept, rng, told = seams.kept(place), random.Random(seed), []
+    rng, told = random.Random(seed), []
     now = dt.datetime.now(dt.UTC)
     with database.engine().connect() as connection:
         known = {peer.name: peers.pems(peer, now) for peer in peers.every(connection)}
-    for peer, wire in rng.sample(kept, min(most, len(kept))):
-        asked = envelope.read(wire).envelope
-        said = {"to": peer, "id": str(asked.id), "kind": asked.kind}
+    kept, once = seams.kept(place), kinds.register()
+    rng.shuffle(kept)
+    kept.sort(key=lambda one: once[envelope.read(one[1]).envelope.kind].once + rng.random(), reverse=True)
+    for peer, wire in kept[:most]:
         try:
             answer = seams.again(
                 peer, seams.address(peer), keys.own().certificate(now), known[peer], wire, seams.SECONDS
             )
-            reply = envelope.read(answer)
-            told.append({**said, "status": reply.envelope.status, "reply": hashlib.sha256(reply.sealed.encode()).hexdigest()})  # fmt: skip
-        except (urllib3.exceptions.HTTPError, OSError, FatalError) as error:
-            told.append({**said, "status": "", "reply": type(error).__name__})
+            told.append(seams.said_of(peer, wire, answer))
+        except (urllib3.exceptions.HTTPError, OSError, FatalError):
+            continue
+    rng.shuffle(told)
     return told
 
 

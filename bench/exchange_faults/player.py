@@ -241,7 +241,8 @@ class Player:
             case "propose" | "act":
                 self._noted_act(done)
             case "repeat" if done.ok:
-                self._noted_repeats(done)
+                self.outcome.faults["repeat"] += len(done.value)
+                self._noted_repeats(done.value)
 
     def _noted_evidence(self, done: Done) -> None:
         owner, holder, case, _ = done.given
@@ -293,14 +294,12 @@ class Player:
         )
         return rows[0].id if rows else ""
 
-    def _noted_repeats(self, done: Done) -> None:
-        for told in done.value:
-            self.outcome.faults["repeat"] += 1
-            self.repeats.append(told)
-            if told["status"] not in ("", "ok"):
-                self.refusals.append(
-                    Refusal(told["to"], told["id"], told["status"], f"{told['kind']}, which came again")
-                )
+    def _noted_repeats(self, told: list[dict[str, Any]]) -> None:
+        """Messages that came again, and what they were answered."""
+        self.repeats += told
+        for one in told:
+            if one["status"] != "ok":
+                self.refusals.append(Refusal(one["to"], one["id"], one["status"], f"{one['kind']}, which came again"))
 
     # A liar
 
@@ -515,8 +514,12 @@ class Player:
                 outcome.trouble.append(f"the ledger of {done.hub}: {done.value['differences']}")
             elif missing := [one for one in done.value["witnesses"] if not one["asked"]]:
                 outcome.trouble.append(f"the ledger of {done.hub}: {missing}")
+        from hub.exchange import kinds
+
+        for hub in hubs.values():
+            self._noted_repeats(seams.answered_again(hub.place))
         for told in self.repeats:
-            accounts.repeated(account, hubs[told["to"]], told)
+            accounts.repeated(account, hubs[told["to"]], told, kinds.register()[told["kind"]].once)
         outcome.messages = accounts.ledgers(account, hubs, self.refusals)
 
     def _index(self, account: Account, when: str) -> None:

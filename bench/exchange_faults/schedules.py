@@ -142,8 +142,9 @@ def _round(rng: random.Random, givers: tuple[str, ...]) -> Round:
                 kills.append((rng.choice((*givers, rng.choice(HUBS))), point, rng.randint(1, most)))
             case "kill-work":
                 place = rng.randrange(len(works))
-                at = rng.choices(("statement", "commit", "post"), (5, 3, 3))[0]
-                most = {"statement": 90, "commit": 18, "post": 4}[at]
+                stage = 4 if works[place].what == "read" else 0
+                at = rng.choices(("statement", "commit", "post", "stage"), (5, 3, 3, stage))[0]
+                most = {"statement": 90, "commit": 18, "post": 4, "stage": 10}[at]
                 works[place] = Work(works[place].what, works[place].hub, works[place].peer, (at, rng.randint(1, most)))
             case "twice":
                 sent[rng.choice(HUBS)] = rng.choice(("again", "beside"))

@@ -15,6 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from bench.exchange_faults.network import HOST
 PORT = 8490
 SECONDS = 2.0  # for one question, while there are faults
 PATIENT = 20.0  # afterwards
-SENT = "sent.jsonl"
+SENT, AGAIN = "sent.jsonl", "again.jsonl"
+STAGES = ("fetch", "map_and_gate", "gate_batch", "merge", "publish")
 _ADDRESSES = socket.getaddrinfo
 
 
@@ -53,7 +55,7 @@ class Place:
 @dataclass
 class Fuse:
     """Kills the process that does something for the hub. ``at``: the point, ``statement``, ``commit``, ``post`` (before or after a
-    message goes out); the ``count``-th time."""
+    message goes out), ``stage`` (where one of a run begins or ends); the ``count``-th time."""
 
     at: str = ""
     count: int = 0
@@ -122,6 +124,24 @@ def _points(passed: Callable[[str], None]) -> None:
     sa.event.listen(sa.Engine, "commit", commit)
 
 
+def stages(passed: Callable[[str], None]) -> None:
+    """Where a stage of a run begins or ends is a point too."""
+    from hub import pipeline
+
+    def staged(stage: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(stage)
+        def between(*given: Any, **more: Any) -> Any:
+            passed("stage")
+            done = stage(*given, **more)
+            passed("stage")
+            return done
+
+        return between
+
+    for name in STAGES:
+        setattr(pipeline, name, staged(getattr(pipeline, name)))
+
+
 def _kind(point: str) -> str:
     """The ledger is chained by a thread of its own in a listener, beside what is answered; what goes on beside that is no point."""
     name = threading.current_thread().name
@@ -141,7 +161,9 @@ def _sending(place: Place, passed: Callable[[str], None]) -> None:
         passed("post")
         beside = None
         if place.board.sent == "beside":
-            beside = threading.Thread(target=_ignored, args=(peer, address, own, pems, message, seconds), daemon=True)
+            beside = threading.Thread(
+                target=_once_more, args=(place, peer, address, own, pems, message, seconds), daemon=True
+            )
             beside.start()
         try:
             answer = post(peer, address, own, pems, message, seconds, *more)
@@ -149,32 +171,55 @@ def _sending(place: Place, passed: Callable[[str], None]) -> None:
             if beside is not None:
                 beside.join(seconds)
             if place.board.sent == "again":
-                _ignored(peer, address, own, pems, message, seconds)
+                _once_more(place, peer, address, own, pems, message, seconds)
         passed("post")
         return answer
 
-    wire.post = sent
+    wire.post = sent  # type: ignore[assignment]
 
 
 def keep(place: Place, peer: str, message: bytes) -> None:
-    line = json.dumps({"to": peer, "message": base64.b64encode(message).decode()}).encode() + b"\n"
-    descriptor = os.open(place.sent / f"{place.name}.{SENT}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+    _append(place, SENT, {"to": peer, "message": base64.b64encode(message).decode()})
 
 
 def kept(place: Place) -> list[tuple[str, bytes]]:
     """All that the hub has sent in this schedule: to whom, and what."""
-    path = place.sent / f"{place.name}.{SENT}"
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    return [(told["to"], base64.b64decode(told["message"])) for told in map(json.loads, lines)]
+    return [(told["to"], base64.b64decode(told["message"])) for told in _lines(place, SENT)]
 
 
-def _ignored(*given: Any) -> None:
-    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
-        again(*given)
+def answered_again(place: Place) -> list[dict[str, Any]]:
+    """What was answered to messages that went out twice, as :func:`said_of` tells it."""
+    return _lines(place, AGAIN)
+
+
+def said_of(peer: str, message: bytes, answer: bytes) -> dict[str, Any]:
+    """Who answered which message how. FatalError when it is no signed reply."""
+    from connectors import envelope
+
+    asked, reply = envelope.read(message).envelope, envelope.read(answer)
+    digest = sha256(reply.sealed.encode()).hexdigest()
+    return {"to": peer, "id": str(asked.id), "kind": asked.kind, "status": reply.envelope.status, "reply": digest}
+
+
+def _append(place: Place, file: str, told: Mapping[str, Any]) -> None:
+    descriptor = os.open(place.sent / f"{place.name}.{file}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, json.dumps(told).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def _lines(place: Place, file: str) -> list[dict[str, Any]]:
+    path = place.sent / f"{place.name}.{file}"
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def _once_more(place: Place, peer: str, address: str, own: Path, pems: Any, message: bytes, seconds: float) -> None:
+    """Whatever comes of it, it changes nothing for who sent the message; what was answered is kept."""
+    from connectors.errors import FatalError
+
+    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, FatalError):
+        _append(place, AGAIN, said_of(peer, message, again(peer, address, own, pems, message, seconds)))
 
 
 def again(peer: str, address: str, own: Path, pems: Sequence[str], message: bytes, seconds: float) -> bytes:
