@@ -9,7 +9,7 @@ HALF := $(VENV)/unfinished
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup demo stop test lint bench faults clean
+.PHONY: help setup demo stop test lint bench faults exchange-faults clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make lint    style, types, import contracts                     代码检查"
 	@echo "make bench   measurements side by side                          性能对比"
 	@echo "make faults  kill, stop, fill, damage; nothing may be lost     故障注入：不丢不重"
+	@echo "make exchange-faults  three hubs, cut off, killed, lied to     三个枢纽的交换故障演练"
 	@echo "make clean   stop, and remove state and environment             停止并删除状态与环境"
 
 setup: $(READY)
@@ -61,6 +62,10 @@ SEED ?= 1
 AIRFLOW ?= 5
 faults: setup
 	@exec $(RUN) -m bench.faults $(N) --seed $(SEED) $(if $(ONLY),--only $(ONLY),--airflow $(AIRFLOW)) $(ARGS)
+
+# N schedules of three hubs drawn from SEED, 100 where nothing is said; ONLY=K and ARGS as above.
+exchange-faults: setup
+	@exec $(RUN) -m bench.exchange_faults $(if $(filter file default undefined,$(origin N)),100,$(N)) --seed $(SEED) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 clean: stop
 	rm -rf $(VENV) .yici .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

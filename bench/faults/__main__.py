@@ -11,38 +11,27 @@ anything was lost, is there twice, or differs, or an error was not one that says
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import importlib
 import json
 import os
-import pickle
-import select
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
+from bench import lanes
 from bench.faults import plans, schedules
 from bench.faults.defects import DEFECTS
 from bench.faults.lane import Lane, unmount
 from bench.faults.player import Outcome
+from bench.lanes import Lanes, say
 
 WARM = ("hub.pipeline", "hub.review", "hub.staging", "hub.merge", "hub.outcome", "connectors.connect", "connectors.files",
         "connectors.reading", "mappings.engine", "quality.gate", "pyarrow.compute", "pandas", "duckdb",
         "great_expectations", "psycopg", "psutil")  # fmt: skip
 ENDLESS = 100_000
-DEATH_SIGNAL = 1  # prctl(PR_SET_PDEATHSIG)
-
-
-class Ended(KeyboardInterrupt):
-    """SIGTERM, cleared up after like Ctrl-C."""
 
 
 class Report:
@@ -98,10 +87,6 @@ class Report:
         return int(bool(self.failed or self.unclear or not self.schedules))
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def run(given: argparse.Namespace) -> int:
     """All schedules of the command line. Returns the exit code."""
     within = given.seconds is not None
@@ -111,16 +96,12 @@ def run(given: argparse.Namespace) -> int:
     report = Report(given.seed, None if within else len(numbers) + len(sample))
     root = Path(tempfile.mkdtemp(prefix="yici-faults-"))
     root.chmod(0o711)
-    children: dict[int, int] = {}
+    playing = Lanes(lambda place: Lane(root / f"lane{place}", root / "keyed" / "keys", given.seed, given.defect))
     try:
         _prepare(root)
-        whole = [numbers[start : start + schedules.PER_PLAN] for start in range(0, len(numbers), schedules.PER_PLAN)]
-        shares = [share for place in range(given.lanes) if (share := whole[place :: given.lanes])]
         deadline = time.monotonic() + given.seconds if within else None
-        for place, share in enumerate(shares):
-            pid, reading = _fork(root, place, share, given, deadline)
-            children[reading] = pid
-        failed = _collect(dict(children), report)
+        playing.start(lanes.shared_out(numbers, given.lanes, schedules.PER_PLAN), deadline)
+        failed = playing.collect(report.add)
         if sample:
             from bench.faults import airflow
 
@@ -128,12 +109,7 @@ def run(given: argparse.Namespace) -> int:
                 report.add(outcome)
         return report.end() or int(failed)
     finally:
-        for pid in children.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        for pid in children.values():
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        playing.end()
         unmount(root)
         shutil.rmtree(root, ignore_errors=True)
 
@@ -152,75 +128,6 @@ def _prepare(root: Path) -> None:
     Home(root / "keyed").secret("pseudonym.key")
 
 
-def _fork(
-    root: Path, place: int, share: list[range], given: argparse.Namespace, deadline: float | None
-) -> tuple[int, int]:
-    """A lane in a process of its own; its outcomes can be read as pickles, one a line in hex."""
-    reading, writing = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        os.close(writing)
-        return pid, reading
-    code = 1
-    try:
-        os.close(reading)
-        os.setpgid(0, 0)  # Ctrl-C goes to the first process, which tells the lanes
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _end)
-        ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)  # should the first process be killed
-        if os.getppid() != parent:
-            raise Ended
-        with contextlib.closing(Lane(root / f"lane{place}", root / "keyed" / "keys", given.seed, given.defect)) as lane:
-            for number in (number for part in share for number in part):
-                if deadline is not None and time.monotonic() > deadline:
-                    break
-                os.write(writing, pickle.dumps(lane.play(number)).hex().encode() + b"\n")
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # done: clearing up is not cut short
-        code = 0
-    except Ended:
-        code = 0
-    except SystemExit as error:
-        say(str(error))
-    except BaseException:
-        traceback.print_exc()
-    os._exit(code)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Ended
-
-
-def _collect(children: dict[int, int], report: Report) -> bool:
-    """Outcomes of all lanes as they come. Whether a lane failed."""
-    rest: dict[int, bytes] = dict.fromkeys(children, b"")
-    failed = False
-    while rest:
-        ready, _, _ = select.select(list(rest), [], [])
-        for reading in ready:
-            data = os.read(reading, 1 << 16)
-            if not data:
-                del rest[reading]
-                _, status = os.waitpid(children[reading], 0)
-                failed |= status != 0
-                continue
-            *lines, rest[reading] = (rest[reading] + data).split(b"\n")
-            for line in lines:
-                report.add(pickle.loads(bytes.fromhex(line.decode())))  # noqa: S301 - of our own fork
-    return failed
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM is cleared up after like Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, _end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("schedules", nargs="?", type=int, default=300, help="how many")
@@ -234,7 +141,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    with interruptible():
+    with lanes.interruptible():
         try:
             return run(arguments().parse_args())
         except KeyboardInterrupt:

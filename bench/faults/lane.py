@@ -13,6 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from bench import lanes
 from bench.faults import accounts, plans, schedules, worker
 from bench.faults.accounts import Account
 from bench.faults.plans import Delivery, Step
@@ -47,6 +48,7 @@ class Lane:
             raise
 
     def close(self) -> None:
+        lanes.uninterrupted()
         unmount(self.folder)
         self.store.close()
         shutil.rmtree(self.folder, ignore_errors=True)

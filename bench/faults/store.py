@@ -21,8 +21,8 @@ SETTINGS = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "512MB", "
 class Store:
     """The embedded server of the home at ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
-        embedded.SETTINGS.update(SETTINGS)
+    def __init__(self, folder: Path, **settings: str) -> None:
+        embedded.SETTINGS.update(SETTINGS | settings)
         self.home = Home(folder)
         embedded.hold(self.home)
 

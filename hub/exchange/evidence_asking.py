@@ -89,7 +89,8 @@ def fetch(
         with engine.begin() as connection:
             case = _allowed(connection, client, grant, wanted, operator=operator)
         found = _asked(case, until)
-        shown = _require_no_more(case, found)
+        with caller.judged(found):
+            shown = _require_no_more(case, found)
         relayed = Relayed(case.opening.hub, found.body, found.sealed)
         with engine.begin() as connection:
             now = dt.datetime.now(dt.UTC)

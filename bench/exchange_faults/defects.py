@@ -1,0 +1,90 @@
+"""Deliberate defects, switched on with ``--defect`` in every process of every hub: what the rig must catch, so that its silence
+means something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+
+def replay_unchecked() -> None:
+    """Whatever comes is carried out, however often."""
+    from hub.exchange import service
+
+    service._first = lambda *given: None
+
+
+def reply_unkept() -> None:
+    """A message is carried out once, and what was replied is not kept for who missed it."""
+    from hub.exchange import service
+
+    service._KEEP = sa.text("SELECT :peer, :message, :reply").bindparams(
+        sa.bindparam("peer", type_=sa.Text()),
+        sa.bindparam("message", type_=sa.Uuid()),
+        sa.bindparam("reply", type_=sa.LargeBinary()),
+    )
+
+
+def refusals_unrecorded() -> None:
+    """What is refused is replied to and not recorded."""
+    from hub.exchange import service
+
+    def unrecorded(engine: Any, message: Any, error: Any, shown: Any) -> bytes:
+        from hub import problems
+
+        return service._problem(message, problems.code_of(error), error, None).wire
+
+    service._refused = unrecorded
+
+
+def cursor_before_merge() -> None:
+    """The position in a partner's feed moves as soon as its pages are fetched."""
+    from bench.faults import defects
+
+    defects.cursor_before_merge()
+
+
+def digest_unchecked() -> None:
+    """The envelope is verified, the body is taken as it is."""
+    from connectors.envelope import Message
+
+    Message.intact = property(lambda self: True)  # type: ignore[assignment,method-assign]
+
+
+def agreement_unverified() -> None:
+    """An agreement counts whoever signed it."""
+    from hub.exchange import agreements
+
+    agreements.verify = lambda *given: None
+
+
+def region_unchecked() -> None:
+    """Others may announce whatever they like, wherever it is, and may have whatever is held."""
+    import re
+
+    from connectors import indexpages
+    from hub import index_entries
+    from hub.exchange import evidence
+
+    indexpages.prefix = lambda region: ""
+    index_entries._OWN = "SELECT '' FROM source WHERE name = :source"
+    everywhere = re.compile(
+        r"EXISTS \(SELECT FROM unnest\(CAST\(:regions AS text\[\]\)\) AS r WHERE starts_with\(.*?, r\)\)"
+    )
+    for name in ("_ANY", "_NAMED"):
+        found = getattr(evidence, name)
+        found.text = everywhere.sub("CAST(:regions AS text[]) IS NOT NULL", found.text)
+
+
+DEFECTS: dict[str, Callable[[], None]] = {
+    "agreement-unverified": agreement_unverified,
+    "cursor-before-merge": cursor_before_merge,
+    "digest-unchecked": digest_unchecked,
+    "refusals-unrecorded": refusals_unrecorded,
+    "region-unchecked": region_unchecked,
+    "replay-unchecked": replay_unchecked,
+    "reply-unkept": reply_unkept,
+}
