@@ -29,6 +29,7 @@ from connectors import source as sources
 from hub import database, digests, embedded, pipeline, state
 from hub.home import Home
 from tests import licences
+from tests.emptying import empty
 
 KEY, NAME, CODE, SINCE, TIME, AS_OF = COLUMNS = (
     "登记编号",
@@ -310,7 +311,7 @@ class World:
     def reset(self) -> None:
         """As after the migrations; what was landed stays, it is only bytes."""
         with self.engine.begin() as connection:
-            connection.execute(sa.text(_reset(connection)))
+            _reset(connection)
 
 
 # A batch changes a holding once, so its entry and the version that it made are of one batch.
@@ -383,7 +384,7 @@ def world(migrated: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made.engine.dispose()
 
 
-def _reset(connection: sa.Connection) -> str:
+def _reset(connection: sa.Connection) -> None:
     """Empties every table but those that the migrations fill."""
     tables = connection.scalars(
         sa.text(
@@ -392,7 +393,8 @@ def _reset(connection: sa.Connection) -> str:
               AND relname NOT IN ('alembic_version', 'setting', 'feed_head') ORDER BY 1"""
         )
     )
-    return f"TRUNCATE {', '.join(tables)} CASCADE; UPDATE feed_head SET position = 0"
+    empty(connection, tables)
+    connection.execute(sa.text("UPDATE feed_head SET position = 0"))
 
 
 def remember(patch: pytest.MonkeyPatch) -> None:

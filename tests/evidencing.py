@@ -22,6 +22,7 @@ from hub.exchange.agreements import Agreement
 from hub.exchange.epochs import Epoch
 from hub.home import Home
 from tests import licences, partner, stored, terms
+from tests.emptying import empty
 from tests.exchanging import Hub, two_hubs
 
 LICENCE, REGISTER = "business-licence", "zj-amr-enterprises"
@@ -43,7 +44,7 @@ class Exchange:
         """Empty stores, but the two are peers."""
         for hub in (self.sh, self.zj):
             with hub.acting() as engine, engine.begin() as connection:
-                connection.execute(sa.text(f"TRUNCATE {TABLES} CASCADE"))
+                empty(connection, TABLES)
                 connection.execute(
                     sa.text("UPDATE exchange_peer SET failures = 0, rests_until = NULL, removed_at = NULL")
                 )

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from hub import database, embedded
 from hub.home import Home
 from tests import stored
+from tests.emptying import empty
 
 STORE = "row_ledger, mapped_row, mapped_block, holding, holding_holder, holding_past, feed, quarantine, batch, source"
 
@@ -70,7 +71,7 @@ class PartnerHub:
     def forget(self) -> None:
         """An empty store again, its keys kept."""
         with self.acting() as engine, engine.begin() as connection:
-            connection.execute(sa.text(f"TRUNCATE {STORE}, agreement CASCADE"))
+            empty(connection, f"{STORE}, agreement")
             connection.execute(sa.text("UPDATE feed_head SET position = 0"))
 
 

@@ -14,6 +14,7 @@ from hub.exchange import reconciliation
 from hub.exchange.agreements import Agreement
 from hub.exchange.reconciliation import Result
 from tests import stored
+from tests.emptying import empty
 from tests.peering import STORE, announce
 from tests.twohubs import Hub, Pair
 
@@ -34,7 +35,7 @@ class Reading:
         """Empty stores."""
         for hub in (self.zj, self.sh):
             with hub.acting() as engine, engine.begin() as connection:
-                connection.execute(sa.text(f"TRUNCATE {STORE}, {INDEX} RESTART IDENTITY CASCADE"))
+                empty(connection, f"{STORE}, {INDEX}", restart=True)
                 connection.execute(sa.text("UPDATE feed_head SET position = 0, recorded_at = '-infinity'"))
             for folder in ("landing", "work"):
                 shutil.rmtree(Path(hub.variables["YICI_HOME"]) / folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from hub import knowledge, schema
 from hub.holdings import Holders, Holding, Known, Provenance
 from hub.home import current, keyed_hash
 from hub.identity_lookup import People
+from tests.emptying import empty
 
 NOW = dt.datetime.now(dt.UTC)
 LICENCE_CODE = "91310117MA1J3AJ43G"  # of a company in a public register
@@ -138,9 +139,9 @@ WHERE v.recorded_to IS NULL AND (CAST(:key AS text) IS NULL OR v.holding = decod
 def emptied(engine: sa.Engine) -> sa.Engine:
     """A store that tests of a module share, with nothing in it, nor in its home but the keys. Texts of answers stay: a server
     that is up has written them and knows it."""
-    tables = ", ".join(name for name in schema.metadata.tables if name not in ("setting", "feed_head", "answer_text"))
+    tables = [name for name in schema.metadata.tables if name not in ("setting", "feed_head", "answer_text")]
     with engine.begin() as connection:
-        connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        empty(connection, tables, restart=True)
         connection.execute(sa.text("UPDATE feed_head SET position = 0, recorded_at = '-infinity'"))
     for folder in ("landing", "sources", "work"):
         shutil.rmtree(current().path / folder, ignore_errors=True)

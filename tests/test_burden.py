@@ -21,6 +21,7 @@ from hub.answers import Question
 from hub.cli import app
 from hub.home import Home
 from tests import linked, peering, stored
+from tests.emptying import empty
 from tests.serving import FORM, filled_hub, problem
 
 LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
@@ -39,7 +40,7 @@ def store(migrated: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
     """One store for all tests of the module, empty for each."""
     monkeypatch.setenv("YICI_LANG", "en")
     with migrated.begin() as connection:
-        connection.execute(sa.text(f"TRUNCATE {peering.STORE}, answer, agreement CASCADE"))
+        empty(connection, f"{peering.STORE}, answer, agreement")
     return migrated
 
 

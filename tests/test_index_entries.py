@@ -16,6 +16,7 @@ from connectors import source as sources
 from connectors.errors import FatalError, RetriableError, UsageError
 from hub import batches, database, home, index_entries, index_keys, merge, pipeline
 from tests import partner, stored
+from tests.emptying import empty
 from tests.test_pipeline import count
 
 LICENCE = ("holder", "cn.uscc", stored.LICENCE_CODE)
@@ -288,7 +289,7 @@ def test_any_order_splitting_and_repetition_ends_in_the_same_entries(rows: list[
     tables = "index_entry, index_key, index_scope, row_ledger, mapped_row, batch, source"
     engine = database.engine()
     with engine.begin() as connection:
-        connection.execute(sa.text(f"TRUNCATE {tables} CASCADE"))
+        empty(connection, tables)
     arriving = data.draw(st.permutations([*rows, *data.draw(st.lists(st.sampled_from(rows), max_size=4))]))
     while arriving:
         size = data.draw(st.integers(1, len(arriving)))

@@ -27,6 +27,7 @@ from hub.exchange.agreement_acts import Done
 from hub.exchange.agreements import Agreement
 from hub.home import Home
 from tests import terms
+from tests.emptying import empty
 
 TABLES = "exchange_agreement, exchange_message, exchange_record, exchange_pending, exchange_chain, exchange_checkpoint"
 REGIONS = {"zj": "330000", "sh": "310000", "js": "320000"}
@@ -99,7 +100,7 @@ class Pair:
         for hub in self.hubs.values():
             hub.away = False
             with hub.acting() as engine, engine.begin() as connection:
-                connection.execute(sa.text(f"TRUNCATE {TABLES}"))
+                empty(connection, TABLES)
                 connection.execute(
                     sa.text("UPDATE exchange_head SET position = 0, chain = decode(repeat('00', 32), 'hex')")
                 )
