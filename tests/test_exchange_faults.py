@@ -28,7 +28,7 @@ from bench.exchange_faults.accounts import Account
 from bench.exchange_faults.board import Board
 from bench.exchange_faults.defects import DEFECTS
 from bench.exchange_faults.network import Network, Weather
-from bench.exchange_faults.player import Outcome
+from bench.exchange_faults.stage import Outcome
 from bench.exchange_faults.truth import Register
 from hub import index_keys
 from mappings import scalars
@@ -310,7 +310,7 @@ CAUGHT = {
     "digest-unchecked": (201, "accepted"),
     "refusals-unrecorded": (201, "unrecorded"),
     "region-unchecked": (201, "accepted"),
-    "replay-unchecked": (524, "twice"),
+    "replay-unchecked": (405, "twice"),
     "reply-unkept": (405, "lost"),
 }
 PLAYED = """

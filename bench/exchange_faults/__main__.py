@@ -36,15 +36,15 @@ from bench import lanes
 from bench.exchange_faults import truth
 from bench.exchange_faults.defects import DEFECTS
 from bench.exchange_faults.lane import Lane
-from bench.exchange_faults.player import Outcome
 from bench.exchange_faults.sources import write_sources
+from bench.exchange_faults.stage import Outcome
 from bench.lanes import Lanes, say
 
 WARM = ("hub.pipeline", "hub.review", "hub.staging", "hub.merge", "hub.outcome", "connectors.connect", "connectors.hub",
         "connectors.reading", "mappings.engine", "quality.gate", "pyarrow.compute", "pandas", "duckdb", "great_expectations",
         "psycopg", "psutil", "uvicorn", "httptools", "hub.answers", "hub.verify", "hub.exchange.serve", "hub.exchange.reconciliation",
         "hub.exchange.evidence_asking", "hub.exchange.corrections", "hub.exchange.agreement_acts", "hub.exchange.index_channel",
-        "hub.exchange.ledger_verify", "hub.exchange.upkeep", "bench.exchange_faults.operations", "bench.exchange_faults.lies",
+        "hub.exchange.ledger_verify", "hub.exchange.upkeep", "bench.exchange_faults.operations", "bench.exchange_faults.lies_told", "bench.exchange_faults.lies_given",
         "bench.faults.defects")  # fmt: skip
 ENDLESS = 100_000
 FEW = 1  # schedules that a lane takes at a time

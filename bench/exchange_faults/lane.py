@@ -21,9 +21,10 @@ from bench.exchange_faults.board import Board
 from bench.exchange_faults.defects import DEFECTS
 from bench.exchange_faults.hubs import Done, Hub, together
 from bench.exchange_faults.network import Link, Network
-from bench.exchange_faults.player import Outcome, Player
+from bench.exchange_faults.player import Player
 from bench.exchange_faults.schedules import draw
 from bench.exchange_faults.seams import PATIENT
+from bench.exchange_faults.stage import Outcome
 from bench.exchange_faults.truth import HUBS, Register
 from bench.faults.store import Store
 
@@ -80,8 +81,6 @@ class Lane:
         finally:
             for hub in self.hubs.values():
                 hub.close()
-        if kept := os.environ.get("RIG_KEEP"):
-            shutil.copytree(place, Path(kept) / str(number), dirs_exist_ok=True)
         for name in HUBS:
             self.store.drop(f"played_{name}")
         shutil.rmtree(place)

@@ -259,9 +259,9 @@ def repeat(place: Place, seed: str, most: int) -> list[dict[str, Any]]:
 
 def lie(place: Place, name: str, peer: str, seed: str, facts: dict[str, Any]) -> dict[str, Any]:
     """A message of this hub to ``peer`` that is a lie (:mod:`bench.exchange_faults.lies`)."""
-    from bench.exchange_faults import lies
+    from bench.exchange_faults import lies_told
 
-    return lies.told(place, name, peer, seed, facts)
+    return lies_told.told(place, name, peer, seed, facts)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

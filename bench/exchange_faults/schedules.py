@@ -156,8 +156,8 @@ def _round(rng: random.Random, givers: tuple[str, ...]) -> Round:
                 weather[link] = _weather(rng, kind)
                 if kind == "partition" and rng.random() < 0.5:
                     weather[link[1], link[0]] = _weather(rng, kind)
-    # With a clock that is behind the old keys would end at once: the overlap here is short.
-    rotating = [hub for hub in dict.fromkeys(rotates) if skews.get(hub, 0) >= 0]
+    # Not by a wrong clock: the overlap here is so short that the old keys would end at once.
+    rotating = [hub for hub in dict.fromkeys(rotates) if hub not in skews]
     return Round(
         tuple(works), tuple(weather.items()), tuple(kills), tuple(sent.items()), tuple(skews.items()), tuple(rotating),
         rng.random() < 0.4, rng.random() < 0.3,
