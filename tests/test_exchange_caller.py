@@ -240,6 +240,25 @@ def test_a_partner_that_is_away_rests(hubs: Hubs) -> None:
     assert (sh.peer("zj").failures, sh.peer("zj").rests_until) == (0, None)
 
 
+def test_a_clock_that_was_put_back_makes_no_rest_longer(hubs: Hubs) -> None:
+    sh, _ = hubs
+    with sh.acting() as engine, engine.begin() as connection:
+        rest = sa.text("UPDATE exchange_peer SET failures = :enough, rests_until = now() + CAST(:rest AS interval)")
+        connection.execute(rest, {"enough": reach.ENOUGH, "rest": "10 minutes"})
+    assert ask("zj", "test.echo", {}).envelope.status == "ok", "after three failures nobody rests for ten minutes"
+    with sh.acting() as engine, engine.begin() as connection:
+        connection.execute(rest, {"enough": reach.ENOUGH, "rest": "1 minute"})
+    with pytest.raises(RetriableError) as resting:
+        ask("zj", "test.echo", {})
+    assert resting.value.code == "partner-resting", "it may be the time that the one call takes which tries it"
+    with sh.acting() as engine, engine.begin() as connection:
+        connection.execute(rest, {"enough": 30, "rest": "10 minutes"})
+    with pytest.raises(RetriableError):
+        ask("zj", "test.echo", {})
+    with sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE exchange_peer SET failures = 0, rests_until = NULL"))
+
+
 # -- a partner that lies -------------------------------------------------------------------------------------------------
 
 

@@ -112,7 +112,7 @@ class _Way:
 
     passed: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     late: float = 0.0
-    stalled: bool = False
+    stalled: set[bool] = field(default_factory=set)  # ways in which nothing arrives any more
 
 
 class _Proxies:
@@ -190,8 +190,8 @@ class _Proxies:
             while data := await reader.read(CHUNK):
                 weather = state.weather
                 await self._wait(weather, way)
-                if way.stalled or (weather is not None and weather.kind in ("silence", "partition")):
-                    way.stalled = True
+                if back in way.stalled or (weather is not None and weather.kind in ("silence", "partition")):
+                    way.stalled.add(back)
                     continue
                 if weather is not None and weather.kind in ("cut", "stall") and weather.back == back and state.left > 0:
                     room = weather.count - way.passed[back]
@@ -199,7 +199,7 @@ class _Proxies:
                         state.left -= 1
                         writer.write(data[: max(0, room)])
                         await writer.drain()
-                        way.stalled = True
+                        way.stalled.add(back)
                         if weather.kind == "cut":
                             return True
                         continue
@@ -210,7 +210,7 @@ class _Proxies:
                     await writer.drain()
                     if step < len(data):
                         await asyncio.sleep(0)
-            if writer.can_write_eof():
+            if back not in way.stalled and writer.can_write_eof():
                 writer.write_eof()
         except (OSError, RuntimeError):
             return True
