@@ -144,7 +144,7 @@ def test_a_refusal_says_whose_fault_it_is(hubs: Hubs) -> None:
     record = asked(sh)
     assert record.outcome == "message-body" and record.reply is not None
     with pytest.raises(PartnerFailed) as failure:
-        ask("zj", "test.fails", {}, seconds=1)
+        ask("zj", "test.fails", {}, seconds=4)
     assert (failure.value.values["code"], failure.value.values["fault"]) == ("internal", "hub")
     assert asked(sh).outcome == "internal"
 
@@ -157,7 +157,7 @@ def test_as_much_as_a_message_holds(hubs: Hubs) -> None:
         ask("zj", "test.echo", b"x" * (most + 1))
     assert refusal.value.code == "body-too-large"
     with pytest.raises(PartnerFailed):
-        ask("zj", "test.long", str(most + 1).encode(), seconds=1)
+        ask("zj", "test.long", str(most + 1).encode(), seconds=4)
 
 
 # -- partners that are away ----------------------------------------------------------------------------------------------

@@ -76,11 +76,18 @@ def upgrade() -> None:
 _NAMED = """
 UPDATE answer AS a SET others = p.others FROM (
   SELECT o.id, o.asked_at, array_agg(DISTINCT decode(named ->> 0, 'hex')) AS others
-  FROM answer AS o CROSS JOIN LATERAL jsonb_each(o.inputs::jsonb -> 'parties') AS k (role, named)
+  FROM answer AS o CROSS JOIN LATERAL (SELECT o.inputs::jsonb -> 'parties' AS said OFFSET 0) AS n
+    CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(n.said) = 'object' THEN n.said END) AS k (role, named)
   WHERE decode(named ->> 0, 'hex') <> o.applicant GROUP BY o.id, o.asked_at) AS p
 WHERE (a.id, a.asked_at) = (p.id, p.asked_at)
 """
 
 
 def downgrade() -> None:
-    raise NotImplementedError("why answers say what they say would be lost")
+    if op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM answer WHERE rules IS NOT NULL)")):
+        raise NotImplementedError("why answers say what they say would be lost")
+    op.drop_index(op.f("answer_others_idx"), "answer")
+    for column in ("others", "said", "rules"):
+        op.drop_column("answer", column)
+    op.drop_table("answer_text")
+    op.alter_column("answer", "trace", existing_type=sa.Text(), nullable=False)
