@@ -275,8 +275,11 @@ def running(server: http.server.HTTPServer) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def lying(hubs: Hubs, says: Callable[[Message], bytes], status: int = 200, length: int = 0) -> Iterator[None]:
-    """Something with the certificate of Zhejiang's hub that answers ``says(question)``, ``length`` bytes short."""
+def lying(
+    hubs: Hubs, says: Callable[[Message], bytes], status: int = 200, length: int = 0, drips: bool = False
+) -> Iterator[None]:
+    """Something with the certificate of Zhejiang's hub that answers ``says(question)``, ``length`` bytes short: those come one
+    by one where it ``drips``."""
     sh, zj = hubs
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -289,6 +292,10 @@ def lying(hubs: Hubs, says: Callable[[Message], bytes], status: int = 200, lengt
             self.send_header("Content-Length", str(len(data) + length))
             self.end_headers()
             self.wfile.write(data)
+            with contextlib.suppress(OSError):
+                for _ in range(length if drips else 0):
+                    self.wfile.write(b" ")
+                    time.sleep(0.1)
             self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
@@ -398,6 +405,19 @@ def test_half_a_reply_is_asked_for_again(hubs: Hubs) -> None:
     assert json.loads(json.dumps(asked(sh).detail) if isinstance(asked(sh).detail, dict) else asked(sh).detail)[
         "attempts"
     ] == len(questions)
+
+
+def test_a_reply_that_drips_is_over_at_the_deadline(hubs: Hubs) -> None:
+    sh, zj = hubs
+    began = time.monotonic()
+    with (
+        lying(hubs, lambda question: reply(zj, question).wire, length=1000, drips=True),
+        pytest.raises(RetriableError) as away,
+    ):
+        ask("zj", "test.echo", {}, seconds=1.5)
+    assert time.monotonic() - began < 6
+    assert (away.value.code, away.value.values["reason"]) == ("partner-away", "timeout")
+    assert asked(sh).outcome == "partner-away" and sh.peer("zj").failures == 1
 
 
 PLAIN = [(500, RetriableError), (503, RetriableError), (413, FatalError), (204, FatalError)]
