@@ -461,6 +461,43 @@ def test_peers_hear_of_a_new_key(hubs: Hubs) -> None:
     assert sh.certificate().name == made.certificates[-1].file
 
 
+def test_no_peer_waits_for_what_another_is_slow_to_hear(hubs: Hubs) -> None:
+    sh, zj = hubs
+    free = threading.Event()
+
+    def never(question: Message) -> bytes:
+        free.wait(60)
+        return b""
+
+    columns = "region, title, keys, certificates, card_at"
+    beside = upkeep.Upkeep(0.1)
+    with lying(hubs, never):
+        with sh.acting() as engine, engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    f"""INSERT INTO exchange_peer (name, addresses, {columns})
+                    SELECT 'ah', addresses, {columns} FROM exchange_peer WHERE name = 'zj'"""
+                )
+            )
+            connection.execute(
+                sa.text("UPDATE exchange_peer SET addresses = :own, told_at = NULL WHERE name = 'zj'"),
+                {"own": [zj.address]},
+            )
+        try:
+            beside.start()
+            deadline = time.monotonic() + 15  # a call takes thirty seconds
+            while sh.peer("zj").told_at is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert sh.peer("zj").told_at is not None and sh.peer("ah").told_at is None
+            assert sum(thread.name == "yici-tell-ah" for thread in threading.enumerate()) == 1
+        finally:
+            beside.stop()
+            free.set()
+            beside._thread.join(40)
+            with sh.acting() as engine, engine.begin() as connection:
+                connection.execute(sa.text("DELETE FROM exchange_peer WHERE name = 'ah'"))
+
+
 def test_old_messages_are_forgotten(hubs: Hubs) -> None:
     _, zj = hubs
     reply = ask("zj", "test.once", {})
