@@ -17,7 +17,8 @@ import msgspec
 import sqlalchemy as sa
 
 from hub import database, home
-from hub.exchange import kinds, serve, service
+from hub.api import patience
+from hub.exchange import kinds, serve, service, tls
 from hub.exchange.service import Answer, Context, Kind
 
 CLOCK = "YICI_TEST_CLOCK"
@@ -93,6 +94,7 @@ def main() -> None:
 
     service.receive = dying
     serve.BODY_SECONDS, serve.SHARE, serve.BUFFERED = 3, 12, 20 << 20
+    tls.CONNECTIONS, serve.CONNECTIONS, patience.HEAD_SECONDS = 24, 40, 4
     serve.serve("127.0.0.1", int(sys.argv[1]))
 
 

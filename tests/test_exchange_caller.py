@@ -275,8 +275,11 @@ def running(server: http.server.HTTPServer) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def lying(hubs: Hubs, says: Callable[[Message], bytes], status: int = 200, length: int = 0) -> Iterator[None]:
-    """Something with the certificate of Zhejiang's hub that answers ``says(question)``, ``length`` bytes short."""
+def lying(
+    hubs: Hubs, says: Callable[[Message], bytes], status: int = 200, length: int = 0, drips: bool = False
+) -> Iterator[None]:
+    """Something with the certificate of Zhejiang's hub that answers ``says(question)``, ``length`` bytes short: those come one
+    by one where it ``drips``."""
     sh, zj = hubs
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -289,6 +292,10 @@ def lying(hubs: Hubs, says: Callable[[Message], bytes], status: int = 200, lengt
             self.send_header("Content-Length", str(len(data) + length))
             self.end_headers()
             self.wfile.write(data)
+            with contextlib.suppress(OSError):
+                for _ in range(length if drips else 0):
+                    self.wfile.write(b" ")
+                    time.sleep(0.1)
             self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
@@ -400,6 +407,19 @@ def test_half_a_reply_is_asked_for_again(hubs: Hubs) -> None:
     ] == len(questions)
 
 
+def test_a_reply_that_drips_is_over_at_the_deadline(hubs: Hubs) -> None:
+    sh, zj = hubs
+    began = time.monotonic()
+    with (
+        lying(hubs, lambda question: reply(zj, question).wire, length=1000, drips=True),
+        pytest.raises(RetriableError) as away,
+    ):
+        ask("zj", "test.echo", {}, seconds=1.5)
+    assert time.monotonic() - began < 6
+    assert (away.value.code, away.value.values["reason"]) == ("partner-away", "timeout")
+    assert asked(sh).outcome == "partner-away" and sh.peer("zj").failures == 1
+
+
 PLAIN = [(500, RetriableError), (503, RetriableError), (413, FatalError), (204, FatalError)]
 
 
@@ -439,6 +459,43 @@ def test_peers_hear_of_a_new_key(hubs: Hubs) -> None:
     path.write_text(json.dumps(said))
     assert ask("zj", "test.echo", {}).envelope.status == "ok"
     assert sh.certificate().name == made.certificates[-1].file
+
+
+def test_no_peer_waits_for_what_another_is_slow_to_hear(hubs: Hubs) -> None:
+    sh, zj = hubs
+    free = threading.Event()
+
+    def never(question: Message) -> bytes:
+        free.wait(60)
+        return b""
+
+    columns = "region, title, keys, certificates, card_at"
+    beside = upkeep.Upkeep(0.1)
+    with lying(hubs, never):
+        with sh.acting() as engine, engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    f"""INSERT INTO exchange_peer (name, addresses, {columns})
+                    SELECT 'ah', addresses, {columns} FROM exchange_peer WHERE name = 'zj'"""
+                )
+            )
+            connection.execute(
+                sa.text("UPDATE exchange_peer SET addresses = :own, told_at = NULL WHERE name = 'zj'"),
+                {"own": [zj.address]},
+            )
+        try:
+            beside.start()
+            deadline = time.monotonic() + 15  # a call takes thirty seconds
+            while sh.peer("zj").told_at is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert sh.peer("zj").told_at is not None and sh.peer("ah").told_at is None
+            assert sum(thread.name == "yici-tell-ah" for thread in threading.enumerate()) == 1
+        finally:
+            beside.stop()
+            free.set()
+            beside._thread.join(40)
+            with sh.acting() as engine, engine.begin() as connection:
+                connection.execute(sa.text("DELETE FROM exchange_peer WHERE name = 'ah'"))
 
 
 def test_old_messages_are_forgotten(hubs: Hubs) -> None:

@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,48 @@ def test_the_peer_does_not_know_this_hub(hubs: Hubs) -> None:
     assert list(found) == ["name", "port", "certificate", "accepted"] and not found["accepted"].ok
     assert keys.own(sh.home).certificates[0].name in found["accepted"].detail
     assert "yici peer card" in found["accepted"].advice
+
+
+def drip(line: ssl.SSLSocket) -> None:
+    with contextlib.suppress(OSError):
+        for byte in b"HTTP/1.1 200 OK" * 20:
+            line.sendall(bytes([byte]))
+            time.sleep(0.1)
+
+
+OTHERS: dict[str, tuple[str, Callable[[ssl.SSLSocket], Any]]] = {
+    "silence": ("within 1 s", lambda line: line.recv(65536)),
+    "drops": ("within 1 s", drip),
+    "a redirect": ("HTTP 307", lambda line: line.sendall(b"HTTP/1.1 307 X\r\nLocation: /\r\n\r\n")),
+    "busy": ("HTTP 503", lambda line: line.sendall(b"HTTP/1.1 503 X\r\n\r\n")),
+    "no HTTP": ("(-)", lambda line: line.sendall(b"\x00\xff" * 600)),
+    "no word": ("ends the connection", lambda line: None),
+}
+
+
+@pytest.mark.parametrize("who", OTHERS)
+def test_what_answers_with_the_certificate_of_the_peer(hubs: Hubs, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sh, zj = hubs
+    shown, says = OTHERS[who]
+    context = tls.server_context(zj.certificate(), [keys.own(sh.home).certificates[0].public])
+
+    def once() -> None:
+        line, _ = server.accept()
+        with contextlib.suppress(OSError), context.wrap_socket(line, server_side=True) as wrapped:
+            wrapped.recv(65536)
+            says(wrapped)
+
+    monkeypatch.setattr(checking, "SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        addressed(sh, f"https://127.0.0.1:{server.getsockname()[1]}")
+        thread = threading.Thread(target=once, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        found = steps()
+        assert time.monotonic() - began < 5
+        thread.join(10)
+    assert list(found) == ["name", "port", "certificate", "accepted"] and not found["accepted"].ok
+    assert shown in found["accepted"].detail
 
 
 def test_the_peer_has_another_key_of_this_hub(hubs: Hubs) -> None:

@@ -20,7 +20,7 @@ from connectors import envelope
 from connectors.envelope import Message
 from connectors.errors import FatalError, RetriableError
 from hub import records
-from hub.exchange import certificates, keys, peers, tls, wire
+from hub.exchange import certificates, keys, peers, serve, tls, wire
 from hub.home import Home
 from tests.exchanging import Hub, problem, question, send, two_hubs
 
@@ -364,6 +364,38 @@ def test_no_peer_takes_it_all(hubs: tuple[Hub, Hub]) -> None:
     assert send(sh, zj, question(sh, zj)).envelope.status == "ok"
     told = [json.loads(row.detail) for row in zj.rows("SELECT detail FROM exchange_record WHERE outcome = 'hub-busy'")]
     assert sum(one["times"] for one in told) == busy
+
+
+def test_who_only_holds_connections_is_in_nobodys_way(
+    hubs: tuple[Hub, Hub], server_home: Home, template: str, tmp_path: Path
+) -> None:
+    sh, zj = hubs
+    context = tls.client_context(sh.certificate(), [keys.own(zj.home).certificates[0].public])
+    with third(zj, server_home, template, tmp_path) as js, contextlib.ExitStack() as stack:
+        for number in range(60):  # more than the listener takes of all
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", zj.port), timeout=40))
+            with contextlib.suppress(OSError):
+                line = stack.enter_context(context.wrap_socket(raw))
+                if number % 2:
+                    line.sendall(b"POST /v1/exchange HTTP/1.1\r\nHost: x\r\nX: ")
+        wire._pools.clear()
+        assert send(js, zj, question(js, zj)).envelope.status == "ok"
+        assert wire.alive(zj.home, zj.port)
+        deadline, status = time.monotonic() + 30, ""
+        while status != "ok" and time.monotonic() < deadline:
+            with contextlib.suppress(RetriableError):
+                status = str(send(sh, zj, question(sh, zj)).envelope.status)
+            time.sleep(0.1)
+        assert status == "ok"  # those it held have ended meanwhile
+
+
+def test_all_certificates_of_a_peer_count_together() -> None:
+    pins = [peers.Pinned("sh", "aa", ""), peers.Pinned("sh", "bb", ""), peers.Pinned("zj", "cc", "")]
+    assert serve._owners(pins) == {"aa": "sh", "bb": "sh", "cc": "zj"}
+    claimed = peers.Pinned("zj", "bb", "")
+    assert (
+        serve._owners([*pins, claimed, claimed])["bb"] == "bb"
+    )  # nobody uses up another's places by naming its certificate
 
 
 def test_no_more_is_held_than_there_is_room_for(hubs: tuple[Hub, Hub]) -> None:

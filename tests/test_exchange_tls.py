@@ -15,6 +15,7 @@ import pytest
 import urllib3
 import uvicorn
 
+from hub.api import patience
 from hub.exchange import certificates, tls
 from hub.exchange.certificates import Made
 
@@ -57,6 +58,11 @@ class Door:
         return urllib3.HTTPSConnectionPool(
             "127.0.0.1", self.port, ssl_context=context, assert_hostname=False, retries=False, timeout=20
         )
+
+    def line(self, who: str) -> ssl.SSLSocket:
+        """A connection of ``who`` by hand."""
+        context = tls.client_context(self.folder / who, [self.own.pem])
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), timeout=20))
 
     def seen(self, who: str) -> str | None:
         """The fingerprint by which ``who`` is known inside; None: it does not get in."""
@@ -155,4 +161,52 @@ def test_who_says_nothing_or_nonsense_is_in_nobodys_way(door: Door) -> None:
     assert time.monotonic() - began < tls.HANDSHAKE_SECONDS / 2
     for wire in silent:
         wire.close()
+    assert door.seen("peer") == door.peer.fingerprint
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def ended(line: ssl.SSLSocket) -> bool:
+    """Whether the other side has closed it, or does within a while; what it said before is passed over."""
+    line.settimeout(5)
+    try:
+        while line.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def test_one_peer_takes_no_more_than_its_places(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "CONNECTIONS", 3)
+    door.pinned.append(door.stranger.pem)
+    lines = [door.line("peer") for _ in range(8)]
+    for line in lines[:3]:
+        line.sendall(GET)
+        assert door.peer.fingerprint.encode() in line.recv(4096) + line.recv(4096)
+    assert all(ended(line) for line in lines[3:])
+    assert door.seen("peer") is None and door.seen("stranger") == door.stranger.fingerprint
+    for line in lines[:3]:
+        line.sendall(GET)  # what is inside stays
+        assert line.recv(4096)
+        line.close()
+    deadline = time.monotonic() + 10
+    while door.seen("peer") is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert door.seen("peer") == door.peer.fingerprint
+    assert door.server.guests.inside.total() <= 2
+
+
+def test_who_is_inside_and_asks_nothing_is_not_waited_for(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.5)
+    silent, half, blank, rest = (door.line("peer") for _ in range(4))
+    half.sendall(GET[:-2])
+    for line, then in ((blank, b""), (rest, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")):
+        line.sendall(then or GET)
+        assert line.recv(4096)
+        line.sendall(b"\r\n")  # no request, or of one that was answered
+    assert all(ended(line) for line in (silent, half, blank, rest))
     assert door.seen("peer") == door.peer.fingerprint

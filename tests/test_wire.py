@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 import sqlalchemy as sa
 
-from hub.api import wire
+from hub.api import patience
 from hub.api.hot import ADDRESS, LONGEST, Hot
 from hub.api.lanes import Lanes
+from hub.api.patience import LONGEST_HEAD
 from hub.api.rates import Rates
-from hub.api.wire import LATER, LONGEST_HEAD
+from hub.api.wire import LATER
 from tests.serving import LICENCE, Hub, filled_hub, served
 
 
@@ -253,7 +254,7 @@ def test_header_lines_have_a_length(hub: Hub) -> None:
 
 
 def test_who_says_nothing_is_not_waited_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.5)
     silent, halfway, done = Line(hub), Line(hub), Line(hub)
     halfway.send(b"POST /v1/lookups HTTP/1.1\r\nHost: hub\r\n")
     done.send(done.question())
@@ -262,6 +263,9 @@ def test_who_says_nothing_is_not_waited_for(hub: Hub, monkeypatch: pytest.Monkey
     assert silent.ended() and halfway.ended()
     done.send(done.question())
     assert held(done.answer()) == "held", "one that has asked keeps its line a while"
+    done.send(b"\r\n")  # is no request, and stops the clock of those that are kept
+    time.sleep(1)
+    assert done.ended()
 
 
 def test_a_question_is_counted_once_whichever_way_it_goes(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

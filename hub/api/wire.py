@@ -8,22 +8,17 @@ pieces, requests sent before the last was answered, connections that are to be c
 
 from __future__ import annotations
 
-from asyncio import TimerHandle, Transport
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from hub.api.hot import ADDRESS, LONGEST, Hot
+from hub.api.patience import Patient
 from hub.api.rates import TRIED
 
 _URL = ADDRESS.encode()
 LATER = 64 * 1024  # bytes of what is sent ahead that are kept until the answer is out
-LONGEST_HEAD = 64 * 1024  # bytes of a request's address and header lines
-HEAD_SECONDS = 10.0  # from the connection, or the first byte, to the end of the header lines
-_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class Wire(HttpToolsProtocol):
+class Wire(Patient):
     """One connection. At most one lookup is under way on it; what comes meanwhile waits in ``later``."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -38,17 +33,6 @@ class Wire(HttpToolsProtocol):
         self.under_way = False
         self.closing = False
         self.later = bytearray()
-        self.head: int | None = None  # bytes of a request whose header lines are coming in
-        self.begun = False
-        self.patience: TimerHandle | None = None
-
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._expect()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._relieved()
-        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.under_way:
@@ -56,15 +40,7 @@ class Wire(HttpToolsProtocol):
             if len(self.later) > LATER:
                 self.flow.pause_reading()
             return
-        self.begun = False
         super().data_received(data)
-        if self.head is not None and not self.transport.is_closing():
-            if not self.begun:  # else most of it may be of requests before
-                self.head += len(data)
-            if self.head > LONGEST_HEAD:
-                self._refuse()
-            elif self.patience is None:
-                self._expect()
         if self.body is None:
             return
         lanes = self.hot.lanes.get(self.loop) if self.whole and self.hot.on else None
@@ -79,12 +55,10 @@ class Wire(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self.body is not None:  # another request in the same packet
             self._ordinary()
-        self.head, self.begun = 0, True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self.head = None
-        self._relieved()
+        self._headed()
         if (
             self.url == _URL
             and (self.cycle is None or self.cycle.response_complete)
@@ -114,18 +88,8 @@ class Wire(HttpToolsProtocol):
         else:
             self.whole = True
 
-    def _expect(self) -> None:
-        """Header lines, within :data:`HEAD_SECONDS`: whoever opens connections and says nothing keeps none of them."""
-        self.patience = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-    def _relieved(self) -> None:
-        if self.patience is not None:
-            self.patience.cancel()
-            self.patience = None
-
-    def _refuse(self) -> None:
-        self.transport.write(_TOO_LONG)
-        self.transport.close()
+    def _idle(self) -> bool:
+        return self.body is None and not self.under_way and super()._idle()
 
     def _ordinary(self) -> None:
         """Let uvicorn have the request, as far as it has come."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -16,12 +18,14 @@ from connectors.envelope import OK, SKEW, Message
 from connectors.errors import FatalError, RetriableError, YiciError
 from connectors.fetched import Diagnosis, failed
 from hub import database, signing
-from hub.exchange import caller, cards, keys, ledger, peer_messages, peers, reach, tls, wire
+from hub.exchange import caller, calls, cards, keys, ledger, peer_messages, peers, reach, tls, wire
 from hub.exchange.peer_messages import Agreed, Checked
 from hub.exchange.peers import Peer
 from hub.exchange.service import FORGED, JSON
 
 SECONDS = 10.0
+LONGEST_LINE = 1024  # bytes of the line an answer begins with
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 
 
 def steps(name: str, *, introduce: bool = False) -> Iterator[Diagnosis]:
@@ -55,7 +59,7 @@ def _reached(peer: Peer, address: str) -> Iterator[Diagnosis]:
             with _secured(peer, host, port, plain, now) as secured:
                 yield Diagnosis(step, True, _shown(secured))
                 step = "accepted"
-                yield Diagnosis(step, True, _accepted(peer, host, secured, keys.own().certificate(now)))
+                yield Diagnosis(step, True, _accepted(peer, host, port, secured, keys.own().certificate(now)))
     except YiciError as error:
         yield failed(step, error)
 
@@ -106,16 +110,28 @@ def _shown(secured: ssl.SSLSocket) -> str:
     return sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
 
 
-def _accepted(peer: Peer, host: str, secured: ssl.SSLSocket, own: Path) -> str:
+def _accepted(peer: Peer, host: str, port: int, secured: ssl.SSLSocket, own: Path) -> str:
     """Under TLS 1.3 the other side judges our certificate after we believe to be through: its first answer tells."""
     used = next(entry.name for entry in keys.own().certificates if entry.file == own.name)
+    answer = b""
     try:
-        secured.sendall(b"GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode("idna"))
-        answer = secured.recv(1024)
-    except OSError:
-        answer = b""
-    if not answer.startswith(b"HTTP/1.1 200"):
+        with calls.until(time.monotonic() + SECONDS):
+            secured.sendall(b"GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode("idna"))
+            while b"\n" not in answer and len(answer) < LONGEST_LINE:
+                secured.settimeout(calls.left())
+                if not (part := secured.recv(LONGEST_LINE)):
+                    break
+                answer += part
+    except TimeoutError:
+        raise RetriableError("check-silent", peer=peer.name, host=host, port=port, seconds=int(SECONDS)) from None
+    except OSError:  # what came before it counts
+        pass
+    if not answer:
         raise FatalError("check-refused", peer=peer.name, own=used)
+    status = _STATUS.match(answer)
+    if status is None or status[1] != b"200":
+        shown = f"HTTP {status[1].decode()}" if status else "-"
+        raise FatalError("check-other", peer=peer.name, host=host, port=port, answer=shown)
     return used
 
 

@@ -30,6 +30,7 @@ FINAL = frozenset(
     ("correction-not-agreed", "correction-record-unknown", "correction-taken", "correction-version-old",
      "field-not-agreed", "material-not-agreed", "mode-not-agreed", "reconcile-epoch")
 )  # fmt: skip
+AWAY = frozenset({"partner-away", "partner-plain", "partner-resting"})  # whoever is, is so for the rest as well
 _table = schema_exchange.correction
 
 
@@ -175,16 +176,21 @@ def tell(named: uuid.UUID, *, forget: bool = False) -> Correction:
     return _one(named, problem)
 
 
-def tell_all() -> dict[str, str]:
-    """Tell all that was not taken yet; what came of each: ``ok`` or a code."""
+def tell_all(peer: str | None = None) -> dict[str, str]:
+    """Tell all that was not taken yet, of ``peer`` or of all; what came of each: ``ok`` or a code. Who is away is told no more."""
+    query = sa.select(_table.c.id, _table.c.peer).where(_table.c.told_at.is_(None)).order_by(_table.c.id)
+    query = query if peer is None else query.where(_table.c.peer == peer)
     with database.engine().connect() as connection:
-        waiting = connection.scalars(
-            sa.select(_table.c.id).where(_table.c.told_at.is_(None)).order_by(_table.c.id)
-        ).all()
-    found = {}
-    for named in waiting:
+        waiting = connection.execute(query).all()
+    found: dict[str, str] = {}
+    away: set[str] = set()
+    for named, name in waiting:
+        if name in away:
+            continue
         try:
             problem = tell(named).problem
+            if problem is not None and problem.code in AWAY:
+                away.add(name)
             found[str(named)] = problem.code if problem else "ok"
         except YiciError as error:
             found[str(named)] = str(error.values.get("code", error.code))

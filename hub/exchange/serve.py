@@ -13,7 +13,7 @@ import logging
 import ssl
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,7 +42,7 @@ SHARE = 32  # of one peer, worked on or waiting
 TURNS = 6  # of one peer, worked on: the others need not wait for it
 BODY_SECONDS = 20.0
 BUFFERED = 128 * 1024 * 1024  # bytes of all messages that are on their way in
-CONNECTIONS = 512
+CONNECTIONS = 512  # of all; of one peer: hub.exchange.tls
 
 
 class Application:
@@ -52,7 +52,7 @@ class Application:
         self.threads = ThreadPoolExecutor(WORKERS, "exchange")
         self.under_way: Counter[str] = Counter()
         self.turned_away: Counter[str] = Counter()  # since it was last recorded
-        self.turns: defaultdict[str | None, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(TURNS))
+        self.turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(TURNS))
         self.buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,10 +65,10 @@ class Application:
         elif scope["method"] != "POST":
             await _problem(send, "method-not-allowed", more=[(b"allow", b"POST")])
         else:
-            await self._exchange(scope["extensions"][tls.EXTENSION]["fingerprint"], receive, send)
+            who = scope["extensions"][tls.EXTENSION]
+            await self._exchange(who["peer"], who["fingerprint"], receive, send)
 
-    async def _exchange(self, shown: str | None, receive: Receive, send: Send) -> None:
-        whose = shown or ""
+    async def _exchange(self, whose: str, shown: str, receive: Receive, send: Send) -> None:
         if self.under_way.total() >= WORKERS + WAITING or self.under_way[whose] >= SHARE:
             self.turned_away[whose] += 1
             await _problem(send, "hub-busy", more=_CLOSE)
@@ -77,7 +77,7 @@ class Application:
         try:
             if times := self.turned_away.pop(whose, 0):
                 await self._work(_unread, shown, "hub-busy", {"times": times})
-            await self._answer(shown, receive, send)
+            await self._answer(whose, shown, receive, send)
         except YiciError as error:
             await _problem(send, problems.code_of(error))
         except sa.exc.SQLAlchemyError as error:
@@ -87,7 +87,7 @@ class Application:
             self.under_way[whose] -= 1
             self.under_way += Counter()  # keeps no zeros
 
-    async def _answer(self, shown: str | None, receive: Receive, send: Send) -> None:
+    async def _answer(self, whose: str, shown: str, receive: Receive, send: Send) -> None:
         code = ""
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -103,7 +103,7 @@ class Application:
             await _problem(send, code, {"seconds": int(BODY_SECONDS), "limit": envelope.LIMIT}, _CLOSE)
         elif wire is not None:
             came = dt.datetime.now(dt.UTC)
-            async with self.turns[shown]:
+            async with self.turns[whose]:
                 reply = await self._work(_receive, wire, shown, came)
             await _send(send, 200, envelope.MEDIA_TYPE, reply)
 
@@ -159,21 +159,37 @@ _CLOSE = [(b"connection", b"close")]  # the rest of the body is not read any mor
 
 
 class Doors:
-    """The TLS context for whoever is a peer now; the same one as long as nothing changes."""
+    """The TLS context for whoever is a peer now; the same one as long as nothing changes. And whose a certificate is."""
 
-    known: tuple[bytes, ssl.SSLContext] | None = None
+    def __init__(self) -> None:
+        self.known: tuple[bytes, ssl.SSLContext] | None = None
+        self.owners: dict[str, str] = {}
 
     def context(self) -> ssl.SSLContext:
         now = dt.datetime.now(dt.UTC)
         own = own_keys.own()
         with database.engine().connect() as connection:
-            pems = [pin.pem for pin in peers.pinned(connection, now)]
+            pins = peers.pinned(connection, now)
+        self.owners = _owners(pins)
+        pems = [pin.pem for pin in pins]
         pems += [entry.public for entry in own.certificates if entry.valid(now)]  # of this hub's own look at itself
         file = own.certificate(now)
         mark = sha256("\n".join([str(file), *sorted(pems)]).encode()).digest()
         if self.known is None or self.known[0] != mark:
             self.known = mark, tls.server_context(file, pems)
         return self.known[1]
+
+    def whose(self, fingerprint: str) -> str:
+        """The peer's name: what one has at once is counted over all its certificates."""
+        return self.owners.get(fingerprint, fingerprint)
+
+
+def _owners(pins: Iterable[peers.Pinned]) -> dict[str, str]:
+    """By fingerprint. One that several say to be theirs is nobody's: none can use up what another has."""
+    owners: dict[str, str] = {}
+    for pin in pins:
+        owners[pin.fingerprint] = pin.peer if owners.get(pin.fingerprint, pin.peer) == pin.peer else pin.fingerprint
+    return owners
 
 
 def server() -> tls.Server:
@@ -194,7 +210,8 @@ def server() -> tls.Server:
         proxy_headers=False,
         limit_concurrency=CONNECTIONS,
     )
-    return tls.Server(config, Doors().context)
+    doors = Doors()
+    return tls.Server(config, doors.context, doors.whose)
 
 
 def serve(host: str, port: int) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hub.api.patience import Patient
 
 log = logging.getLogger("yici.exchange")
 
 HANDSHAKE_SECONDS = 10
 HANDSHAKES = 256  # under way at once; who is slow at it takes none of the places of those who are through
+CONNECTIONS = 64  # of one peer at once
 EXTENSION = "tls"
 
 
@@ -50,21 +53,56 @@ def _context(side: int, own: Path, pinned: Iterable[str]) -> ssl.SSLContext:
     return context
 
 
-class Protocol(HttpToolsProtocol):
-    """HTTP as uvicorn speaks it, and in ``scope["extensions"]["tls"]`` the fingerprint of the certificate that was shown:
-    SHA-256 in hex."""
+class Guests:
+    """How many connections each peer has. ``whose``: the peer of a certificate's fingerprint."""
 
-    peer: str | None = None
+    def __init__(self, whose: Callable[[str], str]) -> None:
+        self.whose = whose
+        self.inside: Counter[str] = Counter()
+
+    def enter(self, peer: str) -> bool:
+        """Whether there is a place for one more."""
+        if self.inside[peer] >= CONNECTIONS:
+            return False
+        self.inside[peer] += 1
+        return True
+
+    def leave(self, peer: str) -> None:
+        self.inside[peer] -= 1
+        self.inside += Counter()  # keeps no zeros
+
+
+class Protocol(Patient):
+    """HTTP as uvicorn speaks it, and in ``scope["extensions"]["tls"]`` the fingerprint of the certificate that was shown,
+    SHA-256 in hex, and whose it is. A peer that has too many connections gets no more."""
+
+    guests: Guests
+    shown: str | None = None
+    peer: str | None = None  # None: not inside
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         wire = transport.get_extra_info("ssl_object")
-        shown = wire.getpeercert(binary_form=True) if wire else None
-        self.peer = sha256(shown).hexdigest() if shown else None
+        self.shown = sha256(wire.getpeercert(binary_form=True)).hexdigest()
+        peer = self.guests.whose(self.shown)
+        if self.guests.enter(peer):
+            self.peer = peer
+        else:
+            log.warning("too many connections: %s", peer)
+            self.loop.call_soon(transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.peer is not None:
+            self.guests.leave(self.peer)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer is not None:
+            super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: {"fingerprint": self.peer}}
+        self.scope["extensions"] = {EXTENSION: {"fingerprint": self.shown, "peer": self.peer}}
 
 
 class Listener:
@@ -131,16 +169,19 @@ class Listener:
 class Server(uvicorn.Server):
     """uvicorn over :class:`Listener`."""
 
-    def __init__(self, config: uvicorn.Config, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, context: Callable[[], ssl.SSLContext], whose: Callable[[str], str] = str
+    ) -> None:
         super().__init__(config)
-        self.context = context
+        self.context, self.guests = context, Guests(whose)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
 
         def protocol() -> asyncio.Protocol:
             made: Any = self.config.http_protocol_class
-            answer: asyncio.Protocol = made(self.config, self.server_state, self.lifespan.state)
+            answer: Protocol = made(self.config, self.server_state, self.lifespan.state)
+            answer.guests = self.guests
             return answer
 
         self.servers: list[Any] = [Listener(listening, protocol, self.context) for listening in sockets or []]

@@ -3,9 +3,11 @@ of what was decided about agreements and corrections, ids of old messages are fo
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import threading
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
@@ -20,11 +22,13 @@ log = logging.getLogger("yici.exchange")
 
 
 class Upkeep:
-    """A thread of its own; what fails is tried again the next time."""
+    """A thread of its own, and one for each peer: nobody waits for what another is slow to hear. What fails is tried again the
+    next time."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._ended = threading.Event()
+        self._telling: dict[str, threading.Thread] = {}
         self._thread = threading.Thread(target=self._run, name="yici-exchange-upkeep", daemon=True)
 
     def start(self) -> None:
@@ -35,22 +39,38 @@ class Upkeep:
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
-            try:
+            with _told():
                 forget()
-                introduce()
-                agreement_acts.tell_all()
-                corrections.tell_all()
-            except (YiciError, sa.exc.SQLAlchemyError) as error:
-                log.warning("%s", getattr(error, "code", type(error).__name__))
+            with _told():
+                for name in _names():
+                    self._tell(name)
+        for thread in self._telling.values():
+            thread.join()
+
+    def _tell(self, peer: str) -> None:
+        """Unless that is still going on."""
+        if (known := self._telling.get(peer)) is None or not known.is_alive():
+            thread = threading.Thread(target=tell, args=(peer,), name=f"yici-tell-{peer}", daemon=True)
+            self._telling[peer] = thread
+            thread.start()
 
 
-def introduce() -> dict[str, str]:
-    """Tell each peer this hub's card that has not taken it as it is now; what came of it by peer: ``ok`` or a code."""
+def tell(peer: str) -> None:
+    """Tell ``peer`` whatever it has not taken yet; errors are logged."""
+    for telling in (introduce, agreement_acts.tell_all, corrections.tell_all):
+        with _told():
+            telling(peer)
+
+
+def introduce(peer: str | None = None) -> dict[str, str]:
+    """Tell each peer, or that one, this hub's card that has not taken it as it is now; what came of it by peer: ``ok`` or a code."""
     changed = cards.changed_at()
     with database.engine().connect() as connection:
-        behind = [peer.name for peer in peers.every(connection) if peer.told_at is None or peer.told_at < changed]
+        behind = [each.name for each in peers.every(connection) if each.told_at is None or each.told_at < changed]
     told = {}
     for name in behind:
+        if peer not in (None, name):
+            continue
         try:
             peer_messages.introduce(name)
             told[name] = "ok"
@@ -64,6 +84,19 @@ def forget(now: dt.datetime | None = None) -> int:
     with database.engine().begin() as connection:
         before = (now or dt.datetime.now(dt.UTC)) - KEPT
         return connection.execute(_OLD, {"before": before}).rowcount
+
+
+def _names() -> list[str]:
+    with database.engine().connect() as connection:
+        return [peer.name for peer in peers.every(connection)]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (YiciError, sa.exc.SQLAlchemyError) as error:
+        log.warning("%s", getattr(error, "code", type(error).__name__))
 
 
 _OLD = sa.text("DELETE FROM exchange_message WHERE received_at < :before")

@@ -19,12 +19,11 @@ from urllib3.exceptions import HTTPError, SSLError
 
 from connectors import envelope
 from connectors.errors import FatalError, RetriableError
-from hub.exchange import cards, keys, tls
+from hub.exchange import calls, cards, keys, tls
 from hub.home import Home
 
 PATH = "/v1/exchange"
 LOOPBACK = "127.0.0.1"
-CONNECT_SECONDS = 5.0
 CONNECTIONS = 8  # kept to one address
 POOLS = 64
 CHUNK = 256 * 1024
@@ -44,37 +43,47 @@ def post(
     ``partner-certificate`` when another certificate is shown, ``message-malformed`` when more comes than a message may have.
     """
     deadline = time.monotonic() + seconds
-    pool = _pool(address, own, tuple(pems))
-    timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
-    headers = {"Content-Type": envelope.MEDIA_TYPE, "Accept": envelope.MEDIA_TYPE}
     try:
-        answer = pool.urlopen(
-            "POST", PATH, body=wire, headers=headers, timeout=timeout, retries=False, redirect=False,
-            preload_content=False, decode_content=False,
-        )  # fmt: skip
-        try:
-            parts, size = [], 0
-            for part in answer.stream(CHUNK):
-                size += len(part)
-                if size > (limit if answer.status == 200 else PLAIN):
-                    raise FatalError("message-malformed")
-                if time.monotonic() > deadline:
-                    raise RetriableError("partner-away", peer=peer, reason="timeout")
-                parts.append(part)
-        except BaseException:
-            answer.close()
-            raise
-        answer.release_conn()
+        with calls.until(deadline):
+            status, body = _exchanged(_pool(address, own, tuple(pems)), wire, limit)
     except SSLError as error:
         if isinstance(cause := _ssl_error(error), ssl.SSLCertVerificationError):
             raise FatalError("partner-certificate", peer=peer) from None
         raise RetriableError("partner-away", peer=peer, reason=getattr(cause, "reason", None) or "TLS") from None
     except (HTTPError, OSError) as error:
-        raise RetriableError("partner-away", peer=peer, reason=type(error).__name__) from None
-    if answer.status != 200:
-        kind = RetriableError if answer.status >= 500 or answer.status in PASSING else FatalError
-        raise kind("partner-plain", peer=peer, status=answer.status)
-    return b"".join(parts)
+        reason = "timeout" if time.monotonic() >= deadline else type(error).__name__
+        raise RetriableError("partner-away", peer=peer, reason=reason) from None
+    if status != 200:
+        kind = RetriableError if status >= 500 or status in PASSING else FatalError
+        raise kind("partner-plain", peer=peer, status=status)
+    return body
+
+
+def _exchanged(pool: urllib3.HTTPSConnectionPool, wire: bytes, limit: int) -> tuple[int, bytes]:
+    """Status and body of the answer. FatalError ``message-malformed``; errors of urllib3, OSError."""
+    headers = {"Content-Type": envelope.MEDIA_TYPE, "Accept": envelope.MEDIA_TYPE}
+    answer = pool.urlopen(
+        "POST",
+        PATH,
+        body=wire,
+        headers=headers,
+        retries=False,
+        redirect=False,
+        preload_content=False,
+        decode_content=False,
+    )
+    try:
+        parts, size = [], 0
+        for part in answer.stream(CHUNK):
+            size += len(part)
+            if size > (limit if answer.status == 200 else PLAIN):
+                raise FatalError("message-malformed")
+            parts.append(part)
+    except BaseException:
+        answer.close()
+        raise
+    answer.release_conn()
+    return answer.status, b"".join(parts)
 
 
 def alive(here: Home, port: int) -> bool:
@@ -99,6 +108,10 @@ def _ssl_error(error: BaseException) -> BaseException | None:
     )
 
 
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = calls.Connection
+
+
 def _pool(address: str, own: Path, pems: tuple[str, ...]) -> urllib3.HTTPSConnectionPool:
     mark = os.getpid(), address, own, pems
     with _guard:
@@ -107,9 +120,9 @@ def _pool(address: str, own: Path, pems: tuple[str, ...]) -> urllib3.HTTPSConnec
         if len(_pools) >= POOLS:
             _pools.clear()
         host, port = cards.address_of(address)
-        made = _pools[mark] = urllib3.HTTPSConnectionPool(
-            host, port, maxsize=CONNECTIONS, ssl_context=tls.client_context(own, pems), assert_hostname=False
-        )
+        context = tls.client_context(own, pems)
+        context.sslsocket_class = calls.Socket
+        made = _pools[mark] = _Pool(host, port, maxsize=CONNECTIONS, ssl_context=context, assert_hostname=False)
         return made
 
 
