@@ -406,6 +406,9 @@ def test_whose_token_it_is(reader: Reader, store: sa.Engine) -> None:
         answer = asked(header)
         reader.refused(answer, 401, code)
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert "profile" in answer.json()["message"] and "oauth2" not in answer.text
+        chinese = requests.get(f"{reader.base}/shares", headers={"Accept-Language": "zh"}, timeout=30)
+        assert "配置文件" in chinese.json()["message"] and "oauth2" not in chinese.text
     token = reader.profile["bearerToken"]
     assert asked(f"Bearer {token}").ok
     with store.begin() as connection:
