@@ -24,12 +24,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from connectors.errors import FatalError
+from connectors.errors import FatalError, RetriableError
 from hub.home import Home
 
 USER = "yici"
 SYSTEM_USER = "pgserver"
 START_SECONDS = 120
+SILENT_SECONDS = 30  # that a server which runs may say nothing at all
+ORPHAN_SECONDS = 10  # that a killed server's children may take to notice
 SOCKET_PATH_LIMIT = 100
 
 
@@ -74,21 +76,28 @@ def url(home: Home, database: str = "yici") -> str:
 
 
 def hold(home: Home) -> None:
-    """Start the server if it does not run, and keep it running until this process ends."""
+    """Start the server if it does not run, and keep it running until this process ends.
+
+    One that runs is waited for and never taken for dead: RetriableError ``embedded-silent`` where it does not answer.
+    """
     if home.path in _held:
         return
     home.create()
-    with _exclusive(home):
-        descriptor = os.open(home.path / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        os.set_inheritable(descriptor, True)
-        _held[home.path] = descriptor
-        try:
-            if not _answers(home):
-                _start(home)
-        except BaseException:
-            os.close(_held.pop(home.path))
-            raise
+    descriptor = os.open(home.path / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(descriptor, True)
+    try:
+        ready = False
+        while not ready:
+            with _exclusive(home):
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                ready = _start(home)
+            ready = ready or _answered(home)  # without the start lock, so that nobody waits for this one too
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if _held.setdefault(home.path, descriptor) != descriptor:  # another thread was here first
+        os.close(descriptor)
+        return
     atexit.register(release, home, os.getpid())
 
 
@@ -167,29 +176,47 @@ def _binary(name: str) -> str:
 
 
 def _answers(home: Home) -> bool:
-    if not _postmaster(home):
-        return False
-    probe = [_binary("pg_isready"), "-q", "-h", str(_socket_folder(home)), "-t", "10"]
-    return subprocess.run(probe, check=False, capture_output=True).returncode == 0
+    return _postmaster(home) is not None and _probed(home) == 0
+
+
+def _probed(home: Home, seconds: float = 10) -> int:
+    """What ``pg_isready`` says: 0 it takes connections, 1 it does not yet or not any more, 2 nothing in ``seconds``."""
+    probe = [_binary("pg_isready"), "-q", "-h", str(_socket_folder(home)), "-t", str(max(1, round(seconds)))]
+    return subprocess.run(probe, check=False, capture_output=True).returncode
+
+
+def _answered(home: Home) -> bool:
+    """Wait for the server that runs to answer; False where it has ended instead. RetriableError ``embedded-silent``.
+
+    One that says that it is not ready, as after a crash, may take as long as a start.
+    """
+    began = time.monotonic()
+    while pid := _postmaster(home):
+        said = _probed(home, min(10, SILENT_SECONDS))
+        if said == 0:
+            return True
+        waited = time.monotonic() - began
+        if waited > (START_SECONDS if said == 1 else SILENT_SECONDS):
+            raise RetriableError("embedded-silent", pid=pid, seconds=int(waited), log=_log(home))
+        time.sleep(0.05)
+    return False
 
 
 def _postmaster(home: Home) -> int | None:
-    """The running server's process number: the one in ``postmaster.pid`` if it is alive and is a postgres."""
-    try:
-        pid = int((data_folder(home) / "postmaster.pid").read_text().split("\n", 1)[0])
-        command = Path(f"/proc/{pid}/cmdline").read_bytes() if Path("/proc").exists() else b"postgres"
-        os.kill(pid, 0)
-    except (FileNotFoundError, NotADirectoryError, ValueError, ProcessLookupError):
-        return None
-    except PermissionError:
-        return pid
-    state = Path(f"/proc/{pid}/stat")
-    if state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-        return None
-    return pid if b"postgres" in command else None
+    """The running server's process number, whether it answers or not."""
+    from hub import postmaster  # its psutil is there where the embedded server is
+
+    return postmaster.of(data_folder(home))
 
 
-def _start(home: Home) -> None:
+def _log(home: Home) -> Path:
+    return home.path / "logs" / "postgres.log"
+
+
+def _start(home: Home) -> bool:
+    """Start the server under the start lock; False, and nothing is touched, where one lives already."""
+    if _postmaster(home):
+        return False
     folder, sockets = data_folder(home), _socket_folder(home)
     as_user = _system_user(home)
     folder.mkdir(exist_ok=True, mode=0o700)
@@ -199,23 +226,31 @@ def _start(home: Home) -> None:
             _give(path, as_user)
     if not (folder / "PG_VERSION").exists():
         _initialise(home, as_user)
-    # No server runs here (the caller made sure, under the start lock): locks of one that was killed are stale, even
-    # while its process number is still taken by a zombie or by somebody else.
+    # No server lives here: locks of one that was killed are stale, even while its process number is still taken by a
+    # zombie or by somebody else.
+    killed = (folder / "postmaster.pid").exists()
     for lock in (folder / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
         lock.unlink(missing_ok=True)
-    log = home.path / "logs" / "postgres.log"
+    log = _log(home)
     settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
     command = [_binary("postgres"), "-D", str(folder), "-k", str(sockets), *settings]
-    with open(log, "ab") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
-            user=as_user, group=as_user, extra_groups=[] if as_user else None, env=_environment(),
-        )  # fmt: skip
-    deadline = time.monotonic() + START_SECONDS
+
+    def launched() -> subprocess.Popen[bytes]:
+        with open(log, "ab") as output:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+                user=as_user, group=as_user, extra_groups=[] if as_user else None, env=_environment(),
+            )  # fmt: skip
+
+    began, process = time.monotonic(), launched()
     while not _answers(home):
-        if process.poll() is not None or time.monotonic() > deadline:
+        waited, ended = time.monotonic() - began, process.poll() is not None
+        if waited > (ORPHAN_SECONDS if ended and killed else 0 if ended else START_SECONDS):
             raise FatalError("embedded-start", log=log)
         time.sleep(0.05)
+        if ended:  # children of the one that was killed were ending still: PostgreSQL lets nobody in beside them
+            process = launched()
+    return True
 
 
 def _initialise(home: Home, as_user: str | None) -> None:

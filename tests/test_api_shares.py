@@ -18,6 +18,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
+from hub import database
 from hub.api import sharing
 from hub.api.app import create
 from hub.exchange import ledger, share_tables, share_versions, shares
@@ -326,6 +327,17 @@ BODIES: list[tuple[Any, str]] = [
     ({"columns": ["name", "key"]}, "share-columns"),
     ({"limitHint": -1}, "share-parameters"),
     ({"limitHint": "1"}, "share-parameters"),
+    *(
+        ({name: number, "predicateHints": ["status = 'in_force'"]}, "share-parameters")
+        for name in ("limitHint", "version", "maxFiles")
+        for number in (-1, 2**63, 2**64, 10**25, 10**4000)
+    ),
+    ({"timestamp": "2026-03-01T08:00:00." + "0" * 4000 + "Z"}, "share-parameters"),
+    ({"timestamp": "9999-12-31T23:59:59-14:00"}, "share-time-invalid"),
+    ({"predicateHints": ["name = '\ud800'"]}, "share-parameters"),
+    ({"columns": ["\ud800"]}, "share-parameters"),
+    ({"jsonPredicateHints": json.dumps(equal("name", "\ud800"))}, "share-predicate-unreadable"),
+    ({"jsonPredicateHints": json.dumps(equal("\ud800", "x"))}, "share-predicate-column"),
     ({"version": 0, "timestamp": "2026-03-01T08:00:00Z"}, "share-parameters"),
     ({"version": -1}, "share-parameters"),
     ({"timestamp": "yesterday"}, "share-time-invalid"),
@@ -338,8 +350,16 @@ BODIES: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("body", "code"), BODIES)
 def test_questions_that_are_refused(still: Reader, body: Any, code: str) -> None:
+    before = len(records(database.engine()))
     answer = still.session.post(still.base + still.at("query"), json=body, timeout=30)
     still.refused(answer, 400, code)
+    assert [(row.kind, row.outcome) for row in records(database.engine())[before:]] == [("share.query", code)]
+
+
+@pytest.mark.parametrize("limit", [2**32, 2**63 - 1])
+def test_a_limit_may_be_large(still: Reader, limit: int) -> None:
+    (line,) = still.query(predicateHints=["name <> '企业1'"], limitHint=limit).text.splitlines()[2:]
+    assert json.loads(json.loads(line)["file"]["stats"]) == {"numRecords": 2}
 
 
 def test_other_refusals(still: Reader) -> None:
@@ -386,6 +406,9 @@ def test_whose_token_it_is(reader: Reader, store: sa.Engine) -> None:
         answer = asked(header)
         reader.refused(answer, 401, code)
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert "profile" in answer.json()["message"] and "oauth2" not in answer.text
+        chinese = requests.get(f"{reader.base}/shares", headers={"Accept-Language": "zh"}, timeout=30)
+        assert "配置文件" in chinese.json()["message"] and "oauth2" not in chinese.text
     token = reader.profile["bearerToken"]
     assert asked(f"Bearer {token}").ok
     with store.begin() as connection:
@@ -491,6 +514,21 @@ def test_what_cannot_be_recorded_is_not_answered(still: Reader, monkeypatch: pyt
     for answer in (still.get("/shares"), still.query()):
         still.refused(answer, 503, "store-unavailable")
         assert answer.headers["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    "what", [TypeError("Integer exceeds 64-bit range: 913300000000000002"), KeyError("x"), OSError()]
+)
+def test_nor_when_the_record_is_what_fails(
+    still: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: Exception
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise what
+
+    monkeypatch.setattr(ledger, "record", failing)
+    for answer in (still.get("/shares"), still.query(), still.query(limitHint=-1)):
+        still.refused(answer, 500, "internal")
+    assert "share not recorded" in caplog.text and "9133" not in caplog.text
 
 
 def test_faults_of_ours_are_told_in_their_form(

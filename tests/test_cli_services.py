@@ -37,6 +37,25 @@ def test_up_without_dags_says_so_and_leaves_nothing_running(tmp_path: Path) -> N
     assert services.processes(home) == [] and embedded._postmaster(home) is None
 
 
+def test_without_airflow_there_are_no_passwords_to_name(tmp_path: Path, postgres_url: str) -> None:
+    """The file is named where it is there, as after a start with Airflow."""
+    home, external = tmp_path / "home", {"YICI_DATABASE_URL": postgres_url.replace("+psycopg", "")}
+    try:
+        assert yici(home, "db", "upgrade", **external).returncode == 0
+        told = yici(home, "up", "--without-airflow", "--json", **external)
+        assert told.returncode == 0, told.stderr
+        assert set(json.loads(told.stdout)) == {"api"} and not (home / "credentials.json").exists()
+        assert "credentials.json" not in (shown := yici(home, "up", "--without-airflow", **external)).stderr
+        assert "yici down" in shown.stderr
+        (home / "credentials.json").write_text("{}")
+        named = json.loads(yici(home, "up", "--without-airflow", "--json", **external).stdout)["credentials_file"]
+        assert named == str(home / "credentials.json")
+        assert named in yici(home, "up", "--without-airflow", **external).stderr
+    finally:
+        yici(home, "down", **external)
+    assert services.processes(Home(home)) == []
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_up_on_the_operators_own_database(tmp_path: Path, postgres_url: str) -> None:

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
-from connectors.errors import FatalError
+from connectors.errors import FatalError, RetriableError
 from hub import embedded
 from hub.home import Home
 
@@ -80,12 +83,132 @@ def test_a_server_that_was_killed_starts_again(home: Home) -> None:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS value")
     server = embedded._postmaster(home)
     assert server
+    # One of its children takes longer to notice: nobody may start beside it.
+    child = next(one for one in psutil.Process(server).children() if "checkpointer" in "".join(one.cmdline()))
+    child.suspend()
+    later = threading.Timer(1, child.resume)
+    later.start()
     os.kill(server, signal.SIGKILL)  # its zombie is a child of this process and keeps the process number
     while embedded._postmaster(home):
         pass
     embedded.release(home)
     with connect(home) as connection:
         assert connection.execute("SELECT value FROM kept").fetchone() == (7,)
+    later.join()
+
+
+def test_a_start_that_fails_is_told_at_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.hold(home)
+    embedded.release(home)
+    monkeypatch.setitem(embedded.SETTINGS, "shared_buffers", "none")
+    began = time.monotonic()
+    with pytest.raises(FatalError) as said:
+        embedded.hold(home)
+    assert said.value.code == "embedded-start" and time.monotonic() - began < embedded.ORPHAN_SECONDS
+
+
+def pid_file(home: Home) -> Path:
+    return embedded.data_folder(home) / "postmaster.pid"
+
+
+def held_elsewhere(home: Home) -> tuple[subprocess.Popen[str], int]:
+    """Another process that uses the server, and the server's number."""
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(home.path)], stdin=-1, stdout=-1, text=True)
+    assert other.stdout and other.stdout.readline() == "held\n"
+    server = embedded._postmaster(home)
+    assert server
+    return other, server
+
+
+def test_a_server_that_lives_is_not_taken_for_dead(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped, or is very slow: its lock stays, no second one starts, and what is wrong is said."""
+    monkeypatch.setattr(embedded, "SILENT_SECONDS", 1)
+    other, server = held_elsewhere(home)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        before, log = pid_file(home).read_bytes(), (home.path / "logs" / "postgres.log").read_bytes()
+        for _ in range(2):
+            with pytest.raises(RetriableError, match=f"kill -CONT {server}") as said:
+                embedded.hold(home)
+            assert said.value.code == "embedded-silent" and said.value.values["pid"] == server
+            assert str(server) in said.value.message("zh") and "CONT" in said.value.advice("zh")
+        assert embedded._postmaster(home) == server and home.path not in embedded._held
+        assert pid_file(home).read_bytes() == before
+        assert (home.path / "logs" / "postgres.log").read_bytes() == log, "nothing was started"
+    finally:
+        os.kill(server, signal.SIGCONT)
+    with connect(home) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert embedded._postmaster(home) == server
+    assert other.stdin
+    other.stdin.close()
+    other.wait(30)
+
+
+def test_a_slow_server_is_waited_for(home: Home) -> None:
+    other, server = held_elsewhere(home)
+    os.kill(server, signal.SIGSTOP)
+    again = threading.Timer(1.5, os.kill, (server, signal.SIGCONT))
+    again.start()
+    embedded.hold(home)
+    again.join()
+    assert embedded._postmaster(home) == server
+    other.kill()
+    other.wait(30)
+
+
+def test_a_server_that_ends_while_it_is_waited_for_starts_again(home: Home) -> None:
+    other, server = held_elsewhere(home)
+    os.kill(server, signal.SIGSTOP)
+
+    def ends() -> None:
+        os.kill(server, signal.SIGINT)
+        os.kill(server, signal.SIGCONT)
+
+    end = threading.Timer(1.0, ends)
+    end.start()
+    with connect(home) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert embedded._postmaster(home) not in (None, server)
+    end.join()
+    other.kill()
+    other.wait(30)
+
+
+@pytest.mark.parametrize("named", ["this program", "another server", "nobody", "nothing"])
+def test_a_lock_that_is_a_leftover_is_cleared(home: Home, named: str) -> None:
+    with connect(home) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS value")
+    embedded.release(home)
+    folder = Path(tempfile.mkdtemp(prefix="yici-embedded-"))
+    neighbour = Home(folder)
+    try:
+        if named == "another server":
+            embedded.hold(neighbour)
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        pids = {"this program": os.getpid(), "another server": embedded._postmaster(neighbour), "nobody": gone.pid}
+        pid_file(home).write_text(f"{pids[named]}\n{embedded.data_folder(home)}\n" if named in pids else "")
+        assert embedded._postmaster(home) is None
+        with connect(home) as connection:
+            assert connection.execute("SELECT value FROM kept").fetchone() == (7,)
+        if named == "another server":
+            assert embedded._answers(neighbour), "it is left alone"
+    finally:
+        embedded.release(neighbour)
+        embedded.stop(neighbour)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_home_that_was_moved_still_has_its_server(home: Home) -> None:
+    other, server = held_elsewhere(home)
+    moved = Home(home.path.rename(home.path.with_name(home.path.name + "-moved")))
+    try:
+        assert embedded._postmaster(moved) == server and embedded._postmaster(home) is None
+    finally:
+        moved.path.rename(home.path)
+        other.kill()
+        other.wait(30)
 
 
 def test_no_password_no_entry(home: Home) -> None:

@@ -180,6 +180,17 @@ def test_what_is_no_json_or_too_deep_is_refused() -> None:
             read([], text, COLUMNS)
 
 
+def test_half_a_character_is_no_text() -> None:
+    """JSON can write it, UTF-8 cannot: nothing could be compared with it."""
+    for value in ("\ud800", "a\udfffb"):
+        with pytest.raises(UsageError) as refused:
+            as_json({"op": "equal", "children": [column("name", "string"), literal(value, "string")]})
+        assert refused.value.code == "share-predicate-unreadable" and refused.value.values == {"hint": 0}
+        with pytest.raises(UsageError, match="not understood"):
+            read([f"name = '{value}'"], None, COLUMNS)
+    assert as_json({"op": "equal", "children": [column("name", "string"), literal("\U00020bb7", "string")]})
+
+
 def test_hints_count_together() -> None:
     both = read(["name = 'a'", "attributes.count > 1"], json.dumps(EQUAL), COLUMNS)
     assert both == ["and", ["=", "name", "a"], [">", "attributes.count", "1"], ["=", "name", "a"]]

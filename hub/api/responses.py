@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from starlette.responses import JSONResponse
 
+from connectors import messages
 from connectors.errors import YiciError
 from connectors.messages import Language
 from hub import problems
@@ -53,6 +54,8 @@ def problem(
 
 
 SHARING = "/delta/"  # addresses of Delta Sharing, whose clients know no problem documents
+# Codes that are told in other words there: the token endpoint gives none that opens a share.
+_SHARING_WORDS = {"token-missing": "share-token-missing", "token-invalid": "share-token-invalid"}
 
 
 def sharing_problem(
@@ -63,8 +66,10 @@ def sharing_problem(
     if code in ("too-many-attempts", "rate-exceeded") and values:
         said.headers["Retry-After"] = str(values["seconds"])
     kept = {name: said.headers[name] for name in _KEPT if name in said.headers}
-    document = problems.document(code, lang, values)
-    return Json({"errorCode": code, "message": document["detail"]}, status_code=said.status_code, headers=kept)
+    told = _SHARING_WORDS.get(code, code)
+    words = [messages.text(told, lang, **(values or {})), messages.advice(told, lang, **(values or {}))]
+    message = " ".join(part for part in words if part)
+    return Json({"errorCode": code, "message": message}, status_code=said.status_code, headers=kept)
 
 
 def refused(

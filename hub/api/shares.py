@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from anyio import to_thread
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -38,7 +38,8 @@ router = APIRouter(prefix="/delta", route_class=SharingRoute, include_in_schema=
 LINES = "application/x-ndjson; charset=utf-8"
 CAPABILITIES = "delta-sharing-capabilities"
 VERSION = "Delta-Table-Version"
-LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1  # what Arrow and PostgreSQL count to
+LONGEST_MOMENT = 40
 TABLE = "/shares/{share}/schemas/{schema}/tables/{table}"
 _MOMENT = re.compile(
     r"(?P<date>[0-9]{4}-[0-9]{1,2}-[0-9]{1,2})[T ](?P<time>[0-9]{1,2}:[0-9]{2}:[0-9]{2})(?P<part>\.[0-9]{1,9})?"
@@ -48,7 +49,8 @@ _MOMENT = re.compile(
 Most = Annotated[int | None, Query(alias="maxResults", ge=0, le=2**31 - 1)]
 Page = Annotated[str | None, Query(alias="pageToken", max_length=400)]
 Number = Annotated[int | None, Query(ge=0, le=LARGEST)]
-Moment = Annotated[str | None, Query(max_length=40)]
+Moment = Annotated[str | None, Query(max_length=LONGEST_MOMENT)]
+Count = Annotated[int | None, Field(ge=0, le=LARGEST)]
 
 
 class Question(BaseModel):
@@ -59,11 +61,11 @@ class Question(BaseModel):
 
     predicateHints: Annotated[list[str] | None, Field(max_length=100)] = None
     jsonPredicateHints: str | None = None
-    limitHint: Annotated[int | None, Field(ge=0)] = None
-    version: Annotated[int | None, Field(ge=0, le=LARGEST)] = None
-    timestamp: str | None = None
+    limitHint: Count = None
+    version: Count = None
+    timestamp: Annotated[str | None, Field(max_length=LONGEST_MOMENT)] = None
     columns: Annotated[list[str] | None, Field(max_length=1000)] = None
-    maxFiles: int | None = None
+    maxFiles: Count = None
     includeRefreshToken: bool | None = None
 
 
@@ -235,7 +237,7 @@ def _page(token: str | None) -> str | None:
 def _question(body: bytes) -> Question:
     try:
         return bodies.read(Question, body or b"{}")
-    except (ValidationError, UsageError):
+    except (ValueError, UsageError):  # pydantic's is one
         raise UsageError("share-parameters") from None
 
 

@@ -83,9 +83,10 @@ class SharingRoute(APIRoute):
                 return response
             try:
                 await run_in_threadpool(_record, told, outcome)
-            except (sa.exc.SQLAlchemyError, psycopg.Error, YiciError) as failed:
+            except Exception as failed:  # whatever it is, what is not recorded is not answered
                 log.error("share not recorded: %s", type(failed).__name__)
-                return sharing_problem("store-unavailable", lang)
+                away = isinstance(failed, sa.exc.SQLAlchemyError | psycopg.Error | YiciError)
+                return sharing_problem("store-unavailable" if away else "internal", lang)
             return response
 
         return handle

@@ -76,16 +76,17 @@ def register(app: typer.Typer) -> None:
                     with services.undisturbed():
                         services.stop_all(here)
                 raise
-        file = here.path / "credentials.json"
+        file = here.path / "credentials.json"  # Airflow's, and a demo's: without them there is none
         if json:
-            output.json({**addresses, "credentials_file": str(file)})
+            output.json({**addresses, "credentials_file": str(file)} if file.is_file() else addresses)
         else:
             names = {"api": "API", "airflow": "Airflow", "exchange": "exchange 交换"}
             output.table(
                 ("service 服务", "address 地址"), [(names[name], address) for name, address in addresses.items()]
             )
             stop = "yici down" if here.path == Path(".yici").absolute() else f"YICI_HOME={here.path} yici down"
-            output.messages().print(f"passwords 密码: {file} · stop 停止: {stop}", soft_wrap=True)
+            passwords = f"passwords 密码: {file} · " if file.is_file() else ""
+            output.messages().print(f"{passwords}stop 停止: {stop}", soft_wrap=True)
 
     @app.command()
     def down() -> None:

@@ -48,6 +48,7 @@ _TOKEN = re.compile(
     |(?P<sign><>|<=(?!>)|>=|==|!=|=|<|>|\(|\)|,))""",
     re.VERBOSE,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = {"and", "or", "not", "is", "null", "in", "between", "true", "false", "date"}
 
 
@@ -87,6 +88,8 @@ class _Reader:
     def compared(self, sign: str, column: str, kind: str, text: str) -> Node:
         """``kind``: of the literal: string, number, date or boolean."""
         self.count(0)
+        if _SURROGATE.search(text):  # half a character, as JSON can write it: no text, so no value of any column
+            self.unreadable()
         wanted = self.columns[column]
         literal = _literal(wanted, kind, text)
         if literal is None or (wanted == "boolean" and sign not in ("=", "<>")):
