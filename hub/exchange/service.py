@@ -150,11 +150,14 @@ def _carried_out(
         ledger.witness(connection, peer, asked.head)
     # Clocks differ by more than most wait: the time that the asker gives counts from when the message came.
     deadline = came + min(asked.deadline - asked.at, LONGEST) if asked.deadline else now + LONGEST
-    _first(connection, message, deadline - now)
+    kept = _first(connection, message, deadline - now)
     kind = KINDS.get(asked.kind)
     if kind is None:
         raise FatalError("kind-unknown", known=", ".join(sorted(KINDS)))
+    # For a repeat as well: what was given while an agreement stood is not given out again once it does not.
     agreement = _agreed(connection, peer, asked, kind, now) if kind.needs_agreement else None
+    if kept is not None:
+        raise Repeated(sealing.unseal(kept, _about(asked)))
     if deadline <= now:
         raise FatalError("deadline-over")
     answer = kind.handler(Context(connection, peer, message, message.body, agreement, now, deadline))
@@ -198,10 +201,10 @@ def _names_somebody(told: Envelope) -> bool:
     return any(agreement_terms.names_somebody(label) for label in (told.case, told.purpose) if label)
 
 
-def _first(connection: sa.Connection, message: Message, within: dt.timedelta) -> None:
+def _first(connection: sa.Connection, message: Message, within: dt.timedelta) -> bytes | None:
     """Only the first to come does it; another waits for its end. Statements take no longer than ``within``.
 
-    :class:`Repeated` with what was replied, FatalError ``message-repeated`` where nothing was kept or it is another message.
+    None for the first, else the reply as it is kept. FatalError ``message-repeated`` where none is, or it is another message.
     """
     told = message.envelope
     bind = {
@@ -210,11 +213,13 @@ def _first(connection: sa.Connection, message: Message, within: dt.timedelta) ->
         "digest": message.digest,
         "milliseconds": str(max(1, int(within.total_seconds() * 1000))),
     }
-    if connection.execute(_FIRST, bind).first() is None:
-        known = connection.execute(_KNOWN, bind).first()
-        if known is None or known.digest != message.digest or known.reply is None:
-            raise FatalError("message-repeated")
-        raise Repeated(sealing.unseal(known.reply, _about(told)))
+    if connection.execute(_FIRST, bind).first() is not None:
+        return None
+    known = connection.execute(_KNOWN, bind).first()
+    if known is None or known.digest != message.digest or known.reply is None:
+        raise FatalError("message-repeated")
+    reply: bytes = known.reply
+    return reply
 
 
 def _agreed(connection: sa.Connection, peer: Peer, asked: Envelope, kind: Kind, now: dt.datetime) -> Agreement:
