@@ -270,6 +270,16 @@ def test_a_case_that_names_somebody_is_not_kept(hubs: tuple[Hub, Hub]) -> None:
     } == {None}
 
 
+@pytest.mark.parametrize("case", ["110105-19491231-002X", "110105 19491231 002X", "张三 13800138000"])
+@pytest.mark.parametrize("label", ["case", "purpose"])
+def test_nobody_is_named_in_groups_or_by_telephone_either(hubs: tuple[Hub, Hub], case: str, label: str) -> None:
+    sh, zj = hubs
+    message = question(sh, zj, **{label: case})
+    assert problem(send(sh, zj, message))["code"] == "case-names-somebody"
+    [record] = zj.rows("SELECT r::text AS text FROM exchange_record AS r WHERE message = :id", id=message.envelope.id)
+    assert case not in record.text
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"a.b.c\n{}", b"\n\n", b"\x00" * 100, b"a" * 20_000 + b"\n"], ids=range(6)
 )

@@ -22,8 +22,8 @@ from connectors import envelope
 from connectors.envelope import OK, PROTOCOL, SKEW, Envelope, Message
 from connectors.errors import FatalError, UsageError, YiciError
 from connectors.messages import advice, text
-from hub import problems, records, signing
-from hub.exchange import agreement_terms, agreements, ledger, peers, sealing
+from hub import mentions, problems, records, signing
+from hub.exchange import agreements, ledger, peers, sealing
 from hub.exchange.agreement_terms import Mode
 from hub.exchange.agreements import Agreement
 from hub.exchange.peers import Peer
@@ -198,7 +198,7 @@ def admitted(connection: sa.Connection, message: Message, shown: str | None, now
 
 
 def _names_somebody(told: Envelope) -> bool:
-    return any(agreement_terms.names_somebody(label) for label in (told.case, told.purpose) if label)
+    return any(mentions.names_somebody(label) for label in (told.case, told.purpose) if label)
 
 
 def _first(connection: sa.Connection, message: Message, within: dt.timedelta) -> bytes | None:
