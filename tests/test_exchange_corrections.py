@@ -375,6 +375,11 @@ def test_who_did_not_file_it_hears_no_answer(exchange: Exchange) -> None:
     assert foreign.value.code == "correction-not-ours"
     future = {**body, "at": "2199-01-01T00:00:00Z"}
     assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, future)["status"] == "ok"
+    second = file(exchange, place=1)
+    past = {**body, "correction": str(second.id), "at": "0001-01-01T00:00:00+14:00"}
+    assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, past)["status"] == "ok"
+    long_ago = both(exchange, second)[0].answered_at
+    assert long_ago and long_ago > dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
     answered_at = both(exchange, one)[0].answered_at
     assert answered_at and answered_at < dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     other = {**body, "outcome": "refused"}

@@ -246,6 +246,15 @@ def test_a_deadline_that_is_over(hubs: tuple[Hub, Hub]) -> None:
     assert not hubs[1].rows("SELECT 1 FROM test_done WHERE message = :id", id=slow.envelope.id)
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"])
+def test_a_deadline_of_another_age_is_over(hubs: tuple[Hub, Hub], at: str) -> None:
+    early = dt.datetime.fromisoformat(at)
+    refused(hubs, question(*hubs, deadline=early), "deadline-over")
+    refused(hubs, question(*hubs, at=dt.datetime.now(dt.UTC) + 9 * MINUTES, deadline=early), "deadline-over")
+    late = dt.datetime.fromisoformat("9999-12-31T23:59:59-14:00")
+    assert send(*hubs, question(*hubs, deadline=late)).envelope.status == "ok"
+
+
 def test_a_body_of_another_form(hubs: tuple[Hub, Hub]) -> None:
     refused(hubs, question(*hubs, "test.once", b'{"seconds": "many"}'), "message-body")
 

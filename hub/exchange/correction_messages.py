@@ -138,7 +138,7 @@ def answered(context: Context) -> Answer:
         bind: dict[str, Any] = {
             "state": told.outcome,
             "sealed_reason": told.reason and sealing.seal(told.reason.encode(), about(row.id)),
-            "answered_at": min(told.at, context.now + SKEW),
+            "answered_at": max(row.filed_at - SKEW, min(told.at, context.now + SKEW)),
             "told_at": row.told_at or context.now,
         }
         if told.epoch and told.handle and told.version:

@@ -149,7 +149,8 @@ def _carried_out(
     if asked.head is not None:
         ledger.witness(connection, peer, asked.head)
     # Clocks differ by more than most wait: the time that the asker gives counts from when the message came.
-    deadline = came + min(asked.deadline - asked.at, LONGEST) if asked.deadline else now + LONGEST
+    given = asked.deadline - asked.at if asked.deadline else LONGEST
+    deadline = (came if asked.deadline else now) + max(min(given, LONGEST), -LONGEST)  # whatever year it names
     kept = _first(connection, message, deadline - now)
     kind = KINDS.get(asked.kind)
     if kind is None:
