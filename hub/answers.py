@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +23,7 @@ from hub.home import KeyedHash, identifier_text, keyed_hash
 from hub.knowledge import Snapshot, Subject
 from hub.records import Record
 from hub.sketches import Case, Moment, Person, Want
-from mappings import scalars, schemes
+from mappings import scalars
 from mappings.items import APPLICANT, FactValue, Item
 
 MAX_ITEMS = 20
@@ -302,21 +301,3 @@ def _named(item: Item, lang: Language) -> bytes:
     if lang not in known:
         known[lang] = b'%s,"item_name":%s' % (orjson.dumps(item.code), orjson.dumps(getattr(item.name, lang)))
     return known[lang]
-
-
-def names_somebody(text: str) -> bool:
-    """Whether ``text`` reads as an identifier, or holds a person's or a company's somewhere: such a text must not become a case
-    number or a label."""
-    found = scalars.parse(text)
-    if found.scheme in schemes.SCHEMES and found.verdict != "invalid":
-        return True
-    if len(text) < 18:
-        return False
-    # Numbers with check digits; digits of people also where they are written in groups.
-    within = [*_PERSON.findall(_GROUPS.sub("", text)), *_COMPANY.findall(text.upper())]
-    return any(scalars.parse(one).verdict == "valid" for one in within)
-
-
-_GROUPS = re.compile(r"[._-]")
-_PERSON = re.compile(r"(?=([0-9]{17}[0-9Xx]))")
-_COMPANY = re.compile(r"(?=([0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}))")

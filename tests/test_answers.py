@@ -318,24 +318,3 @@ def test_an_unknown_answer(store: sa.Engine) -> None:
     for text in ("nothing", "00000000-0000-4000-8000-000000000000"):
         with pytest.raises(UsageError, match="no stored answer"):
             records.explain(store, text)
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        (stored.RESIDENT, True),
-        (f"31-{stored.RESIDENT}-0001", True),
-        (f"case{stored.RESIDENT.lower()}7", True),
-        ("11010519-49123100-2X", True),
-        ("31.110105.19491231.002X", True),
-        (f"hall-{stored.LICENCE_CODE}", True),
-        (f"x{stored.LICENCE_CODE.lower()}.1", True),
-        ("31-2026-0001", False),
-        ("110105194912310021-0001", False),  # no check digit of anybody
-        ("20261130-310117-000001-handle", False),
-        ("0192f3a4-7c1e-7d2b-9f00-3b5d8e6a1c47", False),
-        ("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", False),
-    ],
-)
-def test_a_case_number_that_holds_an_identifier_names_somebody(text: str, named: bool) -> None:
-    assert answers.names_somebody(text) is named

@@ -84,12 +84,21 @@ def test_show(yici: Yici, kept: Kept) -> None:
     assert refused(yici, "show", "x", status=2) == "record-unknown"
 
 
-def test_verify(yici: Yici, kept: Kept) -> None:
+def test_verify(yici: Yici, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     report = json.loads(yici("verify", "--json"))
     assert report["ok"] and (report["first"], report["last"], report["records"]) == (1, 6, 6)
     assert [(one["peer"], one["asked"], one["code"]) for one in report["witnesses"]] == [("zj", False, "partner-away")]
     assert json.loads(yici("verify", "--no-peers", "--json"))["witnesses"] == []
-    assert "nothing was changed" in yici("verify") and "nobody there" in yici("verify")
+    assert not report["complete"]
+    for arguments, away in (((), "no answer of 未答复 zj"), (("--no-peers",), "no peer was asked 未向伙伴节点求证")):
+        shown = " ".join(yici("verify", *arguments).split())
+        assert f"not fully checked 未能完全核验: {away} " in shown
+        assert "nothing was changed" not in shown and "earlier signed checkpoint" in shown
+    assert "nobody there" in yici("verify")
+    monkeypatch.setattr(witnesses, "ask", lambda name, after=0: Told(name))
+    shown = yici("verify")
+    assert "nothing was changed" in shown and "not fully checked" not in shown
+    assert json.loads(yici("verify", "--json"))["complete"]
     ledgers.changed(kept.engine, f"DELETE FROM exchange_record WHERE id = '{kept.made[3]}'")
     report = json.loads(yici("verify", "--json", status=1))
     [difference] = report["differences"]

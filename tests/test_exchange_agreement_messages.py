@@ -57,6 +57,12 @@ def count(hub: Hub) -> int:
         return len(agreements.every(connection))
 
 
+def test_a_time_outside_of_all_years_is_no_fault_of_this_hub(hubs: Pair) -> None:
+    told = {**proposal(hubs.zj, terms.terms(NAMED)), "at": "0001-01-01T00:00:00+14:00"}
+    assert hubs.say(hubs.zj, hubs.sh, "agreement.propose", told)["status"] == "message-body"
+    assert count(hubs.sh) == 0
+
+
 def test_a_proposal_is_taken_once_and_may_be_repeated(hubs: Pair) -> None:
     body = proposal(hubs.zj, terms.terms(named := uuid.uuid4()))
     for _ in range(2):

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,33 @@ def test_what_the_key_did_not_sign_is_noted(hub: sa.Engine, zj: Peer, key: OKPKe
         assert not heard(hub, zj, lie), lie
     assert set(noted(hub)) == {"checkpoint-false"} and kept(hub) == []
     assert heard(hub, zj, right)
+
+
+def test_a_peer_writes_no_words_of_its_own_into_the_ledger(hub: sa.Engine, zj: Peer, key: OKPKey) -> None:
+    right = told(key, 7)
+    words = "x" * 9000
+    head, payload, end = right["signature"].split(".")
+    for told_signature in (
+        words,
+        f"{words}.{words}.{words}",
+        right["signature"] + words,
+        f"{head}.{payload}.{'words' * 20}",
+        f"{head}.{payload}=words.{end}",
+        signed(key, position=7, chain="00" * 32, at=right["at"], words="words")["signature"][:-9] + "AAAAAAAAA",
+        7,
+    ):
+        assert not heard(hub, zj, {**right, "signature": told_signature})
+        with hub.connect() as connection:
+            query = sa.text("SELECT detail FROM exchange_record ORDER BY recorded_at DESC LIMIT 1")
+            detail = json.loads(connection.scalar(query) or "")
+        text = str(told_signature)
+        assert detail == {"digest": sha256(text.encode()).hexdigest(), "length": len(text)}
+    form = right["signature"][:-9] + "AAAAAAAAA"
+    assert not heard(hub, zj, {**right, "signature": form})
+    with hub.connect() as connection:
+        assert {"told": form} in [
+            json.loads(one) for one in connection.scalars(sa.text("SELECT detail FROM exchange_record"))
+        ]
 
 
 def test_a_key_that_nobody_knows_proves_nothing_and_accuses_nobody(hub: sa.Engine, zj: Peer) -> None:

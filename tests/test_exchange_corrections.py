@@ -326,6 +326,38 @@ def test_what_the_owner_refuses(exchange: Exchange) -> None:
     assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(1,)]
 
 
+def test_the_same_is_not_filed_again_under_other_ids(exchange: Exchange) -> None:
+    """A peer that does not look: each would begin a clock of ten days."""
+    reference = exchange.agreement(exchange.sh).reference
+
+    def say(**changes: Any) -> dict[str, Any]:
+        told = filing(exchange, **changes)
+        return dict(exchange.pair.say(exchange.sh, exchange.zj, messages.FILE, told, agreement=reference))
+
+    first = str(uuid.uuid4())
+    assert say(correction=first)["status"] == "ok"
+    assert {say(correction=str(uuid.uuid4()))["status"] for _ in range(5)} == {"correction-filed"}
+    other = {"expected": "2033-01-31", "why": "another view"}
+    assert say(correction=str(uuid.uuid4()), said=other)["status"] == "ok"
+    assert say(correction=str(uuid.uuid4()), field="status")["status"] == "ok"
+    assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(3,)]
+    with exchange.zj.acting(), pytest.raises(PartnerProblem):  # which Shanghai did not keep
+        corrections.answer(uuid.UUID(first), "confirmed", "it is right", actor="li")
+    assert say(correction=str(uuid.uuid4()))["status"] == "ok", "what is answered may be filed anew"
+
+
+def test_no_peer_has_more_than_so_many_open(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "OPEN", 2)
+    first, second = file(exchange), file(exchange, "status", Said("revoked", "why"))
+    with pytest.raises(PartnerProblem) as refused:
+        file(exchange, place=1)
+    assert refused.value.values["code"] == "correction-too-many"
+    assert file(exchange).id == first.id, "what is there is still answered"
+    answer(exchange, second)
+    assert file(exchange, place=1).told
+    assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(3,)]
+
+
 def test_who_did_not_file_it_hears_no_answer(exchange: Exchange) -> None:
     one = file(exchange)
     body = {"correction": str(one.id), "outcome": "confirmed", "at": "2026-01-01T00:00:00Z", "reason": "x"}
@@ -343,6 +375,11 @@ def test_who_did_not_file_it_hears_no_answer(exchange: Exchange) -> None:
     assert foreign.value.code == "correction-not-ours"
     future = {**body, "at": "2199-01-01T00:00:00Z"}
     assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, future)["status"] == "ok"
+    second = file(exchange, place=1)
+    past = {**body, "correction": str(second.id), "at": "0001-01-01T00:00:00+14:00"}
+    assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, past)["status"] == "ok"
+    long_ago = both(exchange, second)[0].answered_at
+    assert long_ago and long_ago > dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
     answered_at = both(exchange, one)[0].answered_at
     assert answered_at and answered_at < dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     other = {**body, "outcome": "refused"}

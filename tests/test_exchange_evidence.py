@@ -493,6 +493,35 @@ def test_a_suspended_agreement_gives_nothing_from_that_moment(hubs: Exchange, by
     assert hubs.ask(agreement).envelope.status == "ok"
 
 
+@pytest.mark.parametrize("by", ["zj", "sh"])
+def test_what_was_answered_is_not_given_out_again_while_it_is_suspended(hubs: Exchange, by: str) -> None:
+    agreement, _ = hubs.agree(), hubs.firm()
+    message = request(hubs, agreement)
+    first = exchanging.send(hubs.sh, hubs.zj, message)
+    assert first.envelope.status == "ok" and FIRM.encode() in first.body
+    assert exchanging.send(hubs.sh, hubs.zj, message).wire == first.wire
+    with getattr(hubs, by).acting():
+        agreement_acts.suspend(agreement.id, "tester")
+    reply = exchanging.send(hubs.sh, hubs.zj, message)
+    assert reply.envelope.status == "agreement-suspended" and FIRM.encode() not in reply.body
+    assert hubs.zj.outcomes(message.envelope.id) == ["ok", "agreement-suspended"]  # the refusal is recorded
+    with getattr(hubs, by).acting():
+        agreement_acts.resume(agreement.id, "tester")
+    assert exchanging.send(hubs.sh, hubs.zj, message).wire == first.wire  # and nothing is carried out twice
+    assert len(hubs.given()) == 1 and hubs.zj.outcomes(message.envelope.id) == ["ok", "agreement-suspended"]
+
+
+def test_nor_after_the_version_was_replaced(hubs: Exchange) -> None:
+    agreement, _ = hubs.agree(), hubs.firm()
+    message = request(hubs, agreement)
+    assert exchanging.send(hubs.sh, hubs.zj, message).envelope.status == "ok"
+    later = hubs.agree(id=str(agreement.id), materials={LICENCE: ["status"]})
+    assert later.reference == f"{agreement.id}/2"
+    reply = exchanging.send(hubs.sh, hubs.zj, message)
+    assert reply.envelope.status == "agreement-version-old" and FIRM.encode() not in reply.body
+    assert hubs.zj.outcomes(message.envelope.id) == ["ok", "agreement-version-old"] and len(hubs.given()) == 1
+
+
 def test_it_ends_with_the_minute(hubs: Exchange) -> None:
     now = dt.datetime.now(dt.UTC)
     ends = now.replace(second=0, microsecond=0) + dt.timedelta(minutes=6)
@@ -505,10 +534,14 @@ def test_it_ends_with_the_minute(hubs: Exchange) -> None:
         there = dt.datetime.now(dt.UTC) + ahead
         assert there < ends - dt.timedelta(seconds=2), "the machine is too slow for this test"
         assert hubs.ask(agreement, seconds=2).envelope.status == "ok"
+        before = request(hubs, agreement)
+        assert exchanging.send(hubs.sh, hubs.zj, before).envelope.status == "ok"
         time.sleep((ends - ahead - dt.datetime.now(dt.UTC)).total_seconds() + 0.05)
         reply = exchanging.send(hubs.sh, hubs.zj, request(hubs, agreement))
         assert reply.envelope.status == "agreement-not-in-force"
-        assert len(hubs.given()) == 1
+        again = exchanging.send(hubs.sh, hubs.zj, before)
+        assert again.envelope.status == "agreement-not-in-force" and FIRM.encode() not in again.body
+        assert len(hubs.given()) == 2
     finally:
         hubs.zj.stop()
         del hubs.zj.variables[exchanging.exchange_server.CLOCK]

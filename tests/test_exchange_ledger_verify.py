@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from hub.exchange import entries, ledger, ledger_verify, witnesses
+from hub.exchange import checkpoints, entries, ledger, ledger_verify, witnesses
 from hub.exchange.ledger_verify import Report
 from hub.exchange.witnesses import Told
 from hub.home import Home
@@ -219,7 +219,9 @@ def test_a_record_put_in_with_a_place_is_found(hub: sa.Engine, made: list[uuid.U
         ) AS w WHERE w.position = c.position""",
         "UPDATE exchange_head SET position = 13, chain = (SELECT chain FROM exchange_chain WHERE position = 13)",
     )
-    assert found(hub) == {"chain-checkpoint-differs": (1, ("position 12",))}
+    assert found(hub) == {
+        "chain-checkpoint-differs": (1, ("position 12",)), "chain-end-unsigned": (1, ("positions 13-13",)),
+    }  # fmt: skip
 
 
 def test_a_second_place_is_found(hub: sa.Engine, made: list[uuid.UUID]) -> None:
@@ -340,18 +342,46 @@ def test_an_end_cut_with_all_its_signatures_is_found_through_a_peer(
     hub: sa.Engine, made: list[uuid.UUID], answering: dict[str, Told]
 ) -> None:
     answering["zj"] = witnessed(hub)
-    ledgers.changed(hub, *CUT, HEAD, "DELETE FROM exchange_checkpoint WHERE position > 9")
-    assert found(hub) == {}
+    ledgers.changed(hub, *(part.replace("> 9", "> 8") for part in CUT), HEAD)
+    ledgers.changed(hub, "DELETE FROM exchange_checkpoint WHERE position > 8")
+    assert found(hub) == {}, "it ends where this hub did sign"
     [difference] = asked(hub).differences
     assert (difference.code, difference.keys) == ("chain-witness-differs", ("zj: positions 9-12",))
+
+
+def test_an_end_that_nobody_signed_is_found_without_a_peer(hub: sa.Engine, made: list[uuid.UUID]) -> None:
+    """By who has the store and not the key: cut to where it was not signed, written anew, or all signatures taken away."""
+    ledgers.changed(hub, *CUT, HEAD, "DELETE FROM exchange_checkpoint WHERE position > 9")
+    assert found(hub) == {"chain-end-unsigned": (1, ("positions 9-9",))}
+    ledgers.changed(hub, "DELETE FROM exchange_checkpoint")
+    assert found(hub) == {"chain-end-unsigned": (9, ("positions 1-9",))}
+
+
+def test_records_chained_anew_after_their_signatures_were_removed_are_found(
+    hub: sa.Engine, made: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "sign", lambda *_: None)  # the key is not there
+    ledgers.changed(hub, f"UPDATE exchange_record SET outcome = 'internal' WHERE id = '{made[6]}'")
+    ledgers.written_anew(hub)
+    assert found(hub) == {"chain-end-unsigned": (12, ("positions 1-12",))}
+
+
+def test_a_checkpoint_that_this_hub_did_not_sign_signs_no_end(hub: sa.Engine, made: list[uuid.UUID]) -> None:
+    ledgers.changed(hub, f"UPDATE exchange_checkpoint SET signature = {SIGNED['signature']} WHERE position = 12")
+    assert found(hub) == {
+        "chain-checkpoint-signature": (1, ("sh: position 12",)), "chain-end-unsigned": (4, ("positions 9-12",)),
+    }  # fmt: skip
 
 
 def test_what_a_peer_cannot_or_does_not_say_rightly(
     hub: sa.Engine, made: list[uuid.UUID], answering: dict[str, Told]
 ) -> None:
+    assert not ledger_verify.verify(hub, ask=()).complete, "nobody was asked"
+    answering["zj"] = witnessed(hub)
+    assert asked(hub).complete
     answering["zj"] = Told("zj", why="partner-away", sentence="zj does not answer")
     report = asked(hub)
-    assert report.ok
+    assert report.ok and not report.complete and not report.shown()["complete"]
     assert report.shown()["witnesses"] == [
         {
             "peer": "zj", "asked": False, "checkpoints": 0, "latest": None, "code": "partner-away",

@@ -246,6 +246,15 @@ def test_a_deadline_that_is_over(hubs: tuple[Hub, Hub]) -> None:
     assert not hubs[1].rows("SELECT 1 FROM test_done WHERE message = :id", id=slow.envelope.id)
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"])
+def test_a_deadline_of_another_age_is_over(hubs: tuple[Hub, Hub], at: str) -> None:
+    early = dt.datetime.fromisoformat(at)
+    refused(hubs, question(*hubs, deadline=early), "deadline-over")
+    refused(hubs, question(*hubs, at=dt.datetime.now(dt.UTC) + 9 * MINUTES, deadline=early), "deadline-over")
+    late = dt.datetime.fromisoformat("9999-12-31T23:59:59-14:00")
+    assert send(*hubs, question(*hubs, deadline=late)).envelope.status == "ok"
+
+
 def test_a_body_of_another_form(hubs: tuple[Hub, Hub]) -> None:
     refused(hubs, question(*hubs, "test.once", b'{"seconds": "many"}'), "message-body")
 
@@ -268,6 +277,16 @@ def test_a_case_that_names_somebody_is_not_kept(hubs: tuple[Hub, Hub]) -> None:
         row.request
         for row in zj.rows("SELECT request FROM exchange_record WHERE message = :id", id=message.envelope.id)
     } == {None}
+
+
+@pytest.mark.parametrize("case", ["110105-19491231-002X", "110105 19491231 002X", "张三 13800138000"])
+@pytest.mark.parametrize("label", ["case", "purpose"])
+def test_nobody_is_named_in_groups_or_by_telephone_either(hubs: tuple[Hub, Hub], case: str, label: str) -> None:
+    sh, zj = hubs
+    message = question(sh, zj, **{label: case})
+    assert problem(send(sh, zj, message))["code"] == "case-names-somebody"
+    [record] = zj.rows("SELECT r::text AS text FROM exchange_record AS r WHERE message = :id", id=message.envelope.id)
+    assert case not in record.text
 
 
 @pytest.mark.parametrize(

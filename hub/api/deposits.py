@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from connectors.errors import UsageError
-from hub import answers, database, deposits, media
+from hub import database, deposits, media, mentions
 from hub.agreements import Agreement
 from hub.api import bodies, language
 from hub.api.guard import Caller
@@ -139,7 +139,7 @@ async def deposit(
 ) -> Response:
     """Once verified by a person it is held, and the next answer does not ask for it."""
     lang = language.of(request.headers)
-    if not KEY.fullmatch(key) or answers.names_somebody(key):
+    if not KEY.fullmatch(key) or mentions.names_somebody(key):
         raise UsageError("idempotency-key-invalid")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         return problem("media-type-unsupported", lang, {"expected": "multipart/form-data"})

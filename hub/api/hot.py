@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connectors import messages
 from connectors.errors import UsageError, YiciError
 from connectors.messages import Language
-from hub import answers, catalogue, database, tokens
+from hub import answers, catalogue, database, mentions, tokens
 from hub.answers import Asked, Question
 from hub.api import bodies, language
 from hub.api.envelope import BODY_SECONDS
@@ -186,7 +186,7 @@ class Hot:
         return known if now < known.expires_at else None
 
     def _asked(self, given: Lookup, bearer: Bearer, lang: Language, now: dt.datetime) -> Asked | None:
-        if given.as_of is not None or (given.case is not None and answers.names_somebody(given.case)):
+        if given.as_of is not None or (given.case is not None and mentions.names_somebody(given.case)):
             return None
         question = Question(
             catalogue.expand(given.items), given.id, bearer.client, given.purpose, given.facts, given.roles, given.case, None,

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from connectors.errors import UsageError, YiciError
 from connectors.messages import Language
-from hub import answers, catalogue, clock, database, problems, tokens
+from hub import answers, catalogue, clock, database, mentions, problems, tokens
 from hub.answers import Answered, Asked, Question
 from hub.api import bodies, language
 from hub.api.guard import Caller, bearer_of
@@ -185,7 +185,7 @@ def _prepared(
 ) -> Asked | dict[str, Any]:
     """The question about one subject, or the problem with it."""
     try:
-        if subject.case is not None and answers.names_somebody(subject.case):
+        if subject.case is not None and mentions.names_somebody(subject.case):
             raise UsageError("case-names-somebody")
         question = Question(items, subject.id, client, purpose, subject.facts, subject.roles, subject.case, None, lang)
         return answers.prepare(question, dt.datetime.now(dt.UTC), in_force, hashing)

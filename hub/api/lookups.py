@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import answers, catalogue, database
+from hub import answers, catalogue, database, mentions
 from hub.agreements import Agreement
 from hub.answers import Answered, Question
 from hub.api import bodies, language
@@ -187,7 +187,7 @@ async def lookup(request: Request, caller: Caller) -> Response:
 
 
 def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[Answered]:
-    if asked.case is not None and answers.names_somebody(asked.case):
+    if asked.case is not None and mentions.names_somebody(asked.case):
         raise UsageError("case-names-somebody")
     engine = database.engine()
     items = catalogue.expand(asked.items)

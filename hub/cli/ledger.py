@@ -98,8 +98,9 @@ def verify(
 ) -> None:
     """Find any record that was altered, removed, put in or moved, also by who could sign anew. 核验台账。
 
-    Works beside traffic: one moment is read, nothing waits. Exit code 0: all is as it was written; 1: something is not, and
-    which. A peer that cannot be asked is named, and no difference.
+    Works beside traffic: one moment is read, nothing waits. Exit code 0: no change was found; 1: something was changed, and
+    which. A peer that cannot be asked is named, and no difference: then what could not be checked is said (with --json:
+    "complete" is false), and the exit code stays 0.
 
     Examples: [bold]yici ledger verify[/] · [bold]yici ledger verify --no-peers --json[/]
     """
@@ -224,8 +225,18 @@ def _report(report: Report) -> None:
         console.print(found.sentence(), markup=False)
         console.print("  " + " · ".join(found.keys) + (" …" if found.found > len(found.keys) else ""), markup=False)
         console.print(f"  → {found.advice()}", markup=False)
-    if report.ok:
+    if report.ok and report.complete:
         console.print("nothing was changed 未发现改动")
+    elif not report.complete:
+        away = ", ".join(told.peer for told in report.witnesses if told.why)
+        console.print("[bold yellow]![/] not fully checked 未能完全核验: ", end="")
+        console.print(f"no answer of 未答复 {away}" if away else "no peer was asked 未向伙伴节点求证", markup=False)
+        console.print(
+            "  Without every peer's word nobody can tell whether the end was cut back to an earlier signed checkpoint, or all was "
+            "signed anew with the key. 缺少伙伴节点的证词，无法判断末端是否被截回到较早的签名检查点，或是否用密钥重新签名。"
+        )
+        if report.ok:
+            console.print("  What is here is sound in itself 本地内容自洽")
     console.print(
         f"positions 位置 {report.first}-{report.last}, records 记录 {report.records:,}, "
         f"pending 待编号 {report.pending:,}, checkpoints 检查点 {report.checkpoints:,}"

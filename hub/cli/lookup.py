@@ -129,9 +129,9 @@ def _identifier(text: str) -> str:
 
 def _case(case: str | None) -> str | None:
     from connectors.errors import UsageError
-    from hub import answers
+    from hub import mentions
 
-    if case is not None and answers.names_somebody(case):
+    if case is not None and mentions.names_somebody(case):
         raise UsageError("case-names-somebody")
     return case
 

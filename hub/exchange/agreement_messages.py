@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from connectors.envelope import Digest, Moment, Reference
-from connectors.errors import UsageError
+from connectors.errors import FatalError, UsageError
 from hub import signing
 from hub.exchange import agreement_states, agreement_terms, agreements, epochs
 from hub.exchange.agreement_states import ACCEPT, DECLINE, END, PROPOSE, RESUME, SUSPEND, Rows, Step
@@ -86,7 +86,7 @@ def proposed(context: Context) -> Answer:
     agreements.verify(document, told.signature, (key.public_key for key in context.peer.keys))
     if reasons := agreement_terms.flaws(terms, parties):
         raise UsageError("agreement-terms", reasons="; ".join(reason for _, reason in reasons)[:4000])
-    step = Step(PROPOSE, peer, told.at.astimezone(dt.UTC))
+    step = Step(PROPOSE, peer, _utc(told.at))
     agreement_states.file(
         context.connection, rows, terms, document, step, peer=peer, peer_signature=told.signature, now=now
     )
@@ -101,7 +101,7 @@ def accepted(context: Context) -> Answer:
     agreements.verify(bytes(row.document), told.signature, (key.public_key for key in context.peer.keys))
     if row.valid_to <= context.now:
         raise UsageError("agreement-over")
-    step = Step(ACCEPT, context.peer.name, told.at.astimezone(dt.UTC))
+    step = Step(ACCEPT, context.peer.name, _utc(told.at))
     state = agreement_states.begin(context.connection, rows, row, context.now, step, peer_signature=told.signature)
     return _answer(told.agreement, state)
 
@@ -130,9 +130,17 @@ def stated(context: Context) -> Answer:
         signed = accepting.peer_signature
         agreement_states.begin(context.connection, rows, accepting, context.now, peer_signature=signed)
         rows, _ = _rows(context, told.agreement)
-    step = Step(context.message.envelope.kind, context.peer.name, told.at.astimezone(dt.UTC), plain(told.reason))
+    step = Step(context.message.envelope.kind, context.peer.name, _utc(told.at), plain(told.reason))
     state = agreement_states.state(context.connection, rows, step, context.now, ours=False)
     return _answer(told.agreement, state)
+
+
+def _utc(at: dt.datetime) -> dt.datetime:
+    """FatalError ``message-body`` for one outside of all years."""
+    try:
+        return at.astimezone(dt.UTC)
+    except OverflowError:
+        raise FatalError("message-body") from None
 
 
 def keyed(context: Context) -> Answer:

@@ -29,8 +29,9 @@ from connectors.errors import FatalError
 from connectors.marks import Defect, Document, Place
 from hub.agreements import EVERY, columns
 from hub.clock import CHINA
+from hub.mentions import names_person
 from hub.signing import LONGEST_NAME
-from mappings import model, scalars
+from mappings import model
 from mappings.model import Code, Material
 
 TYPE = "yici-agreement+jws"  # `typ` of a signature under a document
@@ -52,21 +53,9 @@ def plain(text: str) -> str:
     """What a terminal shows as it stands, and what names nobody."""
     if any(unicodedata.category(each)[0] == "C" for each in text):
         raise ValueError("control and format characters are not text")
-    if names_somebody(text):
-        raise ValueError("an identifier of a person does not belong here")
+    if names_person(text):
+        raise ValueError("an identifier of a person, or a telephone number, does not belong here")
     return text
-
-
-def names_somebody(text: str) -> bool:
-    """Whether an identifier of a person stands in ``text``."""
-    found = map(scalars.parse, _NUMBERS.findall(unicodedata.normalize("NFKC", text)))
-    return any(each.scheme in ("cn.ric", "cn.permit", "cn.fpr") and each.verdict != "invalid" for each in found)
-
-
-# 18 or 15 characters as they are written, also right behind or before letters; not within longer numbers.
-_NUMBERS = re.compile(
-    r"(?<![0-9])[0-9]{17}[0-9Xx](?![0-9])|(?<![0-9])[0-9]{15}(?![0-9Xx])|(?<![0-9A-Za-z])[A-Za-z]{3}[0-9]{12}(?![0-9])"
-)
 
 
 def _digits(value: object) -> object:

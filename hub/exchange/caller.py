@@ -21,8 +21,8 @@ from connectors import envelope
 from connectors.envelope import OK, PROTOCOL, SKEW, Message
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
 from connectors.messages import Language, sentences, text
-from hub import database, problems, records, signing
-from hub.exchange import agreement_terms, agreements, keys, kinds, ledger, peers, reach, wire
+from hub import database, mentions, problems, records, signing
+from hub.exchange import agreements, keys, kinds, ledger, peers, reach, wire
 from hub.exchange.agreements import Agreement
 from hub.exchange.peers import Peer
 from hub.exchange.service import JSON
@@ -83,7 +83,7 @@ def ask(
     until = min(until, deadline) if deadline else until
     if until <= now:
         raise RetriableError("deadline-over")
-    if any(agreement_terms.names_somebody(label) for label in (purpose, case) if label):
+    if any(mentions.names_somebody(label) for label in (purpose, case) if label):
         raise UsageError("case-names-somebody")
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     if len(data) > envelope.LIMIT - envelope.LONGEST:
@@ -285,7 +285,7 @@ def reason(code: str, values: Mapping[str, Any], lang: Language | None = None) -
     if code not in sentences():
         return code
     shown = {name: str(value)[:200] for name, value in values.items()}
-    if any(agreement_terms.names_somebody(value) or not value.isprintable() for value in shown.values()):
+    if any(mentions.names_somebody(value) or not value.isprintable() for value in shown.values()):
         return code
     try:
         return f"{code}: {text(code, lang, **shown)}"

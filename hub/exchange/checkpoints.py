@@ -7,10 +7,12 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -36,6 +38,7 @@ AGAIN = 600.0  # seconds after which the same of a peer is noted again
 HELD = 1000  # of what peers said, in a process
 SPARSE = 1000  # positions of which, after a day, few checkpoints are left
 LONGEST = 4096  # characters of a checkpoint
+SIGNATURE = 86  # characters of an Ed25519 signature in base64url
 
 log = logging.getLogger("yici.ledger")
 
@@ -134,7 +137,8 @@ def head(connection: sa.Connection | None = None) -> dict[str, Any] | None:
 def witness(connection: sa.Connection, peer: Peer, told: Mapping[str, Any] | None) -> bool:
     """Keep the checkpoint that a message of ``peer`` carried (``head``), in the caller's transaction; whether it may stand.
 
-    One that is not what the peer's key signed is noted in the ledger as ``checkpoint-false``, one that cannot be beside
+    One that is not what the peer's key signed is noted in the ledger as ``checkpoint-false`` (whole only where it has the form of
+    a checkpoint and can hold no other words, else its digest), one that cannot be beside
     those kept as ``checkpoint-contradicts``: another chain at the same position, or a later position signed earlier. One
     under a key that is not known any more is passed over. Waits for nobody.
     """
@@ -144,8 +148,10 @@ def witness(connection: sa.Connection, peer: Peer, told: Mapping[str, Any] | Non
     known_at, stands = _heard.get(place, (0.0, None))
     if stands or (stands is False and time.monotonic() - known_at < AGAIN):
         return stands
-    signed = str(told.get("signature"))[:LONGEST]
+    signed = str(told.get("signature"))
     try:
+        if len(signed) > LONGEST:
+            raise ValueError("no checkpoint is so long")
         found = read(signed, peer.name)
         known = peers.keys_at(peer, found.at)
         if orjson.loads(_part(signed, 0)).get("kid") not in [key.thumbprint() for key in known]:
@@ -153,7 +159,10 @@ def witness(connection: sa.Connection, peer: Peer, told: Mapping[str, Any] | Non
         if opened(signed, peer.name, known) is None or any(told[name] != value for name, value in _plain(found)):
             raise ValueError("not what was signed")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return _noted(connection, place, FALSE, {"told": signed})
+        if _formed(signed, peer):
+            return _noted(connection, place, FALSE, {"told": signed})
+        data = signed.encode("utf-8", "replace")
+        return _noted(connection, place, FALSE, {"digest": sha256(data).hexdigest(), "length": len(signed)})
     for row in connection.execute(_BESIDE, {"hub": peer.name, "position": found.position}):
         kept = of(row)
         if kept.position == found.position and kept.chain == found.chain:
@@ -169,6 +178,26 @@ def thin(connection: sa.Connection) -> int:
     """Of checkpoints older than a day leave the last of every :data:`SPARSE` positions and of every month, where retention
     can begin; returns how many went."""
     return connection.execute(_THIN, {"sparse": SPARSE}).rowcount
+
+
+def _formed(signed: str, peer: Peer) -> bool:
+    """Whether ``signed`` is written as this protocol writes a checkpoint of ``peer``, and holds nothing beside."""
+    try:
+        read(signed, peer.name)
+        head, payload, end = signed.split(".")
+        said, header = orjson.loads(_part(signed, 1)), orjson.loads(_part(signed, 0))
+        plain = all(orjson.dumps(value) == _part(signed, number) for number, value in ((1, said), (0, header)))
+    except (ValueError, TypeError):
+        return False
+    return (
+        plain
+        and len(end) == SIGNATURE
+        and _BASE64URL.fullmatch(head + payload + end) is not None
+        and said.keys() == {"protocol", "hub", "position", "chain", "at"}
+        and header.keys() == {"alg", "typ", "kid"}
+        and (header["alg"], header["typ"]) == (signature.ALGORITHM, TYPE)
+        and header["kid"] in [key.thumbprint() for key in peers.keys_ever(peer)]
+    )
 
 
 def _plain(found: Checkpoint) -> list[tuple[str, Any]]:
@@ -211,6 +240,7 @@ def _hear(connection: sa.Connection, place: _Place, stands: bool) -> None:
     sa.event.listen(connection, "commit", committed, once=True)
 
 
+_BASE64URL = re.compile(r"[\w-]+", re.ASCII)
 _Place = tuple[str, str, str]  # the store, the peer, what it told
 _heard: dict[_Place, tuple[float, bool]] = {}
 _known: dict[tuple[str, str], tuple[float, dict[str, Any] | None]] = {}

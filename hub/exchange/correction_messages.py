@@ -26,6 +26,7 @@ log = logging.getLogger("yici.exchange")
 
 FILE, ANSWER = "correction.file", "correction.answer"
 WORKING_DAYS = 10  # Order 809 Art 26
+OPEN = 1000  # corrections of one peer that wait for their answers, at most: each has its clock
 OUTCOMES = ("corrected", "confirmed", "refused")
 TOLD_BY_INDEX = ("status", "valid_from", "valid_to", "region")  # columns that an index tells, whatever else is agreed
 
@@ -102,6 +103,7 @@ def filed(context: Context) -> Answer:
     if known is not None:
         return _again(context, told, known)
     holding, version = _certificate(context.connection, given, told)
+    _require_room(context, told, holding, version)
     at = context.message.envelope.at
     row: dict[str, Any] = {
         "id": told.correction,
@@ -136,7 +138,7 @@ def answered(context: Context) -> Answer:
         bind: dict[str, Any] = {
             "state": told.outcome,
             "sealed_reason": told.reason and sealing.seal(told.reason.encode(), about(row.id)),
-            "answered_at": min(told.at, context.now + SKEW),
+            "answered_at": max(row.filed_at - SKEW, min(told.at, context.now + SKEW)),
             "told_at": row.told_at or context.now,
         }
         if told.epoch and told.handle and told.version:
@@ -182,6 +184,19 @@ def _certificate(connection: sa.Connection, given: Given, told: Filing) -> tuple
     return found[0], digest.hex
 
 
+def _require_room(context: Context, told: Filing, holding: str, version: str) -> None:
+    """UsageError ``correction-filed`` when this peer said the same of this field of this version and waits for the answer,
+    ``correction-too-many`` when :data:`OPEN` of its corrections do."""
+    connection, peer = context.connection, context.peer.name
+    connection.execute(_ALONE, {"peer": peer})
+    beside = {"peer": peer, "holding": bytes.fromhex(holding), "field": told.field, "version": version}
+    for row in connection.execute(_BESIDE, beside):
+        if opened(row.id, bytes(row.sealed)) == told.said:
+            raise UsageError("correction-filed", id=row.id)
+    if (connection.scalar(_WAITING, {"peer": peer}) or 0) >= OPEN:
+        raise UsageError("correction-too-many", most=OPEN)
+
+
 def version_of(given: Given, digest: str) -> str:
     """How the index tells the version ``digest`` (hex) of a holding."""
     return given.key.of(f"version:{digest}").hex()
@@ -203,6 +218,16 @@ def _taken(told: Filing, due_on: dt.date) -> Answer:
 
 
 _BY_ID = sa.select(_table).where(_table.c.id == sa.bindparam("id")).with_for_update()
+# Of one peer one after the other, so that none that are filed at once pass by each other.
+_ALONE = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-correction-of ' || :peer, 0))")
+_OPEN = _table.c.owner, _table.c.peer == sa.bindparam("peer"), _table.c.state == "filed"
+_BESIDE = sa.select(_table.c.id, _table.c.sealed).where(
+    *_OPEN,
+    _table.c.holding == sa.bindparam("holding"),
+    _table.c.field == sa.bindparam("field"),
+    _table.c.version == sa.bindparam("version"),
+)
+_WAITING = sa.select(sa.func.count()).select_from(_table).where(*_OPEN)
 _DIGEST = sa.text("SELECT digest FROM holding WHERE key = decode(:key, 'hex')").columns(digest=sa.Uuid())
 KINDS = {
     FILE: Kind(filed, mode="index", once=True),

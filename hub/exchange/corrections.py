@@ -27,7 +27,7 @@ from mappings import model
 
 # Refusals that stay the same however often a filing is repeated.
 FINAL = frozenset(
-    ("correction-not-agreed", "correction-record-unknown", "correction-taken", "correction-version-old",
+    ("correction-filed", "correction-not-agreed", "correction-record-unknown", "correction-taken", "correction-version-old",
      "field-not-agreed", "material-not-agreed", "mode-not-agreed", "reconcile-epoch")
 )  # fmt: skip
 AWAY = frozenset({"partner-away", "partner-plain", "partner-resting"})  # whoever is, is so for the rest as well

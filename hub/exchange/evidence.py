@@ -21,10 +21,11 @@ from connectors.errors import FatalError, UsageError
 from hub import evidence, home
 from hub.clock import CHINA
 from hub.exchange import epochs
-from hub.exchange.agreement_terms import Terms, names_somebody, shareable
+from hub.exchange.agreement_terms import Terms, shareable
 from hub.exchange.agreements import Agreement
 from hub.exchange.service import Answer, Context, Kind
 from hub.home import identifier_text
+from hub.mentions import names_somebody
 from mappings import scalars
 
 REQUEST = "evidence.request"

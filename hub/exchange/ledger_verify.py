@@ -45,9 +45,16 @@ class Report:
     def ok(self) -> bool:
         return not self.differences
 
+    @property
+    def complete(self) -> bool:
+        """Whether peers were asked and each answered. Without them nobody can tell that the end was cut back to a place
+        where this hub had signed, nor that who has its key signed another chain."""
+        return bool(self.witnesses) and all(told.why is None for told in self.witnesses)
+
     def shown(self) -> dict[str, Any]:
         return {
             "ok": self.ok,
+            "complete": self.complete,
             "at": self.at.isoformat(),
             "first": self.first,
             "last": self.last,
@@ -176,8 +183,11 @@ def _records(connection: sa.Connection, found: _Found, progress: Progress, piece
 
 
 def _checkpoints(connection: sa.Connection, found: _Found, start: int) -> None:
-    """What was signed stands in the chain, and is signed by who says it."""
-    own = signing.own_name()
+    """What was signed stands in the chain, and is signed by who says it; the end of the chain is signed.
+
+    Places are given and their end is signed in one transaction, so that no moment shows the one without the other.
+    """
+    own, signed = signing.own_name(), start
     found.all_of(connection, _SIGNED, hub=own, start=start)
     good = {own: keys.own().public()}
     good |= {peer.name: peers.keys_ever(peer) for peer in peers.every(connection, removed=True)}
@@ -186,7 +196,12 @@ def _checkpoints(connection: sa.Connection, found: _Found, start: int) -> None:
         if checkpoints.opened(row.signature, row.hub, known) != checkpoints.of(row):
             code = "chain-checkpoint-signature" if row.hub == own else "chain-witness-altered"
             found.add(code, f"{row.hub}: position {row.position}")
+        elif row.hub == own:
+            signed = max(signed, row.position)
         found.report.checkpoints += row.hub == own
+    last = found.report.last
+    if signed < last:
+        found.add("chain-end-unsigned", f"positions {signed + 1}-{last}", found=last - signed)
 
 
 def _witnessed(connection: sa.Connection, found: _Found, start: int) -> None:

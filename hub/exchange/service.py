@@ -22,8 +22,8 @@ from connectors import envelope
 from connectors.envelope import OK, PROTOCOL, SKEW, Envelope, Message
 from connectors.errors import FatalError, UsageError, YiciError
 from connectors.messages import advice, text
-from hub import problems, records, signing
-from hub.exchange import agreement_terms, agreements, ledger, peers, sealing
+from hub import mentions, problems, records, signing
+from hub.exchange import agreements, ledger, peers, sealing
 from hub.exchange.agreement_terms import Mode
 from hub.exchange.agreements import Agreement
 from hub.exchange.peers import Peer
@@ -149,12 +149,16 @@ def _carried_out(
     if asked.head is not None:
         ledger.witness(connection, peer, asked.head)
     # Clocks differ by more than most wait: the time that the asker gives counts from when the message came.
-    deadline = came + min(asked.deadline - asked.at, LONGEST) if asked.deadline else now + LONGEST
-    _first(connection, message, deadline - now)
+    given = asked.deadline - asked.at if asked.deadline else LONGEST
+    deadline = (came if asked.deadline else now) + max(min(given, LONGEST), -LONGEST)  # whatever year it names
+    kept = _first(connection, message, deadline - now)
     kind = KINDS.get(asked.kind)
     if kind is None:
         raise FatalError("kind-unknown", known=", ".join(sorted(KINDS)))
+    # For a repeat as well: what was given while an agreement stood is not given out again once it does not.
     agreement = _agreed(connection, peer, asked, kind, now) if kind.needs_agreement else None
+    if kept is not None:
+        raise Repeated(sealing.unseal(kept, _about(asked)))
     if deadline <= now:
         raise FatalError("deadline-over")
     answer = kind.handler(Context(connection, peer, message, message.body, agreement, now, deadline))
@@ -195,13 +199,13 @@ def admitted(connection: sa.Connection, message: Message, shown: str | None, now
 
 
 def _names_somebody(told: Envelope) -> bool:
-    return any(agreement_terms.names_somebody(label) for label in (told.case, told.purpose) if label)
+    return any(mentions.names_somebody(label) for label in (told.case, told.purpose) if label)
 
 
-def _first(connection: sa.Connection, message: Message, within: dt.timedelta) -> None:
+def _first(connection: sa.Connection, message: Message, within: dt.timedelta) -> bytes | None:
     """Only the first to come does it; another waits for its end. Statements take no longer than ``within``.
 
-    :class:`Repeated` with what was replied, FatalError ``message-repeated`` where nothing was kept or it is another message.
+    None for the first, else the reply as it is kept. FatalError ``message-repeated`` where none is, or it is another message.
     """
     told = message.envelope
     bind = {
@@ -210,11 +214,13 @@ def _first(connection: sa.Connection, message: Message, within: dt.timedelta) ->
         "digest": message.digest,
         "milliseconds": str(max(1, int(within.total_seconds() * 1000))),
     }
-    if connection.execute(_FIRST, bind).first() is None:
-        known = connection.execute(_KNOWN, bind).first()
-        if known is None or known.digest != message.digest or known.reply is None:
-            raise FatalError("message-repeated")
-        raise Repeated(sealing.unseal(known.reply, _about(told)))
+    if connection.execute(_FIRST, bind).first() is not None:
+        return None
+    known = connection.execute(_KNOWN, bind).first()
+    if known is None or known.digest != message.digest or known.reply is None:
+        raise FatalError("message-repeated")
+    reply: bytes = known.reply
+    return reply
 
 
 def _agreed(connection: sa.Connection, peer: Peer, asked: Envelope, kind: Kind, now: dt.datetime) -> Agreement:
