@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from connectors import source as sources
-from connectors.errors import BatchHalted, FatalError, RetriableError
-from hub import batches, database, pipeline, quarantine, review
+from connectors.errors import BatchHalted, FatalError, RetriableError, UsageError
+from connectors.landing import Landing
+from hub import batches, database, home, pipeline, quarantine, review
 from hub import state as states
+from hub.cli import pipeline as run_command
 from tests import licences
 
 SH = "sh-amr-enterprises"
@@ -311,6 +314,46 @@ def test_an_older_snapshot_that_arrives_late_withdraws_nothing(deliver, variant)
     assert names() == held
 
 
+@pytest.mark.parametrize("as_of", ["2204-01-02", "0001-01-01", "0001-01-01T00:00:00+23:00", "1204-01-02", "9999-12-31"])
+def test_no_delivery_shows_its_source_as_of_a_time_beyond_belief(deliver, as_of: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        deliver(licences.rows(2), as_of=as_of)
+    assert refused.value.code == "as-of-beyond" and count("batch") == 0
+
+
+def test_a_time_of_a_rebuilt_batch_is_taken_as_it_was(deliver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver(licences.rows(2), as_of="2020-01-01")
+    monkeypatch.setattr(pipeline, "EARLIEST", dt.datetime(2021, 1, 1, tzinfo=dt.UTC))
+    with pytest.raises(UsageError):
+        deliver(licences.rows(2), as_of="2020-01-01")
+    with database.engine().connect() as connection:
+        batch = batches.listed(connection)[0]
+    landed = Landing(home.current().landing_url).read_manifest(SH, batch.id)
+    assert pipeline.fetch(SH, landed=landed) == {"batch": batch.id, "chunks": []}
+
+
+@pytest.mark.parametrize("extent", ["snapshot", "partial"])
+def test_a_delivery_that_is_older_altogether_says_so(deliver, variant, extent: str) -> None:
+    name = variant("xx-older", extent=extent)
+    assert deliver(licences.rows(4), source=name, as_of="2020-05-01")["findings"] == []
+    older = [licences.row(number, name="旧名", date="2018-01-01") for number in range(4)]
+    summary = deliver(older, source=name, as_of="2020-04-01")
+    assert summary["state"] == "merged" and summary["reasons"]["older"] == 4
+    finding = summary["findings"][0]
+    assert (finding["code"], finding["severity"]) == ("delivery-older", "warn")
+    assert finding["values"] == {"rows": 4, "as_of": "2020-04-01T00:00:00+08:00", "known": "2020-05-01T00:00:00+08:00"}
+    assert deliver([*older[1:], licences.row(9)], source=name, as_of="2020-05-02")["findings"] == []
+
+
+def test_an_older_snapshot_that_lacks_rows_says_that_it_is_older(deliver, variant) -> None:
+    name = variant("xx-older", extent="snapshot")
+    deliver(licences.rows(4), source=name, as_of="2020-05-01")
+    summary = deliver(licences.rows(3), source=name, as_of="2020-04-01")
+    assert summary["withdrawn"] == 0 and [one["code"] for one in summary["findings"]] == ["delivery-older"]
+    warning = run_command.warnings(summary)[0]
+    assert "as of 2020-04-01" in warning["message"] and name in warning["advice"]
+
+
 def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
     wrong = licences.credit_code(3)
     wrong = wrong[:-1] + ("0" if wrong[-1] != "0" else "1")
@@ -421,8 +464,6 @@ def test_a_snapshot_with_a_conflict_does_not_withdraw_the_row(deliver, variant) 
 
 
 def test_working_files_are_gone_after_a_run(deliver) -> None:
-    from hub import home
-
     deliver(licences.rows(3))
     assert list(home.current().work.iterdir()) == []
 
