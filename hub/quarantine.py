@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +13,8 @@ import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
 from hub import copying, schema
+
+BLOCK = 1 << 20  # bytes of rows that are parsed together
 
 
 def listed(
@@ -87,8 +90,9 @@ def one_version_each(connection: sa.Connection, entries: list[int]) -> None:
         raise UsageError("release-conflicting", entries=", ".join(map(str, several.ids)))
 
 
-def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
-    """Raw columns (strings) of entries of one source, with ``_row``, ``_file``, ``_row_key``, ``_digest``."""
+def raw_rows(connection: sa.Connection, entries: list[int], expected: Sequence[str] = ()) -> pa.Table:
+    """Raw columns (strings) of entries of one source, with ``_row``, ``_file``, ``_row_key``, ``_digest``; those of the columns
+    ``expected`` that no entry has are null."""
     listing = "{" + ",".join(map(str, entries)) + "}"
     query = """SELECT convert_from(raw, 'UTF8'), file, "row", original_key, digest
       FROM quarantine WHERE id = ANY({entries}::bigint[]) ORDER BY id"""
@@ -102,9 +106,13 @@ def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
     found = copying.out_of(connection, query, pa.schema(fields), {"entries": listing})
     lines = found["raw"].to_pylist()  # a person's choice of rows, not a batch
     # Strings as they came: nothing may be read as a date or a number on the way.
-    columns = pa.schema([(name, pa.string()) for line in lines[:1] for name in orjson.loads(line)])
+    # Entries from before and after a column was added have different ones: what a row does not have is null in it.
+    named = dict.fromkeys(name for line in lines for name in orjson.loads(line))
+    columns = pa.schema([(name, pa.string()) for name in (*named, *(name for name in expected if name not in named))])
     parsing = pa_json.ParseOptions(explicit_schema=columns, unexpected_field_behavior="error")
-    raw = pa_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=parsing)
+    text = [line.encode() for line in lines]
+    reading = pa_json.ReadOptions(block_size=max(BLOCK, *(len(line) + 1 for line in text)))  # a row is in one, or two
+    raw = pa_json.read_json(io.BytesIO(b"\n".join(text)), read_options=reading, parse_options=parsing)
     for name in ("_file", "_row", "_row_key", "_digest"):
         raw = raw.append_column(name, found[name])
     return raw

@@ -329,7 +329,7 @@ def test_a_time_of_a_rebuilt_batch_is_taken_as_it_was(deliver, tmp_path: Path, m
     with database.engine().connect() as connection:
         batch = batches.listed(connection)[0]
     landed = Landing(home.current().landing_url).read_manifest(SH, batch.id)
-    assert pipeline.fetch(SH, landed=landed) == {"batch": batch.id, "chunks": []}
+    assert pipeline.fetch(SH, landed=landed)["batch"] == batch.id
 
 
 @pytest.mark.parametrize("extent", ["snapshot", "partial"])
@@ -370,6 +370,35 @@ def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
     with pytest.raises(FatalError) as refused:
         review.release([entry], actor="tester")
     assert refused.value.code == "quarantine-decided"
+
+
+def test_rows_of_megabytes_are_released(deliver) -> None:
+    long = [licences.row(number, name="", place="松" * 900_000) for number in (1, 3)]
+    deliver([*licences.rows(1), long[0], licences.row(2, name=""), long[1]])
+    with database.engine().connect() as connection:
+        entries = [row.id for row in quarantine.listed(connection)]
+    assert review.release(entries, actor="tester")[0]["accepted"] == 3
+    assert count("held", "length(document #>> '{attributes,locality}') = 900000") == 2
+
+
+def test_rows_from_before_and_after_a_column_came_are_released_together(deliver, variant, tmp_path: Path) -> None:
+    name = variant("xx-wider")
+    deliver([licences.row(1, name=""), *licences.rows(1)], source=name)
+    described = sources.load(name)
+    widened = (described.folder / "source.yml").read_text(encoding="utf-8").replace("所在省份, 地区]", "所在省份, 备注]")
+    (described.folder / "source.yml").write_text(widened, encoding="utf-8")
+    mapping = described.mapping_path.read_text(encoding="utf-8").replace(",地区,", ",备注,")
+    described.mapping_path.write_text(mapping, encoding="utf-8")
+    path = tmp_path / "wider.csv"
+    text = licences.text([licences.row(2, name="", place="有备注")]).replace("地区", "备注")
+    path.write_text(text, encoding="utf-8")
+    pipeline.run(name, input=path)
+    with database.engine().connect() as connection:
+        old, new = (row.id for row in reversed(quarantine.listed(connection)))
+        raw = quarantine.raw_rows(connection, [old, new])
+    assert raw["地区"].to_pylist() == ["松江", None] and raw["备注"].to_pylist() == [None, "有备注"]
+    assert review.release([old, new], actor="tester")[0]["accepted"] == 2
+    assert count("held") == 3
 
 
 def test_releasing_one_of_two_conflicting_rows_settles_both(deliver) -> None:
