@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+import shlex
 from typing import Any
 
 import sqlalchemy as sa
 
-from connectors.errors import FatalError, UsageError
-from connectors.landing import Landing
+from connectors.errors import FatalError, RetriableError, UsageError
+from connectors.landing import Landing, Manifest
 from connectors.source import Source
 from hub import home, schema
 from hub.clock import CHINA
@@ -93,12 +94,11 @@ def _new_id(source: str) -> str:
     return f"{source}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
-def supersede_halted(connection: sa.Connection, source: str) -> None:
-    """After a merge, halted batches of the source can no longer be approved: their diff is against an older ledger."""
-    bind = {"source": source}
-    connection.execute(
-        sa.text("UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted'"), bind
-    )
+def supersede_halted(connection: sa.Connection, source: str) -> list[str]:
+    """After a merge, halted batches of the source can no longer be approved: their diff is against an older ledger. Returns
+    which they were."""
+    query = "UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted' RETURNING id"
+    return sorted(connection.scalars(sa.text(query), {"source": source}))
 
 
 def without_workspace(connection: sa.Connection, source: str) -> list[str]:
@@ -141,7 +141,14 @@ def took(connection: sa.Connection, batch: str, stage: str, seconds: float) -> N
 def require(batch: sa.Row, *states: str) -> None:
     """FatalError ``batch-state`` unless the batch is in one of ``states``."""
     if batch.state not in states:
-        raise FatalError("batch-state", batch=batch.id, state=batch.state)
+        raise FatalError("batch-state", batch=batch.id, state=batch.state, run=_again(batch))
+
+
+def _again(batch: sa.Row) -> str:
+    """The command that brings what the batch held: files that were handed in are under no cursor, and are fetched by no run."""
+    given = [shlex.quote(str(name)) for name in _request(batch).get("input", [])]
+    more = f" --input {given[0]}" if len(given) == 1 else " --input …" if given else ""
+    return f"yici run {batch.source}{more}"
 
 
 def usual_sizes(connection: sa.Connection, source: str, last: int = 20) -> list[int]:
@@ -196,8 +203,22 @@ def approvable(batch: sa.Row) -> bool:
 
 def files(batch: sa.Row) -> list[dict[str, Any]]:
     """The files that were landed for a batch, from its manifest; none when it ended before anything was landed."""
+    manifest = _manifest(batch)
+    landed = manifest.files if manifest else ()
+    return [{"name": one.name, "sha256": one.digest, "size": one.size} for one in landed]
+
+
+def _request(batch: sa.Row) -> dict[str, Any]:
+    """How the batch was asked for, as far as that is known."""
     try:
-        manifest = Landing(home.current().landing_url).read_manifest(batch.source, batch.id)
+        manifest = _manifest(batch)
+    except RetriableError:  # what is about to be said does not wait for the landing zone
+        return {}
+    return manifest.request if manifest else {}
+
+
+def _manifest(batch: sa.Row) -> Manifest | None:
+    try:
+        return Landing(home.current().landing_url).read_manifest(batch.source, batch.id)
     except FatalError:
-        return []
-    return [{"name": landed.name, "sha256": landed.digest, "size": landed.size} for landed in manifest.files]
+        return None

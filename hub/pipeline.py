@@ -294,6 +294,9 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         if merged.older:
             reasons["older"] += merged.older
         findings = [*row.findings, *_behind(row, merged)]
+        if row.kind == "run" and (halted := batches.supersede_halted(connection, row.source)):
+            values = {"batches": ", ".join(halted)}
+            findings.append({"code": "halted-superseded", "severity": "warn", "values": values})
         batches.update(
             connection,
             batch,
@@ -309,8 +312,6 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
             recorded_at=merged.recorded_at,
             finished_at=merged.recorded_at,
         )
-        if row.kind == "run":
-            batches.supersede_halted(connection, row.source)
     journal.complete(entry, merged.recorded_at)
     return {"batch": batch, "holdings_changed": merged.holdings_changed}
 

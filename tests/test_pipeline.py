@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -267,10 +268,25 @@ def test_a_halted_batch_cannot_be_approved_after_a_newer_one_was_merged(deliver)
     deliver(licences.rows(150))
     with pytest.raises(BatchHalted) as halted:
         deliver(licences.rows(1600))
-    deliver(licences.rows(151))
+    batch = str(halted.value.values["batch"])
+    summary = deliver(licences.rows(151))
+    assert summary["findings"] == [{"code": "halted-superseded", "severity": "warn", "values": {"batches": batch}}]
+    assert deliver(licences.rows(151))["findings"] == []
     with pytest.raises(FatalError) as refused:
-        review.approve(str(halted.value.values["batch"]), actor="tester")
+        review.approve(batch, actor="tester")
     assert refused.value.code == "batch-state"
+    assert f"`yici run {SH} --input delivery-1.csv`" in refused.value.advice("en"), "it is under no cursor"
+
+
+def test_a_superseded_batch_of_the_source_itself_is_brought_by_a_run(tmp_path: Path, deliver, monkeypatch) -> None:
+    monkeypatch.setenv("YICI_CONN_SH_AMR", str(tmp_path))
+    path = licences.write(tmp_path / "some.csv", licences.rows(5))
+    os.utime(path, (0, 0))
+    slow = pipeline.fetch(SH, run_id="slow")
+    deliver(licences.rows(6))
+    with pytest.raises(FatalError) as refused:
+        pipeline.merge(slow["batch"])
+    assert (refused.value.code, refused.value.values["run"]) == ("batch-state", f"yici run {SH}")
 
 
 def test_an_empty_partial_batch_is_a_success_with_zeros(deliver) -> None:
@@ -385,7 +401,9 @@ def test_rows_from_before_and_after_a_column_came_are_released_together(deliver,
     name = variant("xx-wider")
     deliver([licences.row(1, name=""), *licences.rows(1)], source=name)
     described = sources.load(name)
-    widened = (described.folder / "source.yml").read_text(encoding="utf-8").replace("所在省份, 地区]", "所在省份, 备注]")
+    widened = (
+        (described.folder / "source.yml").read_text(encoding="utf-8").replace("所在省份, 地区]", "所在省份, 备注]")
+    )
     (described.folder / "source.yml").write_text(widened, encoding="utf-8")
     mapping = described.mapping_path.read_text(encoding="utf-8").replace(",地区,", ",备注,")
     described.mapping_path.write_text(mapping, encoding="utf-8")
