@@ -188,12 +188,18 @@ def listed(
     connection: sa.Connection, source: str | None = None, state: str | None = None, limit: int = 50
 ) -> list[sa.Row]:
     """Batches, newest first."""
-    query = sa.select(schema.batch).order_by(schema.batch.c.started_at.desc()).limit(limit)
-    if source:
-        query = query.where(schema.batch.c.source == source)
-    if state:
-        query = query.where(schema.batch.c.state == state)
-    return list(connection.execute(query))
+    query = sa.select(schema.batch).where(*_wanted(source, state))
+    return list(connection.execute(query.order_by(schema.batch.c.started_at.desc()).limit(limit)))
+
+
+def counted(connection: sa.Connection, source: str | None = None, state: str | None = None) -> int:
+    """How many batches there are, as :func:`listed` lists them without a limit."""
+    return int(connection.scalar(sa.select(sa.func.count(schema.batch.c.id)).where(*_wanted(source, state))) or 0)
+
+
+def _wanted(source: str | None, state: str | None) -> list[sa.ColumnElement[bool]]:
+    given = ((schema.batch.c.source, source), (schema.batch.c.state, state))
+    return [column == value for column, value in given if value]
 
 
 def approvable(batch: sa.Row) -> bool:

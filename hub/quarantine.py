@@ -32,15 +32,33 @@ def listed(
         sa.select(table.id, table.source, table.batch, table.verdict, table.state, table.reasons, table.row,
                   table.created_at, file.name.label("file"))
         .join(schema.landed_file, file.id == table.file)
+        .where(*_wanted(source, batch, state, reason))
         .order_by(table.id.desc())
         .limit(limit)
     )  # fmt: skip
-    for column, value in ((table.source, source), (table.batch, batch), (table.state, state)):
-        if value is not None:
-            query = query.where(column == value)
-    if reason:
-        query = query.where(table.reasons.any(reason))
     return list(connection.execute(query))
+
+
+def counted(
+    connection: sa.Connection,
+    *,
+    source: str | None = None,
+    batch: str | None = None,
+    state: str | None = "open",
+    reason: str | None = None,
+) -> int:
+    """How many entries there are, as :func:`listed` lists them without a limit."""
+    wanted = _wanted(source, batch, state, reason)
+    return int(connection.scalar(sa.select(sa.func.count(schema.quarantine.c.id)).where(*wanted)) or 0)
+
+
+def _wanted(
+    source: str | None, batch: str | None, state: str | None, reason: str | None
+) -> list[sa.ColumnElement[bool]]:
+    table = schema.quarantine.c
+    given = ((table.source, source), (table.batch, batch), (table.state, state))
+    wanted = [column == value for column, value in given if value is not None]
+    return [*wanted, table.reasons.any(reason)] if reason else wanted
 
 
 def show(connection: sa.Connection, entry: int) -> dict[str, Any]:
