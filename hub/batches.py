@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import secrets
 import shlex
 from typing import Any
@@ -99,6 +100,32 @@ def supersede_halted(connection: sa.Connection, source: str) -> list[str]:
     which they were."""
     query = "UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted' RETURNING id"
     return sorted(connection.scalars(sa.text(query), {"source": source}))
+
+
+def keep_key(connection: sa.Connection, source: Source) -> None:
+    """Note by which columns the rows of the source are told apart from this merge on."""
+    connection.execute(
+        sa.text(
+            """INSERT INTO setting (name, value) VALUES (:name, :value)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE setting.value <> excluded.value"""
+        ),
+        {"name": _KEY + source.name, "value": json.dumps(source.row_key, ensure_ascii=False)},
+    )
+
+
+def key(connection: sa.Connection, source: str) -> list[str] | None:
+    """The columns of :func:`keep_key`; None before the first merge, or where a checkpoint was loaded since."""
+    known = connection.scalar(sa.select(schema.setting.c.value).where(schema.setting.c.name == _KEY + source))
+    return json.loads(known) if known else None
+
+
+def known_rows(connection: sa.Connection, source: str) -> int:
+    """Rows of the ledger that say something, or wait for a person."""
+    query = "SELECT count(*) FROM row_ledger WHERE source = :source AND verdict <> 'withdrawn'"
+    return int(connection.scalar(sa.text(query), {"source": source}) or 0)
+
+
+_KEY = "row-key "  # of a setting, before the name of the source
 
 
 def without_workspace(connection: sa.Connection, source: str) -> list[str]:

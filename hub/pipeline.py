@@ -123,7 +123,7 @@ def fetch(
                 fetched = channel.completed(fetched) if channel else fetched
                 # What a rebuild has to know of the run beside its bytes.
                 run = {"cursor": fetched.cursor, "as_of": stated.isoformat() if stated else None, "run_id": run_id,
-                       "contract": under, "started_at": batch.started_at}  # fmt: skip
+                       "contract": under, "row_key": described.row_key, "started_at": batch.started_at}  # fmt: skip
                 landing.write_manifest(
                     source,
                     batch.id,
@@ -222,6 +222,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         usual = batches.usual_sizes(connection, row.source)
         absence = diff.absent(connection, row)
         delivered = _delivered(described, batch)
+        keys = _keys(connection, described)
     with _recorded(batch), _timed(batch, "gate the batch"):
         verdicts: Counter[str] = Counter()
         reasons: Counter[str] = Counter(
@@ -236,7 +237,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
-        findings = _judge(described, counts, flags, usual, conflicting, absence, delivered)
+        findings = [*keys, *_judge(described, counts, flags, usual, conflicting, absence, delivered)]
         failed = [finding for finding in findings if finding.severity == "halt"]
         with database.engine().begin() as connection:
             batches.update(
@@ -294,6 +295,8 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         if merged.older:
             reasons["older"] += merged.older
         findings = [*row.findings, *_behind(row, merged)]
+        if row.kind == "run":
+            batches.keep_key(connection, described)
         if row.kind == "run" and (halted := batches.supersede_halted(connection, row.source)):
             values = {"batches": ", ".join(halted)}
             findings.append({"code": "halted-superseded", "severity": "warn", "values": values})
@@ -457,6 +460,16 @@ def _check_columns(described: Source, batch: str, staged: Any) -> None:
         for finding in batch_checks.columns(mapping.columns(), header):
             if finding.severity == "halt":
                 raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
+
+
+def _keys(connection: sa.Connection, described: Source) -> list[Any]:
+    """Finding of other key columns than at the last merge."""
+    from quality import batch as checks
+
+    before = batches.key(connection, described.name)
+    if before is None or sorted(before) == sorted(described.row_key):
+        return []
+    return checks.keys(before, described.row_key, batches.known_rows(connection, described.name))
 
 
 def _judge(

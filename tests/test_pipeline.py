@@ -289,6 +289,48 @@ def test_a_superseded_batch_of_the_source_itself_is_brought_by_a_run(tmp_path: P
     assert (refused.value.code, refused.value.values["run"]) == ("batch-state", f"yici run {SH}")
 
 
+def test_other_key_columns_halt_a_source_that_has_rows(deliver, variant) -> None:
+    name = variant("xx-key")
+    deliver(licences.rows(4), source=name)
+    path = sources.load(name).folder / "source.yml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        text.replace("row_key: [统一社会信用代码]", "row_key: [统一社会信用代码, 企业名称]"), encoding="utf-8"
+    )
+    with pytest.raises(BatchHalted) as halted:
+        deliver(licences.rows(5), source=name)
+    assert halted.value.code == "batch-keys-changed" and halted.value.values["known"] == 4
+    assert halted.value.values["now"] == "统一社会信用代码, 企业名称" and count("row_ledger") == 4
+    batch = str(halted.value.values["batch"])
+    manifest = Landing(home.current().landing_url).read_manifest(name, batch)
+    assert manifest.request["run"]["row_key"] == ["统一社会信用代码", "企业名称"]
+    assert review.approve(batch, actor="tester")["state"] == "merged" and count("row_ledger") == 9
+    assert deliver(licences.rows(5), source=name)["unchanged"] == 5, "the key is now the one that was approved"
+
+
+def test_other_key_columns_of_a_source_without_rows_are_fine(deliver, variant) -> None:
+    name = variant("xx-key")
+    deliver([], source=name)
+    path = sources.load(name).folder / "source.yml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("row_key: [统一社会信用代码]", "row_key: [企业名称]"), encoding="utf-8")
+    assert deliver(licences.rows(2), source=name)["accepted"] == 2
+
+
+def test_a_whole_delivery_under_another_key_withdraws_the_rows_of_the_old(deliver, variant) -> None:
+    name = variant("xx-key")
+    deliver(licences.rows(4), source=name, as_of="2020-01-01")
+    path = sources.load(name).folder / "source.yml"
+    text = path.read_text(encoding="utf-8").replace("extent: partial", "extent: snapshot")
+    path.write_text(
+        text.replace("row_key: [统一社会信用代码]", "row_key: [统一社会信用代码, 企业名称]"), encoding="utf-8"
+    )
+    with pytest.raises(BatchHalted) as halted:
+        deliver(licences.rows(3), source=name, as_of="2020-01-02")
+    summary = review.approve(str(halted.value.values["batch"]), actor="tester")
+    assert summary["withdrawn"] == 4 and len(names()) == 3
+
+
 def test_an_empty_partial_batch_is_a_success_with_zeros(deliver) -> None:
     summary = deliver([])
     assert summary["state"] == "merged" and summary["fetched"] == 0
