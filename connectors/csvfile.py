@@ -27,6 +27,7 @@ from connectors.textfile import (
     occurrences,
     refuse_other_kinds,
     text_blocks,
+    undecodable,
     unpacked,
 )
 
@@ -53,8 +54,8 @@ class Form:
 def blocks(opener: Opener, name: str, form: Form, block_rows: int = 65536) -> Iterator[Block]:
     """The rows of one file, in order, in bounded memory; the first block comes even when there is no row.
 
-    FatalError: ``file-empty``, ``file-is-html``, ``file-is-spreadsheet``, ``file-encoding``, ``file-header``,
-    ``columns-repeated``, ``file-truncated``, ``file-line-too-long``, ``file-record-too-long``.
+    FatalError: ``file-empty``, ``file-is-html``, ``file-is-spreadsheet``, ``file-encoding``, ``file-is-utf-16``,
+    ``file-header``, ``columns-repeated``, ``file-truncated``, ``file-line-too-long``, ``file-record-too-long``.
     """
     opener = unpacked(opener)
     refuse_other_kinds(opener, name)
@@ -95,7 +96,7 @@ def _header(text: TextBlock, name: str, form: Form) -> tuple[int, list[str] | No
         except csv.Error:
             raise FatalError("file-header", file=name, row=index + form.header_row) from None
         if "\x00" in content:
-            raise FatalError("file-encoding", file=name, encodings=", ".join(form.encodings), lines=1)
+            raise undecodable(lambda: io.BytesIO(text.raw), name, form.encodings, 1)
         if "\r" in content:
             raise FatalError("file-header", file=name, row=index + form.header_row)
         names = [part.strip("\ufeff \t") for part in names]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from connectors.errors import FatalError
 BLOCK = 4 << 20
 LONGEST_LINE = 16 << 20
 LINE_END = 10
+FEW = 4  # NUL bytes, fewer tell nothing
 ENOUGH = 10_000  # characters of several bytes, to tell whether they are UTF-8
 
 Opener = Callable[[], IO[bytes]]
@@ -80,7 +82,33 @@ def refuse_other_kinds(opener: Opener, name: str) -> None:
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise FatalError("file-is-spreadsheet", file=name)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or head.count(0) * 4 > len(head):
-        raise FatalError("file-encoding", file=name, encodings="UTF-16", lines=1)
+        raise undecodable(opener, name, ("utf-8",), 1)
+
+
+def undecodable(opener: Opener, name: str, encodings: Sequence[str], lines: int) -> FatalError:
+    """Why a file cannot be read as text in ``encodings``, as ``lines`` of it cannot: ``file-is-utf-16`` or ``file-encoding``."""
+    with opener() as stream:
+        wide = _utf_16(_read(stream, 8192, name, 0))
+    if wide:
+        return FatalError("file-is-utf-16", file=name, encoding=wide)
+    return FatalError("file-encoding", file=name, encodings=", ".join(encodings), lines=lines)
+
+
+def _utf_16(head: bytes) -> str:
+    """The name of UTF-16 in which a text begins so; empty when it is another encoding. Where no byte order mark tells, the
+    ASCII in it does: commas and line ends, and the NUL beside each mostly on the same side (一 is 4E00)."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    zeros = np.flatnonzero(np.frombuffer(head, np.uint8) == 0) % 2
+    if len(zeros) < FEW:
+        return ""
+    encoding = "UTF-16LE" if zeros.mean() > 0.5 else "UTF-16BE"
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return ""
+    told = all(unicodedata.category(letter) not in ("Cc", "Cn", "Co") for letter in text if letter not in "\t\r\n")
+    return encoding if "\n" in text and told else ""
 
 
 def line_blocks(stream: IO[bytes], name: str) -> Iterator[bytes]:
@@ -115,7 +143,7 @@ def _read(stream: IO[bytes], size: int, name: str, lines: int) -> bytes:
 def find_encoding(opener: Opener, name: str, declared: Sequence[str]) -> Encoding:
     """The first declared encoding that decodes everything, else the one that fails least.
 
-    FatalError ``file-encoding`` when the header or more than one line in a hundred cannot be decoded by any.
+    FatalError ``file-encoding``, or ``file-is-utf-16``, when the header or more than one line in a hundred cannot be decoded by any.
     """
     names = [codecs.lookup(encoding).name for encoding in declared]
     for encoding in names:
@@ -178,7 +206,7 @@ def _least_bad(opener: Opener, name: str, declared: Sequence[str]) -> Encoding:
                 header.setdefault(encoding, 0 in broken)
     best = min(declared, key=lambda encoding: (bad[encoding], declared.index(encoding)))
     if header.get(best) or bad[best] > max(1, lines // 100):
-        raise FatalError("file-encoding", file=name, encodings=", ".join(declared), lines=bad[best])
+        raise undecodable(opener, name, declared, bad[best])
     return Encoding(best, clean=False)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import secrets
+import shlex
 from typing import Any
 
 import sqlalchemy as sa
 
-from connectors.errors import FatalError, UsageError
-from connectors.landing import Landing
+from connectors.errors import FatalError, RetriableError, UsageError
+from connectors.landing import Landing, Manifest
 from connectors.source import Source
 from hub import home, schema
 from hub.clock import CHINA
@@ -93,12 +95,37 @@ def _new_id(source: str) -> str:
     return f"{source}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
-def supersede_halted(connection: sa.Connection, source: str) -> None:
-    """After a merge, halted batches of the source can no longer be approved: their diff is against an older ledger."""
-    bind = {"source": source}
+def supersede_halted(connection: sa.Connection, source: str) -> list[str]:
+    """After a merge, halted batches of the source can no longer be approved: their diff is against an older ledger. Returns
+    which they were."""
+    query = "UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted' RETURNING id"
+    return sorted(connection.scalars(sa.text(query), {"source": source}))
+
+
+def keep_key(connection: sa.Connection, source: Source) -> None:
+    """Note by which columns the rows of the source are told apart from this merge on."""
     connection.execute(
-        sa.text("UPDATE batch SET state = 'superseded' WHERE source = :source AND state = 'halted'"), bind
+        sa.text(
+            """INSERT INTO setting (name, value) VALUES (:name, :value)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE setting.value <> excluded.value"""
+        ),
+        {"name": _KEY + source.name, "value": json.dumps(source.row_key, ensure_ascii=False)},
     )
+
+
+def key(connection: sa.Connection, source: str) -> list[str] | None:
+    """The columns of :func:`keep_key`; None before the first merge, or where a checkpoint was loaded since."""
+    known = connection.scalar(sa.select(schema.setting.c.value).where(schema.setting.c.name == _KEY + source))
+    return json.loads(known) if known else None
+
+
+def known_rows(connection: sa.Connection, source: str) -> int:
+    """Rows of the ledger that say something, or wait for a person."""
+    query = "SELECT count(*) FROM row_ledger WHERE source = :source AND verdict <> 'withdrawn'"
+    return int(connection.scalar(sa.text(query), {"source": source}) or 0)
+
+
+_KEY = "row-key "  # of a setting, before the name of the source
 
 
 def without_workspace(connection: sa.Connection, source: str) -> list[str]:
@@ -141,7 +168,14 @@ def took(connection: sa.Connection, batch: str, stage: str, seconds: float) -> N
 def require(batch: sa.Row, *states: str) -> None:
     """FatalError ``batch-state`` unless the batch is in one of ``states``."""
     if batch.state not in states:
-        raise FatalError("batch-state", batch=batch.id, state=batch.state)
+        raise FatalError("batch-state", batch=batch.id, state=batch.state, run=_again(batch))
+
+
+def _again(batch: sa.Row) -> str:
+    """The command that brings what the batch held: files that were handed in are under no cursor, and are fetched by no run."""
+    given = [shlex.quote(str(name)) for name in _request(batch).get("input", [])]
+    more = f" --input {given[0]}" if len(given) == 1 else " --input …" if given else ""
+    return f"yici run {batch.source}{more}"
 
 
 def usual_sizes(connection: sa.Connection, source: str, last: int = 20) -> list[int]:
@@ -181,12 +215,18 @@ def listed(
     connection: sa.Connection, source: str | None = None, state: str | None = None, limit: int = 50
 ) -> list[sa.Row]:
     """Batches, newest first."""
-    query = sa.select(schema.batch).order_by(schema.batch.c.started_at.desc()).limit(limit)
-    if source:
-        query = query.where(schema.batch.c.source == source)
-    if state:
-        query = query.where(schema.batch.c.state == state)
-    return list(connection.execute(query))
+    query = sa.select(schema.batch).where(*_wanted(source, state))
+    return list(connection.execute(query.order_by(schema.batch.c.started_at.desc()).limit(limit)))
+
+
+def counted(connection: sa.Connection, source: str | None = None, state: str | None = None) -> int:
+    """How many batches there are, as :func:`listed` lists them without a limit."""
+    return int(connection.scalar(sa.select(sa.func.count(schema.batch.c.id)).where(*_wanted(source, state))) or 0)
+
+
+def _wanted(source: str | None, state: str | None) -> list[sa.ColumnElement[bool]]:
+    given = ((schema.batch.c.source, source), (schema.batch.c.state, state))
+    return [column == value for column, value in given if value]
 
 
 def approvable(batch: sa.Row) -> bool:
@@ -196,8 +236,22 @@ def approvable(batch: sa.Row) -> bool:
 
 def files(batch: sa.Row) -> list[dict[str, Any]]:
     """The files that were landed for a batch, from its manifest; none when it ended before anything was landed."""
+    manifest = _manifest(batch)
+    landed = manifest.files if manifest else ()
+    return [{"name": one.name, "sha256": one.digest, "size": one.size} for one in landed]
+
+
+def _request(batch: sa.Row) -> dict[str, Any]:
+    """How the batch was asked for, as far as that is known."""
     try:
-        manifest = Landing(home.current().landing_url).read_manifest(batch.source, batch.id)
+        manifest = _manifest(batch)
+    except RetriableError:  # what is about to be said does not wait for the landing zone
+        return {}
+    return manifest.request if manifest else {}
+
+
+def _manifest(batch: sa.Row) -> Manifest | None:
+    try:
+        return Landing(home.current().landing_url).read_manifest(batch.source, batch.id)
     except FatalError:
-        return []
-    return [{"name": landed.name, "sha256": landed.digest, "size": landed.size} for landed in manifest.files]
+        return None

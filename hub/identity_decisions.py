@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from hub import decisions, home, identity, identity_claims, identity_past
-from mappings import scalars
+from mappings import model, scalars
 
 KINDS = ("merge", "split", "review")  # of decisions about identity
 KEY = "key:"  # before a key as `yici identity` shows it, in the place of an identifier
@@ -49,13 +49,16 @@ def merge(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     that contradicts itself is so, too: the number and what is said of it are of one person. Returns the decision and who is
     one now.
 
-    UsageError ``identity-two`` with fewer than two otherwise, ``identity-one-already`` when they are.
+    UsageError ``identity-two`` with fewer than two otherwise, ``identity-one-already`` when they are, ``identity-kinds`` when a
+    person and an organisation are among them or those that are one with them.
     """
     who = named(identifiers)
     identity.alone(connection)
     decisions.revoke_unfinished(connection, KINDS)
     _known(connection, who)
     several = len(who) > 1
+    if len(set(connection.scalars(sa.text(_KINDS), {"keys": _bytes(who), **_schemes(who)}))) > 1:
+        raise UsageError("identity-kinds")
     if not several and not connection.scalar(sa.text(_CONTRADICTORY), {"keys": _bytes(who)}):
         raise UsageError("identity-two")
     if _one(connection, who):
@@ -193,6 +196,13 @@ def _known(connection: sa.Connection, who: Named) -> None:
         raise UsageError("identity-key-unknown")
 
 
+def _schemes(who: Named) -> dict[str, list[str]]:
+    return {
+        "named": [form["scheme"] for form in who.values() if form],
+        "organisations": list(model.ORGANISATION_SCHEMES),
+    }
+
+
 def _result(connection: sa.Connection, landed: decisions.Landed, who: Named) -> dict[str, Any]:
     rows = connection.execute(sa.text(_NOW), {"keys": _bytes(who)})
     return {
@@ -207,6 +217,14 @@ def _bytes(who: Named) -> list[bytes]:
     return [bytes.fromhex(key) for key in who]
 
 
+# Whether it is an organisation, of each identifier that is named, and of each that is one with it already.
+_KINDS = """
+SELECT s.scheme = ANY(:organisations) AS organisation FROM (
+  SELECT unnest(cast(:named AS text[])) AS scheme
+  UNION
+  SELECT o.scheme FROM identity_member AS k JOIN identity_member AS o USING (component, cluster) WHERE k.identifier = ANY(:keys)
+) AS s WHERE s.scheme IS NOT NULL
+"""
 _UNNAMED = "being decided"  # named by its digest, once it is landed
 _NAMED = (
     "UPDATE identity_decision SET decision = :decision WHERE decision = :before",

@@ -38,6 +38,8 @@ class Merged:
     withdrawn: int
     holdings_changed: int  # or index entries, or members of clusters
     recorded_at: dt.datetime  # never before that of a merge that was committed earlier
+    known_as_of: dt.datetime | None  # of the source, before this merge
+    behind: bool  # nothing of it was taken: an older snapshot than one that is known, or rows that all are older
 
 
 def merge(
@@ -57,7 +59,8 @@ def merge(
     when not all of its rows are there.
     """
     source = connection.execute(
-        sa.text("SELECT merges, listed_as_of FROM source WHERE name = :source FOR UPDATE"), {"source": batch.source}
+        sa.text("SELECT merges, as_of, listed_as_of FROM source WHERE name = :source FOR UPDATE"),
+        {"source": batch.source},
     ).one()
     if batch.kind == "run" and source.merges != batch.merges_seen:
         raise RetriableError("batch-overtaken", batch=batch.id, source=batch.source)
@@ -127,6 +130,7 @@ def merge(
     known_at, announced = _announce(connection, run, short, recorded_at, held=held)
     for table in _TEMPORARY:
         run(f"DROP TABLE IF EXISTS {table}")
+    before = withdraws and source.listed_as_of is not None and batch.as_of < source.listed_as_of
     return Merged(
         short.accepted + verdicts.get("accepted", 0),
         verdicts.get("quarantined", 0),
@@ -136,6 +140,8 @@ def merge(
         withdrawn,
         announced if held else changed,
         known_at,
+        source.listed_as_of if before else source.as_of,
+        before or bool(older and not short.accepted and not verdicts),
     )
 
 

@@ -29,8 +29,10 @@ from hub.workspace import Workspace
 if TYPE_CHECKING:
     from connectors.channel import Partner
     from hub.exchange.index_channel import IndexChannel
+    from hub.merge import Merged
 
 OPEN_END = "file-without-last-line-end"
+EARLIEST = dt.datetime(1900, 1, 1, tzinfo=clock.CHINA)  # no delivery shows an earlier state of its source
 
 
 class Progress(Protocol):
@@ -88,7 +90,8 @@ def fetch(
 
     described = sources.load(source)
     was = landed.request.get("run", {}) if landed else {}
-    under, stated = contract(described), _stated(was.get("as_of") if landed else as_of)
+    # What once was taken is taken again, whatever was allowed then.
+    under, stated = contract(described), _time(was.get("as_of")) if landed else _stated(as_of)
     landing = Landing(home.current().landing_url)
     with database.engine().begin() as connection:
         partitions.ensure(connection)
@@ -120,7 +123,7 @@ def fetch(
                 fetched = channel.completed(fetched) if channel else fetched
                 # What a rebuild has to know of the run beside its bytes.
                 run = {"cursor": fetched.cursor, "as_of": stated.isoformat() if stated else None, "run_id": run_id,
-                       "contract": under, "started_at": batch.started_at}  # fmt: skip
+                       "contract": under, "row_key": described.row_key, "started_at": batch.started_at}  # fmt: skip
                 landing.write_manifest(
                     source,
                     batch.id,
@@ -219,6 +222,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         usual = batches.usual_sizes(connection, row.source)
         absence = diff.absent(connection, row)
         delivered = _delivered(described, batch)
+        keys = _keys(connection, described)
     with _recorded(batch), _timed(batch, "gate the batch"):
         verdicts: Counter[str] = Counter()
         reasons: Counter[str] = Counter(
@@ -233,7 +237,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
-        findings = _judge(described, counts, flags, usual, conflicting, absence, delivered)
+        findings = [*keys, *_judge(described, counts, flags, usual, conflicting, absence, delivered)]
         failed = [finding for finding in findings if finding.severity == "halt"]
         with database.engine().begin() as connection:
             batches.update(
@@ -290,6 +294,12 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         reasons = Counter(row.reasons)
         if merged.older:
             reasons["older"] += merged.older
+        findings = [*row.findings, *_behind(row, merged)]
+        if row.kind == "run":
+            batches.keep_key(connection, described)
+        if row.kind == "run" and (halted := batches.supersede_halted(connection, row.source)):
+            values = {"batches": ", ".join(halted)}
+            findings.append({"code": "halted-superseded", "severity": "warn", "values": values})
         batches.update(
             connection,
             batch,
@@ -300,14 +310,25 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
             unchanged=row.unchanged + merged.older,
             withdrawn=merged.withdrawn,
             reasons=dict(reasons),
+            findings=findings,
             flags=row.flags | ({"tied": merged.tied} if merged.tied else {}),
             recorded_at=merged.recorded_at,
             finished_at=merged.recorded_at,
         )
-        if row.kind == "run":
-            batches.supersede_halted(connection, row.source)
     journal.complete(entry, merged.recorded_at)
     return {"batch": batch, "holdings_changed": merged.holdings_changed}
+
+
+def _behind(batch: sa.Row, merged: Merged) -> list[dict[str, Any]]:
+    """Finding of a run that changed nothing because what it brought is older than what is known: a late delivery, or one
+    before it came with a date that is still to come."""
+    if batch.kind != "run" or not merged.behind:
+        return []
+    times = {
+        name: time.astimezone(clock.CHINA).isoformat() if time else "-"
+        for name, time in (("as_of", batch.as_of), ("known", merged.known_as_of))
+    }
+    return [{"code": "delivery-older", "severity": "warn", "values": {"rows": merged.older, **times}}]
 
 
 def _channel(described: Source) -> IndexChannel | None:
@@ -441,6 +462,16 @@ def _check_columns(described: Source, batch: str, staged: Any) -> None:
                 raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
 
 
+def _keys(connection: sa.Connection, described: Source) -> list[Any]:
+    """Finding of other key columns than at the last merge."""
+    from quality import batch as checks
+
+    before = batches.key(connection, described.name)
+    if before is None or sorted(before) == sorted(described.row_key):
+        return []
+    return checks.keys(before, described.row_key, batches.known_rows(connection, described.name))
+
+
 def _judge(
     described: Source,
     counts: dict[str, int],
@@ -467,14 +498,26 @@ def _judge(
 
 
 def _stated(as_of: str | None) -> dt.datetime | None:
+    """When a person says that a delivery shows its source. UsageError ``as-of-unreadable``; ``as-of-beyond`` before
+    :data:`EARLIEST` or later than is believed of a date in the data: all that comes after would be older than that."""
+    from hub import staging
+
+    stated = _time(as_of)
+    latest = dt.datetime.now(clock.CHINA) + staging.FAR_FUTURE
+    if stated and not EARLIEST <= stated <= latest:
+        raise UsageError("as-of-beyond", since=EARLIEST.date(), until=latest.isoformat(timespec="minutes"))
+    return stated
+
+
+def _time(text: str | None) -> dt.datetime | None:
     """A time without zone is meant in China Standard Time, as everywhere in the sources."""
-    if not as_of:
+    if not text:
         return None
     try:
-        stated = dt.datetime.fromisoformat(as_of)
+        found = dt.datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError("as-of-unreadable") from error
-    return stated if stated.tzinfo else stated.replace(tzinfo=clock.CHINA)
+    return found if found.tzinfo else found.replace(tzinfo=clock.CHINA)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +13,8 @@ import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
 from hub import copying, schema
+
+BLOCK = 1 << 20  # bytes of rows that are parsed together
 
 
 def listed(
@@ -29,15 +32,33 @@ def listed(
         sa.select(table.id, table.source, table.batch, table.verdict, table.state, table.reasons, table.row,
                   table.created_at, file.name.label("file"))
         .join(schema.landed_file, file.id == table.file)
+        .where(*_wanted(source, batch, state, reason))
         .order_by(table.id.desc())
         .limit(limit)
     )  # fmt: skip
-    for column, value in ((table.source, source), (table.batch, batch), (table.state, state)):
-        if value is not None:
-            query = query.where(column == value)
-    if reason:
-        query = query.where(table.reasons.any(reason))
     return list(connection.execute(query))
+
+
+def counted(
+    connection: sa.Connection,
+    *,
+    source: str | None = None,
+    batch: str | None = None,
+    state: str | None = "open",
+    reason: str | None = None,
+) -> int:
+    """How many entries there are, as :func:`listed` lists them without a limit."""
+    wanted = _wanted(source, batch, state, reason)
+    return int(connection.scalar(sa.select(sa.func.count(schema.quarantine.c.id)).where(*wanted)) or 0)
+
+
+def _wanted(
+    source: str | None, batch: str | None, state: str | None, reason: str | None
+) -> list[sa.ColumnElement[bool]]:
+    table = schema.quarantine.c
+    given = ((table.source, source), (table.batch, batch), (table.state, state))
+    wanted = [column == value for column, value in given if value is not None]
+    return [*wanted, table.reasons.any(reason)] if reason else wanted
 
 
 def show(connection: sa.Connection, entry: int) -> dict[str, Any]:
@@ -87,8 +108,9 @@ def one_version_each(connection: sa.Connection, entries: list[int]) -> None:
         raise UsageError("release-conflicting", entries=", ".join(map(str, several.ids)))
 
 
-def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
-    """Raw columns (strings) of entries of one source, with ``_row``, ``_file``, ``_row_key``, ``_digest``."""
+def raw_rows(connection: sa.Connection, entries: list[int], expected: Sequence[str] = ()) -> pa.Table:
+    """Raw columns (strings) of entries of one source, with ``_row``, ``_file``, ``_row_key``, ``_digest``; those of the columns
+    ``expected`` that no entry has are null."""
     listing = "{" + ",".join(map(str, entries)) + "}"
     query = """SELECT convert_from(raw, 'UTF8'), file, "row", original_key, digest
       FROM quarantine WHERE id = ANY({entries}::bigint[]) ORDER BY id"""
@@ -102,9 +124,13 @@ def raw_rows(connection: sa.Connection, entries: list[int]) -> pa.Table:
     found = copying.out_of(connection, query, pa.schema(fields), {"entries": listing})
     lines = found["raw"].to_pylist()  # a person's choice of rows, not a batch
     # Strings as they came: nothing may be read as a date or a number on the way.
-    columns = pa.schema([(name, pa.string()) for line in lines[:1] for name in orjson.loads(line)])
+    # Entries from before and after a column was added have different ones: what a row does not have is null in it.
+    named = dict.fromkeys(name for line in lines for name in orjson.loads(line))
+    columns = pa.schema([(name, pa.string()) for name in (*named, *(name for name in expected if name not in named))])
     parsing = pa_json.ParseOptions(explicit_schema=columns, unexpected_field_behavior="error")
-    raw = pa_json.read_json(io.BytesIO("\n".join(lines).encode()), parse_options=parsing)
+    text = [line.encode() for line in lines]
+    reading = pa_json.ReadOptions(block_size=max(BLOCK, *(len(line) + 1 for line in text)))  # a row is in one, or two
+    raw = pa_json.read_json(io.BytesIO(b"\n".join(text)), read_options=reading, parse_options=parsing)
     for name in ("_file", "_row", "_row_key", "_digest"):
         raw = raw.append_column(name, found[name])
     return raw

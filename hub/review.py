@@ -65,7 +65,7 @@ def _release(
     described = sources.load(source)
     with pipeline.alone(source):
         with database.engine().begin() as connection:
-            rows = quarantine.raw_rows(connection, ids)
+            rows = quarantine.raw_rows(connection, ids, described.options.columns)
             batch = batches.begin(
                 connection,
                 described,

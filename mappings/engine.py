@@ -23,6 +23,7 @@ from mappings.transforms import Call, Note, Result, Severity, cleaned
 
 # Raised by hand when the engine or a transform reads the same raw row differently: every contract changes with it.
 ENGINE_VERSION = "1"
+LINK_VERSION = "2"  # of what is read for links alone
 
 SEPARATOR = "\x1f"  # ASCII unit separator: cannot stand in a code or number
 NOTES: dict[Severity, str] = {"flag": "_flags", "error": "_errors", "reject": "_rejects"}
@@ -55,7 +56,7 @@ def map_table(source: Source, mapping: Mapping, material: Material, raw: pa.Tabl
     system = {
         name: raw.column(name) for name in raw.column_names if name.startswith("_") and name not in NOTES.values()
     }
-    notes += _nobody(columns, notes, material)
+    notes += _nobody(columns, notes, material) + _kinds(columns, material)
     keys, documents = _derived(columns, material, raw.num_rows)
     return pa.table(
         columns
@@ -81,6 +82,18 @@ def _nobody(columns: dict[str, pa.Array], notes: Sequence[Note], material: Mater
     held = [columns[f"holder.{role}.value"].is_valid().to_numpy(zero_copy_only=False) for role in material.holders]
     missing = ~np.logical_or.reduce([*told, *held])
     return [Note("error", "holder:missing", missing)] if missing.any() else []
+
+
+def _kinds(columns: dict[str, pa.Array], material: Material) -> list[Note]:
+    """A link between a person and an organisation is none: they are two, whatever connects them."""
+    if material.kind != "link":
+        return []
+    known = pa.array(model.ORGANISATION_SCHEMES)
+    schemes = [columns[f"holder.{role}.scheme"] for role in material.holders]
+    one, other = (pc.is_in(scheme, known) for scheme in schemes)
+    both = pc.and_(*(scheme.is_valid() for scheme in schemes))
+    differ = pc.and_(both, pc.not_equal(one, other)).to_numpy(zero_copy_only=False)
+    return [Note("error", "holder:kinds-differ", differ)] if differ.any() else []
 
 
 def _typed(array: pa.Array | pa.ChunkedArray | None, kind: pa.DataType, rows: int) -> pa.Array:
@@ -120,7 +133,8 @@ def contract_digest(source: Source) -> str:
     sealed = hashlib.sha256()
     material = material_of(source)
     lists = [codes.path(name, source.folder) for name in ("regions", *mapping_of(source).codelists())]
-    for part in (f"engine {ENGINE_VERSION}".encode(), material.digest().encode()):
+    version = f"{ENGINE_VERSION}.{LINK_VERSION}" if material.kind == "link" else ENGINE_VERSION
+    for part in (f"engine {version}".encode(), material.digest().encode()):
         sealed.update(len(part).to_bytes(8, "big") + part)
     for path in (*source.contract_files(), *lists):
         content = path.read_bytes()

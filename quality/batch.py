@@ -120,6 +120,17 @@ def withdrawals(withdrawn: int, known: int, max_share: float = 0.1, min_rows: in
     return [Finding("batch-mass-withdrawal", "halt", values)]
 
 
+def keys(before: Sequence[str] | None, now: Sequence[str], known: int) -> list[Finding]:
+    """Other key columns than those under which the ``known`` rows were merged (``before``; None: not known).
+
+    Then no row is known again: each is a new one, and the old one goes on saying what it said.
+    """
+    if before is None or not known or sorted(before) == sorted(now):
+        return []
+    values: dict[str, object] = {"before": ", ".join(before), "now": ", ".join(now) or "-", "known": known}
+    return [Finding("batch-keys-changed", "halt", values)]
+
+
 def flag_shares(
     mapped: int, flags: Mapping[str, int], max_share: Mapping[str, float], min_rows: int = 20
 ) -> list[Finding]:

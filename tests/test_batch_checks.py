@@ -122,3 +122,10 @@ def test_every_finding_was_seen_and_has_sentences_and_advice_in_both_languages()
         for lang in ("zh", "en"):
             assert "{" not in messages.text(finding.code, lang, **finding.values)
             assert "yici batch show" in messages.advice(finding.code, lang, batch="b1", **finding.values)
+
+
+def test_other_key_columns_halt_where_rows_are_known() -> None:
+    assert batch.keys(None, ["a"], 3) == batch.keys(["a"], ["b"], 0) == batch.keys(["a", "b"], ["b", "a"], 3) == []
+    (found,) = batch.keys(["a"], [], 3)
+    assert (found.code, found.severity) == ("batch-keys-changed", "halt")
+    assert found.values == {"before": "a", "now": "-", "known": 3}

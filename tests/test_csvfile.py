@@ -119,14 +119,31 @@ def test_broken_utf8_is_not_read_as_another_encoding() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        CHINESE.encode("utf-16"),
-        CHINESE.encode("utf-16-le"),
+        b"a,b\n" + b"\0" * 40,
         b"a\xff\xff,b\n1,2\n",
         b"a,b\n" + b"x\xff,y\n" * 3 + b"1,2\n" * 97,
     ],
 )
 def test_wrong_encoding(data: bytes) -> None:
     assert code(data)[0] == "file-encoding"
+
+
+UTF_16 = "企业名称,信用代码,注册日期\r\n上海一,91310117MA1X,2019-01-02\r\n𠮷,上,中\r\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("utf-16", "UTF-16"), ("utf-16-le", "UTF-16LE"), ("utf-16-be", "UTF-16BE")]
+)
+@pytest.mark.parametrize("times", [1, 200])
+def test_utf_16_is_called_so(encoding: str, name: str, times: int) -> None:
+    found = code((UTF_16 * times).encode(encoding))
+    assert found[0] == "file-is-utf-16" and found[1]["encoding"] == name
+    assert code((CHINESE * 3).encode(encoding))[0] == "file-is-utf-16"
+
+
+def test_nul_characters_alone_are_no_utf_16() -> None:
+    data = "企业,地区\n甲\0\0,乙\n丙,\0丁\0\n\0\n".encode()
+    assert [reason for _, _, reason in read(data)[1]] == ["nul-character"] * 3
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,26 @@ def test_notes_become_lists_in_their_order_each_once() -> None:
     assert engine.listed([], 2).to_pylist() == [[], []]
 
 
+def test_a_link_between_a_person_and_an_organisation_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "cn-samr-conversions"
+    shutil.copytree(sources.load(folder.name).folder, folder)
+    path = folder / "mapping.csv"
+    text = path.read_text(encoding="utf-8").replace("organisation:cn.regno", "person:passport")
+    path.write_text(text, encoding="utf-8")
+    described = sources.read(folder)
+    table = pa.table({name: pa.array([None], pa.string()) for name in described.options.columns})
+    table = table.set_column(table.column_names.index("原注册号"), "原注册号", pa.array(["K1234567"]))
+    code = table.column_names.index("统一社会信用代码")
+    table = table.set_column(code, "统一社会信用代码", pa.array(["91110000600037341L"]))
+    table = table.append_column("_ordinal", pa.array([0]))
+    assert "holder:kinds-differ" in mapped(described, table)["_errors"].to_pylist()[0]
+    alone = table.set_column(code, "统一社会信用代码", pa.nulls(1, pa.string()))
+    assert "holder:kinds-differ" not in mapped(described, alone)["_errors"].to_pylist()[0]
+    path.write_text(text.replace("person:passport", "organisation:cn.regno"), encoding="utf-8")
+    table = table.set_column(table.column_names.index("原注册号"), "原注册号", pa.array(["321200000019530"]))
+    assert mapped(sources.read(folder), table)["_errors"].to_pylist() == [[]]
+
+
 @pytest.mark.parametrize("changed", ["source.yml", "mapping.csv", "checks.yml"])
 def test_the_contract_changes_with_each_file_of_the_folder(licences: Source, tmp_path: Path, changed: str) -> None:
     folder = tmp_path / licences.name

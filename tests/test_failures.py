@@ -55,7 +55,7 @@ def test_mistakes_and_named_errors_stay_what_they_are(store: sa.Engine) -> None:
 
     @failures.named
     def named() -> None:
-        raise FatalError("batch-state", batch="b", state="open")
+        raise FatalError("batch-state", batch="b", state="open", run="yici run s")
 
     with pytest.raises(FatalError):
         named()

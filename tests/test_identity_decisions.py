@@ -67,6 +67,28 @@ def test_a_decision_is_landed_with_its_effect_and_names_nobody(connection: sa.Co
                                  "members": sorted(linked.digest(name).hex() for name in (A, BORN_1970))}]  # fmt: skip
 
 
+COMPANY, SHOP = "cn.uscc:91110000600037341L", "cn.regno:321200000019530"
+
+
+def merges() -> int:
+    return sum(one.content["kind"] == "merge" for one in decisions.every(Landing(home.current().landing_url)))
+
+
+def test_a_person_and_an_organisation_are_never_one(connection: sa.Connection) -> None:
+    landed = merges()
+    for names in ((A, COMPANY), (COMPANY, B, A), (BORN_1970, SHOP)):
+        with pytest.raises(UsageError) as refused:
+            merge(connection, *names)
+        assert refused.value.code == "identity-kinds"
+    merge(connection, A, B)
+    key = f"key:{linked.digest(B).hex()}"
+    with pytest.raises(UsageError) as refused:
+        merge(connection, key, COMPANY)
+    assert refused.value.code == "identity-kinds", "the key says nothing, what is known of it does"
+    assert merges() == landed + 1
+    assert merge(connection, COMPANY, SHOP)["clusters"][0]["state"] == "joined"
+
+
 def test_what_was_landed_and_never_in_force_is_taken_back(connection: sa.Connection) -> None:
     """Killed between landing and commit: the next decision says so, and a rebuild carries out that one alone."""
     cut = connection.begin_nested()

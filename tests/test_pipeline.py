@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from connectors import source as sources
-from connectors.errors import BatchHalted, FatalError, RetriableError
-from hub import batches, database, pipeline, quarantine, review
+from connectors.errors import BatchHalted, FatalError, RetriableError, UsageError
+from connectors.landing import Landing
+from hub import batches, database, home, pipeline, quarantine, review
 from hub import state as states
+from hub.cli import pipeline as run_command
 from tests import licences
 
 SH = "sh-amr-enterprises"
@@ -264,10 +268,67 @@ def test_a_halted_batch_cannot_be_approved_after_a_newer_one_was_merged(deliver)
     deliver(licences.rows(150))
     with pytest.raises(BatchHalted) as halted:
         deliver(licences.rows(1600))
-    deliver(licences.rows(151))
+    batch = str(halted.value.values["batch"])
+    summary = deliver(licences.rows(151))
+    assert summary["findings"] == [{"code": "halted-superseded", "severity": "warn", "values": {"batches": batch}}]
+    assert deliver(licences.rows(151))["findings"] == []
     with pytest.raises(FatalError) as refused:
-        review.approve(str(halted.value.values["batch"]), actor="tester")
+        review.approve(batch, actor="tester")
     assert refused.value.code == "batch-state"
+    assert f"`yici run {SH} --input delivery-1.csv`" in refused.value.advice("en"), "it is under no cursor"
+
+
+def test_a_superseded_batch_of_the_source_itself_is_brought_by_a_run(tmp_path: Path, deliver, monkeypatch) -> None:
+    monkeypatch.setenv("YICI_CONN_SH_AMR", str(tmp_path))
+    path = licences.write(tmp_path / "some.csv", licences.rows(5))
+    os.utime(path, (0, 0))
+    slow = pipeline.fetch(SH, run_id="slow")
+    deliver(licences.rows(6))
+    with pytest.raises(FatalError) as refused:
+        pipeline.merge(slow["batch"])
+    assert (refused.value.code, refused.value.values["run"]) == ("batch-state", f"yici run {SH}")
+
+
+def test_other_key_columns_halt_a_source_that_has_rows(deliver, variant) -> None:
+    name = variant("xx-key")
+    deliver(licences.rows(4), source=name)
+    path = sources.load(name).folder / "source.yml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        text.replace("row_key: [统一社会信用代码]", "row_key: [统一社会信用代码, 企业名称]"), encoding="utf-8"
+    )
+    with pytest.raises(BatchHalted) as halted:
+        deliver(licences.rows(5), source=name)
+    assert halted.value.code == "batch-keys-changed" and halted.value.values["known"] == 4
+    assert halted.value.values["now"] == "统一社会信用代码, 企业名称" and count("row_ledger") == 4
+    batch = str(halted.value.values["batch"])
+    manifest = Landing(home.current().landing_url).read_manifest(name, batch)
+    assert manifest.request["run"]["row_key"] == ["统一社会信用代码", "企业名称"]
+    assert review.approve(batch, actor="tester")["state"] == "merged" and count("row_ledger") == 9
+    assert deliver(licences.rows(5), source=name)["unchanged"] == 5, "the key is now the one that was approved"
+
+
+def test_other_key_columns_of_a_source_without_rows_are_fine(deliver, variant) -> None:
+    name = variant("xx-key")
+    deliver([], source=name)
+    path = sources.load(name).folder / "source.yml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("row_key: [统一社会信用代码]", "row_key: [企业名称]"), encoding="utf-8")
+    assert deliver(licences.rows(2), source=name)["accepted"] == 2
+
+
+def test_a_whole_delivery_under_another_key_withdraws_the_rows_of_the_old(deliver, variant) -> None:
+    name = variant("xx-key")
+    deliver(licences.rows(4), source=name, as_of="2020-01-01")
+    path = sources.load(name).folder / "source.yml"
+    text = path.read_text(encoding="utf-8").replace("extent: partial", "extent: snapshot")
+    path.write_text(
+        text.replace("row_key: [统一社会信用代码]", "row_key: [统一社会信用代码, 企业名称]"), encoding="utf-8"
+    )
+    with pytest.raises(BatchHalted) as halted:
+        deliver(licences.rows(3), source=name, as_of="2020-01-02")
+    summary = review.approve(str(halted.value.values["batch"]), actor="tester")
+    assert summary["withdrawn"] == 4 and len(names()) == 3
 
 
 def test_an_empty_partial_batch_is_a_success_with_zeros(deliver) -> None:
@@ -311,6 +372,46 @@ def test_an_older_snapshot_that_arrives_late_withdraws_nothing(deliver, variant)
     assert names() == held
 
 
+@pytest.mark.parametrize("as_of", ["2204-01-02", "0001-01-01", "0001-01-01T00:00:00+23:00", "1204-01-02", "9999-12-31"])
+def test_no_delivery_shows_its_source_as_of_a_time_beyond_belief(deliver, as_of: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        deliver(licences.rows(2), as_of=as_of)
+    assert refused.value.code == "as-of-beyond" and count("batch") == 0
+
+
+def test_a_time_of_a_rebuilt_batch_is_taken_as_it_was(deliver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver(licences.rows(2), as_of="2020-01-01")
+    monkeypatch.setattr(pipeline, "EARLIEST", dt.datetime(2021, 1, 1, tzinfo=dt.UTC))
+    with pytest.raises(UsageError):
+        deliver(licences.rows(2), as_of="2020-01-01")
+    with database.engine().connect() as connection:
+        batch = batches.listed(connection)[0]
+    landed = Landing(home.current().landing_url).read_manifest(SH, batch.id)
+    assert pipeline.fetch(SH, landed=landed)["batch"] == batch.id
+
+
+@pytest.mark.parametrize("extent", ["snapshot", "partial"])
+def test_a_delivery_that_is_older_altogether_says_so(deliver, variant, extent: str) -> None:
+    name = variant("xx-older", extent=extent)
+    assert deliver(licences.rows(4), source=name, as_of="2020-05-01")["findings"] == []
+    older = [licences.row(number, name="旧名", date="2018-01-01") for number in range(4)]
+    summary = deliver(older, source=name, as_of="2020-04-01")
+    assert summary["state"] == "merged" and summary["reasons"]["older"] == 4
+    finding = summary["findings"][0]
+    assert (finding["code"], finding["severity"]) == ("delivery-older", "warn")
+    assert finding["values"] == {"rows": 4, "as_of": "2020-04-01T00:00:00+08:00", "known": "2020-05-01T00:00:00+08:00"}
+    assert deliver([*older[1:], licences.row(9)], source=name, as_of="2020-05-02")["findings"] == []
+
+
+def test_an_older_snapshot_that_lacks_rows_says_that_it_is_older(deliver, variant) -> None:
+    name = variant("xx-older", extent="snapshot")
+    deliver(licences.rows(4), source=name, as_of="2020-05-01")
+    summary = deliver(licences.rows(3), source=name, as_of="2020-04-01")
+    assert summary["withdrawn"] == 0 and [one["code"] for one in summary["findings"]] == ["delivery-older"]
+    warning = run_command.warnings(summary)[0]
+    assert "as of 2020-04-01" in warning["message"] and name in warning["advice"]
+
+
 def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
     wrong = licences.credit_code(3)
     wrong = wrong[:-1] + ("0" if wrong[-1] != "0" else "1")
@@ -327,6 +428,37 @@ def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
     with pytest.raises(FatalError) as refused:
         review.release([entry], actor="tester")
     assert refused.value.code == "quarantine-decided"
+
+
+def test_rows_of_megabytes_are_released(deliver) -> None:
+    long = [licences.row(number, name="", place="松" * 900_000) for number in (1, 3)]
+    deliver([*licences.rows(1), long[0], licences.row(2, name=""), long[1]])
+    with database.engine().connect() as connection:
+        entries = [row.id for row in quarantine.listed(connection)]
+    assert review.release(entries, actor="tester")[0]["accepted"] == 3
+    assert count("held", "length(document #>> '{attributes,locality}') = 900000") == 2
+
+
+def test_rows_from_before_and_after_a_column_came_are_released_together(deliver, variant, tmp_path: Path) -> None:
+    name = variant("xx-wider")
+    deliver([licences.row(1, name=""), *licences.rows(1)], source=name)
+    described = sources.load(name)
+    widened = (
+        (described.folder / "source.yml").read_text(encoding="utf-8").replace("所在省份, 地区]", "所在省份, 备注]")
+    )
+    (described.folder / "source.yml").write_text(widened, encoding="utf-8")
+    mapping = described.mapping_path.read_text(encoding="utf-8").replace(",地区,", ",备注,")
+    described.mapping_path.write_text(mapping, encoding="utf-8")
+    path = tmp_path / "wider.csv"
+    text = licences.text([licences.row(2, name="", place="有备注")]).replace("地区", "备注")
+    path.write_text(text, encoding="utf-8")
+    pipeline.run(name, input=path)
+    with database.engine().connect() as connection:
+        old, new = (row.id for row in reversed(quarantine.listed(connection)))
+        raw = quarantine.raw_rows(connection, [old, new])
+    assert raw["地区"].to_pylist() == ["松江", None] and raw["备注"].to_pylist() == [None, "有备注"]
+    assert review.release([old, new], actor="tester")[0]["accepted"] == 2
+    assert count("held") == 3
 
 
 def test_releasing_one_of_two_conflicting_rows_settles_both(deliver) -> None:
@@ -421,8 +553,6 @@ def test_a_snapshot_with_a_conflict_does_not_withdraw_the_row(deliver, variant) 
 
 
 def test_working_files_are_gone_after_a_run(deliver) -> None:
-    from hub import home
-
     deliver(licences.rows(3))
     assert list(home.current().work.iterdir()) == []
 

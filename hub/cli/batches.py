@@ -31,6 +31,8 @@ def register(app: typer.Typer) -> None:
 
         with database.engine().connect() as connection:
             summaries = [batches.summary(row) for row in batches.listed(connection, source, state, limit)]
+            if len(summaries) == limit:
+                output.cut(len(summaries), batches.counted(connection, source, state))
         if json:
             output.json(summaries)
             return

@@ -57,6 +57,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     console().print(shown)
 
 
+def cut(shown: int, total: int) -> None:
+    """Say on standard error that a list goes on, where it does."""
+    from connectors import messages as sentences
+
+    if total > shown:
+        said = sentences.text("list-cut", shown=shown, more=total - shown, total=total)
+        messages().print(said, markup=False, soft_wrap=True)
+
+
 def actor() -> str:
     """Who decides: ``YICI_ACTOR``, else the user of this machine."""
     return os.environ.get("YICI_ACTOR") or getpass.getuser()

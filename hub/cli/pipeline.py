@@ -56,7 +56,22 @@ def _stage(source: str, stage: str, done: int, total: int) -> str:
 
 
 def _printed(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if name not in ("run_id", "findings")}
+    kept = {name: value for name, value in summary.items() if name not in ("run_id", "findings")}
+    return kept | {"warnings": warnings(summary)}
+
+
+def warnings(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What went through and a person should know all the same: code, values, sentence and advice."""
+    from connectors import messages
+
+    found = []
+    for finding in summary["findings"]:
+        if finding["severity"] == "warn" and finding["code"] in messages.sentences():
+            values = {"batch": summary["batch"], "source": summary["source"], **finding["values"]}
+            code = finding["code"]
+            said = {"message": messages.text(code, **values), "advice": messages.advice(code, **values)}
+            found.append({"code": code, "values": finding["values"], **said})
+    return found
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -72,5 +87,7 @@ def show(summary: dict[str, Any]) -> None:
         if summary[kind]:
             codes: list[tuple[str, int]] = sorted(summary[kind].items(), key=operator.itemgetter(1), reverse=True)
             output.table((kind, "rows"), codes)
+    for warning in warnings(summary):
+        output.console().print(f"! {warning['message']}\n  → {warning['advice']}", markup=False, soft_wrap=True)
     if summary["quarantined"]:
         output.console().print(f"→ yici quarantine list --batch {summary['batch']}")

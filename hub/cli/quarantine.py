@@ -35,6 +35,9 @@ def register(app: typer.Typer) -> None:
         wanted = None if state == "all" else state
         with database.engine().connect() as connection:
             rows = quarantine.listed(connection, source=source, batch=batch, state=wanted, reason=reason, limit=limit)
+            if len(rows) == limit:
+                total = quarantine.counted(connection, source=source, batch=batch, state=wanted, reason=reason)
+                output.cut(len(rows), total)
         if json:
             output.json([{str(name): value for name, value in row._mapping.items()} for row in rows])
             return
