@@ -302,7 +302,7 @@ def lying(
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = tls.server_context(zj.certificate(), [keys.own(sh.home).certificates[0].public])
+    context = tls.server_context(zj.certificate(), [entry.public for entry in keys.own(sh.home).certificates])
     server.socket = context.wrap_socket(server.socket, server_side=True)
     addressed(sh, f"https://127.0.0.1:{server.server_port}")
     with running(server):
