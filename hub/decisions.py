@@ -92,9 +92,10 @@ def record_rows(
     note: str = "",
     batch: str | None = None,
     said: dict[str, str] | None = None,
-) -> None:
+    decided_at: dt.datetime | None = None,
+) -> Landed:
     """A decision about quarantined rows: it holds for exactly these versions of them (key and digest). ``batch``: the
-    one that carries it out; ``said``: what else is landed with it."""
+    one that carries it out; ``said``: what else is landed with it; ``decided_at``: in UTC, now without it."""
     bind = {"kind": kind, "source": source, "entries": entries, "actor": actor, "note": note}
     versions = connection.execute(
         sa.text(
@@ -104,7 +105,7 @@ def record_rows(
     ).mappings()
     rows = [dict(row) for row in versions]
     content = {"kind": kind, "source": source, "batch": batch, "rows": rows, "actor": actor, "note": note}
-    landed = _land({**content, **(said or {})})
+    landed = _land({**content, **(said or {})}, decided_at)
     connection.execute(
         sa.text(
             """INSERT INTO decision (kind, source, batch, row_key, digest, actor, note, landed, decided_at)
@@ -113,6 +114,7 @@ def record_rows(
         ),
         {**bind, "landed": landed.digest, "decided_at": landed.decided_at},
     )
+    return landed
 
 
 def record_identity(
@@ -196,20 +198,11 @@ def never(landed: Iterable[Landed]) -> set[str]:
     return {str(one.content["decision"]) for one in landed if "decision" in one.content}
 
 
-def revoke_rows(
-    connection: sa.Connection, kind: str, source: str, entries: list[int], *, batch: str | None = None
-) -> None:
-    """Take back decisions that turned out impossible; the attempt and its revocation stay in the landing zone. ``batch``:
-    the one that failed to carry them out."""
-    _land({"kind": f"revoked-{kind}", "source": source, "entries": entries, "batch": batch})
-    connection.execute(
-        sa.text(
-            """DELETE FROM decision AS d USING quarantine AS q
-            WHERE q.id = ANY(:entries) AND d.source = :source AND d.kind = :kind AND d.digest = q.digest
-              AND d.row_key = q.original_key"""
-        ),
-        {"entries": entries, "source": source, "kind": kind},
-    )
+def revoke(decision: Landed) -> None:
+    """Land that ``decision`` never came into force; the attempt and its revocation stay in the landing zone."""
+    content = decision.content
+    _land({"kind": f"revoked-{content['kind']}", "source": content["source"], "batch": content["batch"],
+           "decision": decision.digest})  # fmt: skip
 
 
 def _land(content: dict[str, object], decided_at: dt.datetime | None = None) -> Landed:

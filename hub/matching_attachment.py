@@ -77,9 +77,9 @@ def keep(connection: sa.Connection, entry: int, attachment: Attachment) -> None:
     connection.execute(sa.text(_KEPT), {"entry": entry, **attachment.said()})
 
 
-def drop(connection: sa.Connection, entry: int, role: str) -> None:
-    """Take it back: the row could not be mapped even so."""
-    connection.execute(sa.text(_DROPPED), {"entry": entry, "role": role})
+def drop(connection: sa.Connection, source: str, digests: list[str], role: str) -> None:
+    """Take it back for these versions of rows: they could not be mapped even so, or it never came to that."""
+    connection.execute(sa.text(_DROPPED), {"source": source, "digests": digests, "role": role})
 
 
 def roles(connection: sa.Connection, entry: int) -> set[str]:
@@ -94,8 +94,7 @@ SELECT source, digest, :role, :scheme, :value FROM quarantine WHERE id = :entry
 ON CONFLICT (source, digest, role) DO UPDATE SET scheme = excluded.scheme, value = excluded.value
 """
 _DROPPED = """
-DELETE FROM match_attachment AS a USING quarantine AS q
-WHERE q.id = :entry AND a.source = q.source AND a.digest = q.digest AND a.role = :role
+DELETE FROM match_attachment WHERE source = :source AND digest = ANY (cast(:digests AS uuid[])) AND role = :role
 """
 _ROLES = """
 SELECT a.role FROM match_attachment AS a JOIN quarantine AS q ON q.source = a.source AND q.digest = a.digest WHERE q.id = :entry

@@ -12,7 +12,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ from connectors.errors import BatchHalted, FatalError, RetriableError, UsageErro
 from connectors.fetched import Fetched
 from connectors.landing import LandedFile, Landing, Manifest
 from connectors.source import FileOptions, Source
-from hub import batches, clock, database, failures, forks, home
+from hub import batches, clock, database, failures, forks, home, releases
 from hub.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -179,13 +179,8 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
         batches.require(row, "open", "gated")
-        released = connection.scalars(
-            sa.text(
-                "SELECT digest::text FROM decision WHERE kind IN ('release', 'attach') AND source = :source"
-                " AND digest IS NOT NULL"
-            ),
-            {"source": row.source},
-        ).all()
+        _take_back(connection, row.source)
+        released = releases.in_force(connection, row.source, batch)
         attached = matching_attachment.of_source(connection, row.source)
     workspace = Workspace(batch)
     with _recorded(batch), _timed(batch, "map and gate"):
@@ -276,6 +271,7 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         row = batches.get(connection, batch, alone=True)
         if row.state == "merged":
             return {"batch": batch, "holdings_changed": 0}
+        _take_back(connection, row.source)
         batches.require(row, "gated", "approved")
         described = sources.load(row.source)
         material = model.load(described.entity)
@@ -522,16 +518,19 @@ def _time(text: str | None) -> dt.datetime | None:
 
 @contextmanager
 def alone(source: str) -> Iterator[None]:
-    """No other whole run of the source meanwhile: a session lock, which ends with the process at the latest."""
-    key = {"name": source}
-    with database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
-        if not guard.scalar(sa.text("SELECT pg_try_advisory_lock(hashtextextended(:name, 7))"), key):
+    """No other whole run of the source, and no release, meanwhile; a release that was cut off is taken back first."""
+    with releases.locked(database.engine(), source) as free:
+        if not free:
             raise RetriableError("source-busy", source=source)
-        try:
-            yield
-        finally:
-            with suppress(sa.exc.DBAPIError):  # where the connection is gone so is the lock
-                guard.execute(sa.text("SELECT pg_advisory_unlock(hashtextextended(:name, 7))"), key)
+        releases.settle(database.engine(), source)
+        yield
+
+
+def _take_back(connection: sa.Connection, source: str) -> None:
+    """Releases that were cut off while the source's tasks run one by one. Asked of a merge under the lock of the source's row:
+    none can be cut off later and still come before it in the journal."""
+    if releases.unmerged(connection, source):
+        releases.take_back(database.engine(), source)
 
 
 @contextmanager

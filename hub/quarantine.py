@@ -78,6 +78,17 @@ def show(connection: sa.Connection, entry: int) -> dict[str, Any]:
     return {str(name): value for name, value in row._mapping.items()} | {"raw": bytes(row.raw).decode(errors="replace")}
 
 
+def claim(connection: sa.Connection, entries: list[int]) -> None:
+    """Nobody else decides these entries before the transaction ends. FatalError ``quarantine-decided`` where somebody has."""
+    rows = connection.execute(
+        sa.text("SELECT id, state, decided_at FROM quarantine WHERE id = ANY(:entries) ORDER BY id FOR UPDATE"),
+        {"entries": entries},
+    ).all()
+    for row in rows:
+        if row.decided_at is not None:
+            raise FatalError("quarantine-decided", entry=row.id, state=row.state)
+
+
 def by_source(connection: sa.Connection, entries: list[int]) -> dict[str, list[int]]:
     """Open entries grouped by source. UsageError for an unknown entry, FatalError for one that is decided already."""
     rows = connection.execute(

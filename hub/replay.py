@@ -30,6 +30,7 @@ from hub import (
     matching_decisions,
     pipeline,
     publication,
+    releases,
     review,
 )
 from hub.decisions import Landed
@@ -108,8 +109,8 @@ class _Plan:
     """What later decisions say of earlier steps."""
 
     def __init__(self, merges: list[Entry], decided: list[Landed]) -> None:
-        self.releases = {one.content["batch"]: one for one in decided if one.content["kind"] in ("release", "attach")}
-        self.revoked = {one.content.get("batch") for one in decided if one.content["kind"].startswith("revoked-")}
+        self.releases = {one.content["batch"]: one for one in decided if one.content["kind"] in releases.KINDS}
+        self.revoked = releases.revoked(decided)
         self.never = decisions.never(decided)
         self.carried_out = {one.batch for one in merges}
         self.numbers = {one.source: one.number for one in merges}  # in order: the last
@@ -208,13 +209,7 @@ def _decide(decision: Landed, plan: _Plan, done: Replayed) -> None:
         if kind == "forget":
             _forget(content["source"], actor, note)
         elif kind == "release":
-            if content["batch"] in plan.carried_out or content["batch"] in plan.revoked:
-                return  # with its merge, or not at all
-            with (
-                database.engine().begin() as connection
-            ):  # cut off before its merge: decided, and without effect so far
-                decisions.record_rows(connection, kind, content["source"], _open(connection, content), actor=actor,
-                                      note=note, batch=content["batch"])  # fmt: skip
+            return  # with its merge, or not at all
         elif kind == "reject":
             with database.engine().begin() as connection:
                 entries = _open(connection, content)
@@ -233,11 +228,20 @@ def _decide(decision: Landed, plan: _Plan, done: Replayed) -> None:
             publication.replay(decision)
         elif kind in deposit_review.KINDS:
             deposit_review.replay(decision)
+        elif kind in ("revoked-release", "revoked-attach"):
+            _undo(plan.releases.get(str(content.get("batch"))))
         elif not kind.startswith("revoked-"):
             raise FatalError("replay-decision-unknown", kind=kind)
     # One that a second attempt made again finds nothing left to do: counting it would mean to go on for ever.
     if _taken(decision):
         done.counts["decisions"] += 1
+
+
+def _undo(release: Landed | None) -> None:
+    """A checkpoint may have seen a release that was taken back later."""
+    if release is not None and not _merged(release.content["batch"]):
+        with database.engine().begin() as connection:
+            releases.undo(connection, release)
 
 
 def _forget(source: str, actor: str, note: str) -> None:

@@ -6,13 +6,24 @@ Each decision is landed and recorded before it takes effect (:mod:`hub.decisions
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from typing import Any
 
 import sqlalchemy as sa
 
 from connectors import source as sources
 from connectors.errors import FatalError, RetriableError
-from hub import batches, database, decisions, failures, matching_attachment, pipeline, quarantine, staging
+from hub import (
+    batches,
+    database,
+    decisions,
+    failures,
+    matching_attachment,
+    pipeline,
+    quarantine,
+    releases,
+    staging,
+)
 from hub.journal import Entry
 from hub.matching_attachment import Attachment
 
@@ -64,6 +75,7 @@ def _release(
     kind = "attach" if attachment else "release"
     described = sources.load(source)
     with pipeline.alone(source):
+        decided_at = dt.datetime.now(dt.UTC)
         with database.engine().begin() as connection:
             rows = quarantine.raw_rows(connection, ids, described.options.columns)
             batch = batches.begin(
@@ -73,10 +85,12 @@ def _release(
                 None,
                 kind="release",
                 id=replayed.batch if replayed else None,
-                started_at=replayed.started_at if replayed else None,
+                started_at=replayed.started_at if replayed else decided_at,
             )
+            quarantine.claim(connection, ids)  # others may have decided since
             said = attachment.said() if attachment else None
-            decisions.record_rows(connection, kind, source, ids, actor=actor, note=note, batch=batch.id, said=said)
+            landed = decisions.record_rows(connection, kind, source, ids, actor=actor, note=note, batch=batch.id,
+                                           said=said, decided_at=decided_at)  # fmt: skip
             if attachment:
                 matching_attachment.keep(connection, ids[0], attachment)
             staging.restage(batch.id, rows)
@@ -92,29 +106,34 @@ def _release(
             with contextlib.suppress(
                 sa.exc.DBAPIError, OSError, RetriableError
             ):  # what went wrong first is what is told
-                _undo(kind, source, ids, batch.id, attachment)
+                _undo(landed)
             raise
         with database.engine().begin() as connection:
             quarantine.decided(connection, ids, "released", actor)
         return pipeline.publish(batch.id)
 
 
-def _undo(kind: str, source: str, ids: list[int], batch: str, attachment: Attachment | None) -> None:
+def _undo(landed: decisions.Landed) -> None:
     """A decision that could not be carried out holds no longer."""
     with database.engine().begin() as connection:
-        if batches.get(connection, batch).state == "merged":
-            return
-        decisions.revoke_rows(connection, kind, source, ids, batch=batch)
-        if attachment:
-            matching_attachment.drop(connection, ids[0], attachment.role)
-        batches.update(connection, batch, state="failed", finished_at=sa.func.now())
+        if batches.get(connection, landed.content["batch"]).state != "merged":
+            decisions.revoke(landed)
+            releases.undo(connection, landed)
 
 
 @failures.named
 def reject(entries: list[int], *, actor: str, note: str = "") -> int:
-    """Close quarantined rows for good: these versions stay out until the source sends another."""
+    """Close quarantined rows for good: these versions stay out until the source sends another. RetriableError
+    ``source-busy`` while one of them is being released."""
+    with database.engine().connect() as connection:
+        groups = quarantine.by_source(connection, entries)
+    for source in groups:
+        releases.take_back(database.engine(), source)
     with database.engine().begin() as connection:
-        for source, ids in quarantine.by_source(connection, entries).items():
+        quarantine.claim(connection, entries)
+        for source, ids in groups.items():
+            if releases.under_way(connection, ids):
+                raise RetriableError("source-busy", source=source)
             decisions.record_rows(connection, "reject", source, ids, actor=actor, note=note)
             quarantine.decided(connection, ids, "rejected", actor)
     return len(entries)

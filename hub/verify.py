@@ -18,7 +18,18 @@ import sqlalchemy as sa
 from connectors import messages
 from connectors.errors import FatalError
 from connectors.landing import LandedFile, Landing
-from hub import database, decisions, home, identity_decisions, journal, partitions, state, verify_identity, verify_sql
+from hub import (
+    database,
+    decisions,
+    home,
+    identity_decisions,
+    journal,
+    partitions,
+    releases,
+    state,
+    verify_identity,
+    verify_sql,
+)
 from mappings import model
 
 SHOWN = 5
@@ -104,8 +115,10 @@ def verify(engine: sa.Engine | None = None, *, read_bytes: bool = False, progres
         progress("digest", len(names) - 2, len(names))
         digest = state.digest(connection)
     progress("decisions", len(names) - 1, len(names))
-    cut_off = identity_decisions.unfinished(engine or database.engine())
-    found += _gathered("decisions", (("decision-unfinished", landed) for landed in cut_off))
+    engine = engine or database.engine()
+    about_identity = (("decision-unfinished", landed) for landed in identity_decisions.unfinished(engine))
+    about_rows = (("release-unfinished", batch) for batch in releases.unfinished(engine))
+    found += _gathered("decisions", itertools.chain(about_identity, about_rows))
     return Report(at, digest, tuple(names), tuple(found))
 
 

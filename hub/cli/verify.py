@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option(
                 "--mend",
-                help="Add to the landing zone's journal the merges it lacks, take back identity decisions that were cut off before they took effect, and make index entries anew that do not follow from what partner hubs announced; then verify.",
+                help="Add to the landing zone's journal the merges it lacks, take back decisions about identity and releases of quarantined rows that were cut off before they took effect, and make index entries anew that do not follow from what partner hubs announced; then verify.",
             ),
         ] = False,
         json: Json = False,
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
         [bold]yici verify --digest[/]
         """
-        from hub import database, identity_decisions, index_entries, journal, state
+        from hub import database, identity_decisions, index_entries, journal, releases, state
         from hub import verify as verifying
         from hub.cli import output
 
@@ -57,7 +57,8 @@ def register(app: typer.Typer) -> None:
             with database.engine().connect() as connection:
                 added = journal.mend(connection)
             output.messages().print(f"journal 合并日志: +{added}")
-            taken_back = identity_decisions.take_back_unfinished(database.engine())
+            engine = database.engine()
+            taken_back = identity_decisions.take_back_unfinished(engine) + releases.take_back(engine)
             output.messages().print(f"decisions 决定: -{taken_back}")
             output.messages().print(f"entries 索引条目: {index_entries.mend_all()}")
         with output.messages().status("verify") as status:
