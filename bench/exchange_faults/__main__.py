@@ -65,7 +65,7 @@ class Report:
         found = outcome.account
         self.counts.update(
             schedules=1, lost=found.lost, twice=found.twice, accepted_from_liar=found.accepted,
-            unrecorded_refusals=found.unrecorded, wrong=bool(outcome.trouble), failed=outcome.failed, killed=outcome.killed,
+            unrecorded_refusals=found.unrecorded, wrong=int(bool(outcome.trouble)), failed=int(outcome.failed), killed=int(outcome.killed),
             messages=outcome.messages, lies=outcome.lies,
         )  # fmt: skip
         self.unclear.update(outcome.unclear)
