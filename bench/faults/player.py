@@ -68,7 +68,7 @@ class Player:
         while not self._ended(made := self._attempt(work)):
             if self.outcome.trouble:
                 return
-            if work[0] == "approve" and made.ending == "error" and self.tried > 2:
+            if work[0] == "approve" and made.ending == "error" and (self.tried > 2 or made.code == "chunk-missing"):
                 # Its chunks are damaged: it is fetched once more, halts once more, and is approved then.
                 self._attempt(("run", work[1]))
 
