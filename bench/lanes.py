@@ -5,6 +5,7 @@ Nothing of a lane outlives the first process, however that ends.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -159,3 +160,13 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def ended(run: Callable[[argparse.Namespace], int], arguments: argparse.ArgumentParser, interrupted: str) -> int:
+    """The exit code of ``run`` with the command line; ``interrupted`` is said when a person stopped it."""
+    with interruptible():
+        try:
+            return run(arguments.parse_args())
+        except KeyboardInterrupt:
+            say(f"\n{interrupted}")
+            return 130

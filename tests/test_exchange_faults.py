@@ -327,7 +327,7 @@ CAUGHT = {
     "refusals-unrecorded": (201, "unrecorded"),
     "region-unchecked": (201, "accepted"),
     "replay-unchecked": (405, "twice"),
-    "reply-unkept": (405, "lost"),
+    "reply-unkept": (6546, "lost"),
 }
 PLAYED = """
 import json, os, sys

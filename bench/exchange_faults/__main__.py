@@ -177,12 +177,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    with lanes.interruptible():
-        try:
-            return run(arguments().parse_args())
-        except KeyboardInterrupt:
-            say("\ninterrupted: hubs, servers and folders are gone 已中断，未留下进程")
-            return 130
+    return lanes.ended(run, arguments(), "interrupted: hubs, servers and folders are gone 已中断，未留下进程")
 
 
 if __name__ == "__main__":

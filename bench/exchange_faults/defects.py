@@ -8,11 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 
+def _replace(owner: Any, name: str, value: object) -> None:
+    """AttributeError where there is no such thing any more: a defect that changes nothing would prove nothing."""
+    getattr(owner, name)
+    setattr(owner, name, value)
+
+
 def replay_unchecked() -> None:
     """Whatever comes is carried out, however often."""
     from hub.exchange import service
 
-    service._first = lambda *given: None
+    _replace(service, "_first", lambda *given: None)
 
 
 def reply_unkept() -> None:
@@ -20,7 +26,7 @@ def reply_unkept() -> None:
     from hub.exchange import service
 
     record = service._record
-    service._record = lambda *given: record(*given[:5])  # the sixth is the reply to be kept
+    _replace(service, "_record", lambda *given: record(*given[:5]))  # the sixth is the reply to be kept
 
 
 def refusals_unrecorded() -> None:
@@ -32,7 +38,7 @@ def refusals_unrecorded() -> None:
 
         return service._problem(message, problems.code_of(error), error, None).wire
 
-    service._refused = unrecorded
+    _replace(service, "_refused", unrecorded)
 
 
 def cursor_before_merge() -> None:
@@ -46,14 +52,14 @@ def digest_unchecked() -> None:
     """The envelope is verified, the body is taken as it is."""
     from connectors.envelope import Message
 
-    Message.intact = property(lambda self: True)  # type: ignore[assignment,method-assign]
+    _replace(Message, "intact", property(lambda self: True))
 
 
 def agreement_unverified() -> None:
     """An agreement counts whoever signed it."""
     from hub.exchange import agreements
 
-    agreements.verify = lambda *given: None
+    _replace(agreements, "verify", lambda *given: None)
 
 
 def region_unchecked() -> None:
@@ -64,8 +70,8 @@ def region_unchecked() -> None:
     from hub import index_entries
     from hub.exchange import evidence
 
-    indexpages.prefix = lambda region: ""
-    index_entries._OWN = "SELECT '' FROM source WHERE name = :source"
+    _replace(indexpages, "prefix", lambda region: "")
+    _replace(index_entries, "_OWN", "SELECT '' FROM source WHERE name = :source")
     everywhere = re.compile(
         r"EXISTS \(SELECT FROM unnest\(CAST\(:regions AS text\[\]\)\) AS r WHERE starts_with\(.*?, r\)\)"
     )

@@ -141,12 +141,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    with lanes.interruptible():
-        try:
-            return run(arguments().parse_args())
-        except KeyboardInterrupt:
-            say("\ninterrupted: servers, mounts and folders are gone")
-            return 130
+    return lanes.ended(run, arguments(), "interrupted: servers, mounts and folders are gone")
 
 
 if __name__ == "__main__":
