@@ -18,7 +18,7 @@ from demo import afterwards, departments, exchange, neighbour, questions
 from demo.airflow import Airflow, Run
 from demo.neighbour import reported
 from demo.report import COUNTS, Report
-from hub import agreements, database, home, publication, schema, services, stack
+from hub import agreements, database, home, interrupts, publication, schema, services, stack
 from hub.home import Home
 from hub.stack import Stack
 
@@ -33,12 +33,12 @@ def main() -> int:
     here = home.current()
     os.environ["YICI_HOME"] = str(here.path)
     report = Report()
-    with services.interruptible():
+    with interrupts.interruptible():
         try:
             with services.exclusive(here):
                 return _run(here, report)
         except KeyboardInterrupt:
-            with services.undisturbed():
+            with interrupts.undisturbed():
                 report.console.print(report.word("\n已中断，正在停止……", "\ninterrupted, stopping …"))
                 services.stop_all(here)
             return 130

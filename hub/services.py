@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
@@ -34,10 +33,6 @@ HOST = "127.0.0.1"
 GRACE_SECONDS = 6.0
 READY_SECONDS = 120.0
 PORTS_TRIED = 200
-
-
-class Interrupted(KeyboardInterrupt):
-    """A class of its own: Python ends with a signal instead of an exit code when a plain one passed through ``eval``."""
 
 
 @dataclass(frozen=True)
@@ -80,37 +75,6 @@ def exclusive(home: Home) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt like Ctrl-C, also for a job in the background, so that one way of clearing up serves
-    all three; ``nohup`` keeps its meaning."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not cut clearing up short."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def running(home: Home) -> dict[str, Running]:

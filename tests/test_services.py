@@ -152,10 +152,10 @@ def test_only_one_starts_and_down_ends_the_one_that_does(home: Home) -> None:
     script = """
 import sys, time
 from pathlib import Path
-from hub import services
+from hub import interrupts, services
 from hub.home import Home
 here = Home(Path(sys.argv[1]))
-with services.interruptible(), services.exclusive(here):
+with interrupts.interruptible(), services.exclusive(here):
     try:
         print("starting", flush=True)
         time.sleep(600)

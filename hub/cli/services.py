@@ -61,19 +61,19 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]yici up --without-airflow[/]
         """
-        from hub import home, services
+        from hub import home, interrupts, services
         from hub.cli import output
 
         here = home.current()
         fresh = not services.running(here)
-        with services.interruptible(), services.exclusive(here):
+        with interrupts.interruptible(), services.exclusive(here):
             try:
                 with output.messages().status("starting 启动中") as status:
                     addresses = _started(here, status.update, airflow)
                     _publish()
             except BaseException as error:
                 if fresh or isinstance(error, KeyboardInterrupt):
-                    with services.undisturbed():
+                    with interrupts.undisturbed():
                         services.stop_all(here)
                 raise
         file = here.path / "credentials.json"  # Airflow's, and a demo's: without them there is none
