@@ -21,6 +21,17 @@ settings.register_profile("yici", deadline=None)  # how long an example takes is
 settings.load_profile("yici")
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("YICI_SHARED", ROOT.parent / "shared"))
+KEPT = "YICI_SHARED"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests know nothing of whoever runs them: no setting of a hub, and not the one that the demo left in the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("YICI_") and name != KEPT]:
+            patch.delenv(name)
+        patch.setenv("YICI_HOME", str(tmp_path_factory.mktemp("nobody") / "home"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_broken_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush" not in str(caught.value)
 
 
-def test_airflow_comes_last_and_only_inside_airflow() -> None:
+def test_airflow_comes_last_and_only_inside_airflow(tmp_path: Path) -> None:
     """A process of its own: importing airflow.sdk is slow and stays."""
     code = """
 import sys
@@ -115,7 +115,8 @@ try:
 except FatalError as error: assert error.code == "connection-missing"
 print("as expected")
 """
-    environment = {"AIRFLOW_CONN_SH-GA": "postgresql://me:hush@db.example:5433/people", "PATH": "/usr/bin:/bin"}
+    address = "postgresql://me:hush@db.example:5433/people"
+    environment = {"AIRFLOW_CONN_SH-GA": address, "PATH": "/usr/bin:/bin", "YICI_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=Path(__file__).parent.parent
     )

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import FrameType
 
 import pytest
 
@@ -14,11 +15,17 @@ from hub import interrupts
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_each_signal_interrupts(number: int) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), interrupts.interruptible():
-        os.kill(os.getpid(), number)
-        signal.sigtimedwait([], 1)
-    assert signal.getsignal(number) is before
+    def before(number: int, frame: FrameType | None) -> None:
+        """Not ignored, as under `nohup`."""
+
+    own = signal.signal(number, before)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.interruptible():
+            os.kill(os.getpid(), number)
+            signal.sigtimedwait([], 1)
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, own)
 
 
 def test_an_interrupt_that_a_destructor_swallows_comes_again() -> None:
