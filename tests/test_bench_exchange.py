@@ -71,6 +71,7 @@ def restore(hub: Variables, kept: dict[str, list[Any]], cursor: Any) -> None:
         )
 
 
+@pytest.mark.slow
 def test_what_is_written_set_based_is_what_a_reader_comes_to(pair: tuple[Variables, Variables, str]) -> None:
     provider, receiver, agreement = pair
     with neighbours.store(receiver).connect() as connection:
@@ -95,6 +96,7 @@ def test_what_is_written_set_based_is_what_a_reader_comes_to(pair: tuple[Variabl
     assert reached == again
 
 
+@pytest.mark.slow
 def test_changes_are_others_each_time_and_all_are_taken_in(pair: tuple[Variables, Variables, str]) -> None:
     provider, receiver, _ = pair
     for turn in range(3):

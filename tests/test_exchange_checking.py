@@ -301,6 +301,7 @@ def test_card_add_list_remove(
     assert code(yici("check", "ah", "--json", status=2)) == "peer-unknown"
 
 
+@pytest.mark.slow
 def test_rotate_key_tells_the_peers(hubs: Hubs, yici: Callable[..., str]) -> None:
     zj = hubs[1]
     told = json.loads(yici("rotate-key", "--overlap", "1", "--json"))

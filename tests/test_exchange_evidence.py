@@ -522,6 +522,7 @@ def test_nor_after_the_version_was_replaced(hubs: Exchange) -> None:
     assert hubs.zj.outcomes(message.envelope.id) == ["ok", "agreement-version-old"] and len(hubs.given()) == 1
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_minute(hubs: Exchange) -> None:
     now = dt.datetime.now(dt.UTC)
     ends = now.replace(second=0, microsecond=0) + dt.timedelta(minutes=6)

@@ -151,6 +151,7 @@ def test_the_certificate_of_one_peer_the_signature_of_another(
     assert json.loads(detail.detail)["certificate"] == keys.own(sh.home).certificates[0].name
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_the_slow_questions_of_another(
     hubs: tuple[Hub, Hub], server_home: Home, template: str, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def heard(zj: Hub) -> dict[int, bytes]:
     return {row.position: row.chain for row in zj.rows(query)}
 
 
+@pytest.mark.slow
 def test_every_message_carries_the_end_of_the_chain_and_both_sides_keep_it(hubs: Hubs, acting: sa.Engine) -> None:
     zj = hubs[1]
     talked(acting)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,10 @@ from hub import (
     state,
     verify,
 )
-from hub import merge as merging
 from hub.cli import app
-from tests import licences, residents
+from tests import killed, licences, residents
 from tests.test_pipeline import SH, count
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 RESIDENTS, HOUSEHOLDS = "sh-ga-residents", "sh-ga-households"
 BAD = licences.row(4, name="")
 
@@ -67,29 +64,15 @@ def waiting() -> list[int]:
         return sorted(row.id for row in quarantine.listed(connection))
 
 
-def killed(work: Callable[[], object], module: Any = merging, name: str = "merge") -> str:
+def release_killed(work: Callable[[], object], module: str = "hub.merge", name: str = "merge") -> str:
     """Do ``work`` in a process that dies right after ``module.name``; the batch of the release."""
-    child = os.fork()
-    if child == 0:
-        real = getattr(module, name)
-
-        def dying(*arguments: Any, **options: Any) -> None:
-            real(*arguments, **options)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        setattr(module, name, dying)
-        try:
-            work()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    killed.after(work, module, name)
     with database.engine().connect() as connection:
         return str(connection.scalar(sa.text("SELECT id FROM batch WHERE kind = 'release' AND state <> 'merged'")))
 
 
 def released_and_killed(entry: int) -> str:
-    return killed(lambda: review.release([entry], actor="tester"))
+    return release_killed(partial(review.release, [entry], actor="tester"))
 
 
 def kinds() -> list[str]:
@@ -178,7 +161,7 @@ def test_released_again_it_counts_once(entry: int, store: sa.Engine, fresh: str)
 def test_killed_before_its_merge_it_does_not_count(
     entry: int, store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = killed(lambda: review.release([entry], actor="tester"), pipeline, "map_and_gate")
+    batch = release_killed(partial(review.release, [entry], actor="tester"), "hub.pipeline", "map_and_gate")
     assert count("decision") == 1
     assert [(one.code, one.keys) for one in verify.verify(store).differences] == [("release-unfinished", (batch,))]
     with store.connect() as connection:
@@ -208,7 +191,7 @@ def test_an_attachment_goes_with_it(store: sa.Engine, tmp_path: Path, fresh: str
     matching.propose()
     with store.connect() as connection:
         (row,) = matching_queue.listed(connection)
-    batch = killed(lambda: matching_decisions.accept(row["entry"], 1, actor="tester"))
+    batch = release_killed(partial(matching_decisions.accept, row["entry"], 1, actor="tester"))
     assert count("match_attachment") == 1
     assert [(one.code, one.keys) for one in verify.verify(store).differences] == [("release-unfinished", (batch,))]
     assert releases.take_back(store) == 1

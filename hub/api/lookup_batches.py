@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import functools
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -27,11 +29,15 @@ from hub.api.lookups import Answer, Plain, body_errors, existing
 from hub.api.responses import documented, problem
 from hub.home import KeyedHash, keyed_hash
 from hub.tokens import Bearer
-from mappings.items import FactValue
+from mappings.items import FactValue, Item
 
 MOST = 1000
 SLICE = 100  # subjects in one statement: answers of the first are on their way while the next are decided
+AHEAD = 2  # slices begun before the one that is sent next
 LINES = "application/x-ndjson"
+
+Lines = Callable[[int], Awaitable[bytes]]
+"""The lines of the slice that begins at a place."""
 
 router = APIRouter()
 
@@ -99,7 +105,8 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
         return problem("body-invalid", lang, errors=body_errors(error, LookupBatch, Subject))
     items = catalogue.expand(asked.items)
     now = dt.datetime.now(dt.UTC)
-    await run_in_threadpool(_offered, items, caller, now)
+    if not all(code in caller.items and catalogue.in_force(code, clock.today(now)) for code in items):
+        await run_in_threadpool(_offered, items, caller, now)  # the store knows more of them
     purpose = caller.admit(items, asked.purpose, now)
     request.app.state.rates.take(caller.client, caller.rate, len(asked.subjects) - 1)
     hot: Hot = request.app.state.hot
@@ -109,8 +116,9 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
     async def slice_of(start: int) -> bytes:
         """The lines of one slice."""
         lanes = await hot.lanes_here()
+        find = functools.cache(in_force)
         told: list[Asked | dict[str, Any]] = [
-            _prepared(items, subject, bearer.client, purpose, lang, hashing)
+            _prepared(items, subject, bearer.client, purpose, lang, find, hashing)
             for subject in asked.subjects[start : start + SLICE]
         ]
         ready = [one for one in told if isinstance(one, Asked)]
@@ -137,13 +145,13 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
             away = problems.document("store-unavailable", lang)
             return b"".join(_line(place, away) for place in range(start, min(start + SLICE, len(asked.subjects))))
 
-    # The first slice decides whether this can be answered at all; one is decided while another is sent.
-    try:
-        first = await slice_of(0)
+    slices = _in_order(slice_of, line_by_line, len(asked.subjects))
+    try:  # the first slice decides whether this can be answered at all
+        first = await anext(slices)
     except LOST:
         return problem("store-unavailable", lang)
     return StreamingResponse(
-        _flowing(first, line_by_line, len(asked.subjects)),
+        _all(first, slices),
         media_type=LINES,
         headers={"Content-Language": lang, "Cache-Control": "no-store"},
     )
@@ -157,19 +165,27 @@ async def _together(lanes: Lanes, bearer: Bearer, ready: Sequence[Asked]) -> lis
         return await lanes.together(bearer, ready)
 
 
-async def _flowing(first: bytes, slice_of: Any, count: int) -> AsyncIterator[bytes]:
+async def _in_order(first: Lines, others: Lines, count: int) -> AsyncGenerator[bytes]:
+    """The lines of slice after slice; the next are decided while one waits for the store or is sent."""
     starts = iter(range(SLICE, count, SLICE))
-    under_way = [asyncio.ensure_future(slice_of(start)) for start in itertools.islice(starts, 2)]
+    under_way = [asyncio.ensure_future(first(0))]
+    under_way += [asyncio.ensure_future(others(start)) for start in itertools.islice(starts, AHEAD)]
     try:
-        yield first
         while under_way:
             lines = await under_way.pop(0)
             if (start := next(starts, None)) is not None:
-                under_way.append(asyncio.ensure_future(slice_of(start)))
+                under_way.append(asyncio.ensure_future(others(start)))
             yield lines
     finally:
         for one in under_way:
             one.cancel()
+
+
+async def _all(first: bytes, others: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(others):
+        yield first
+        async for lines in others:
+            yield lines
 
 
 def _offered(items: Sequence[str], caller: Any, now: dt.datetime) -> None:
@@ -181,14 +197,20 @@ def _offered(items: Sequence[str], caller: Any, now: dt.datetime) -> None:
 
 
 def _prepared(
-    items: tuple[str, ...], subject: Subject, client: str, purpose: str, lang: Language, hashing: KeyedHash
+    items: tuple[str, ...],
+    subject: Subject,
+    client: str,
+    purpose: str,
+    lang: Language,
+    find: Callable[[str, dt.date], Item],
+    hashing: KeyedHash,
 ) -> Asked | dict[str, Any]:
     """The question about one subject, or the problem with it."""
     try:
         if subject.case is not None and mentions.names_somebody(subject.case):
             raise UsageError("case-names-somebody")
         question = Question(items, subject.id, client, purpose, subject.facts, subject.roles, subject.case, None, lang)
-        return answers.prepare(question, dt.datetime.now(dt.UTC), in_force, hashing)
+        return answers.prepare(question, dt.datetime.now(dt.UTC), find, hashing)
     except YiciError as error:
         return problems.of(error, lang)
 
