@@ -35,7 +35,7 @@ LOST = (
 """What a store that is away or busy looks like here."""
 
 LANES = 3  # while one waits for the store another decides
-BATCHES = 2  # slices of batches under way, beside the lanes: batches must not crowd out single questions
+BATCHES = 3  # slices of batches under way, beside the lanes: batches must not crowd out single questions
 TOGETHER = 48  # questions in one statement: more only make each wait longer
 KEPT = 10_000  # agreements
 TEXTS = 20_000  # digests of texts

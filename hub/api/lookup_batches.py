@@ -33,7 +33,7 @@ from mappings.items import FactValue, Item
 
 MOST = 1000
 SLICE = 100  # subjects in one statement: answers of the first are on their way while the next are decided
-AHEAD = 2  # slices begun before the one that is sent next
+AHEAD = 3  # slices begun before the one that is sent next
 LINES = "application/x-ndjson"
 
 Lines = Callable[[int], Awaitable[bytes]]
