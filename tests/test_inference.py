@@ -17,10 +17,11 @@ from mappings import engine, inference, mapping, model, profile
 
 
 def propose(described: Source) -> inference.Proposal:
-    zone = Landing(tempfile.mkdtemp())
     (path,) = described.sample_path.glob("input.*")
-    landed = zone.put(path.read_bytes(), path.name)
-    table = pa.concat_tables([block.table for block in reading.blocks(described, landed, zone)])
+    with tempfile.TemporaryDirectory() as folder:
+        zone = Landing(folder)
+        landed = zone.put(path.read_bytes(), path.name)
+        table = pa.concat_tables([block.table for block in reading.blocks(described, landed, zone)])
     spreadsheet = getattr(described.options, "format", "") == "xlsx"
     return inference.propose(
         engine.material_of(described), profile.profiles(table), described.region, spreadsheet=spreadsheet
