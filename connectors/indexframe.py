@@ -12,6 +12,7 @@ MEDIA_TYPE = "application/vnd.yici.index+csv"
 ENTRY = ("handle", "material", "region", "status", "valid_from", "valid_to", "digest", "recorded_at", "position",
          "subjects")  # fmt: skip
 STATUSES = ("in_force", "suspended", "revoked", "expired", "cancelled", "withdrawn")
+SUBJECTS = r"\A[a-z][a-z0-9_]*:[0-9a-f]{32}( [a-z][a-z0-9_]*:[0-9a-f]{32})*\z"
 
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Code = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]

@@ -22,7 +22,7 @@ from connectors.block import ROW, Block, malformed_table, table_schema
 from connectors.channel import Partner
 from connectors.envelope import OK, PROTOCOL, Message
 from connectors.errors import FatalError
-from connectors.indexframe import ENTRY, KIND, MEDIA_TYPE, RESTATED, STATUSES, Frame
+from connectors.indexframe import ENTRY, KIND, MEDIA_TYPE, RESTATED, STATUSES, SUBJECTS, Frame
 from connectors.landing import LandedFile, Landing
 from connectors.source import Source
 
@@ -142,7 +142,7 @@ def _rows(lines: bytes, names: list[str], name: str) -> tuple[pa.Table, pa.Table
 def _require_understood(values: dict[str, pa.Array], name: str) -> None:
     # Where a subject could not be told from the next, another one would be made of it.
     known = pc.is_in(values["status"], pa.array(STATUSES))
-    told = pc.fill_null(pc.match_substring_regex(values["subjects"], _SUBJECTS), True)
+    told = pc.fill_null(pc.match_substring_regex(values["subjects"], SUBJECTS), True)
     if not (pc.all(known, min_count=0).as_py() and pc.all(told, min_count=0).as_py()):
         raise FatalError("index-page-form", file=name)
 
@@ -174,4 +174,3 @@ def in_order(page: Page, rows: Block) -> bool:
 
 _frame = msgspec.json.Decoder(Frame)
 _STRANGE = bytes({*range(0x20), ord('"'), 0x7F} - {ord("\n")})
-_SUBJECTS = r"\A[a-z][a-z0-9_]*:[0-9a-f]{32}( [a-z][a-z0-9_]*:[0-9a-f]{32})*\z"

@@ -104,6 +104,12 @@ def withdraws(batch: sa.Row) -> bool:
     return bool(batch.extent == "snapshot" and batch.kind == "run" and proven and batch.as_of)
 
 
+def knows(connection: sa.Connection, source: str) -> bool:
+    """Whether the ledger knows any row of the source."""
+    some = sa.text("SELECT EXISTS (SELECT FROM row_ledger WHERE source = :source)")
+    return bool(connection.scalar(some, {"source": source}))
+
+
 def listed(connection: sa.Connection, batch: str) -> None:
     """Make the temporary table ``listed (row_key)``: the keys that a snapshot names, not those of older ones alone."""
     workspace = Workspace(batch)
@@ -128,8 +134,7 @@ def _differing(
     *, again: bool,
 ) -> pa.Table | None:  # fmt: skip
     """``ordinal`` (sorted) and ``state`` of the rows that are not simply unchanged; None where the ledger knows no row."""
-    some = sa.text("SELECT EXISTS (SELECT FROM row_ledger WHERE source = :source)")
-    if not connection.scalar(some, {"source": source.name}):
+    if not knows(connection, source.name):
         return None
     connection.execute(
         sa.text(

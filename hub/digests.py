@@ -16,7 +16,8 @@ from hub import sha256
 from hub.home import KeyedHash
 
 DIGEST = pa.binary(16)
-SHORT = 55  # bytes of text that fit in one block of SHA-256 with its ending
+MOST = 2  # blocks of SHA-256 that a text and its ending may take over lanes: 119 bytes
+ENDING = 9  # bytes after a text, at least: a mark and its length
 FEW = 512  # texts for which setting out over lanes does not pay
 
 
@@ -41,22 +42,26 @@ def of_bytes(values: pa.ChunkedArray, prefix: str) -> pa.FixedSizeBinaryArray:
 
 
 def keyed(texts: pa.Array | pa.ChunkedArray, hashing: KeyedHash) -> pa.FixedSizeBinaryArray:
-    """``hashing.of`` each text; null stays null. Texts up to 55 bytes of UTF-8 go over lanes of numpy, others to DuckDB."""
+    """``hashing.of`` each text; null stays null. Texts up to 119 bytes of UTF-8 go over lanes of numpy, others to DuckDB."""
     whole = (texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts).cast(pa.binary())
     if len(whole) < FEW:
         return _keyed(whole, hashing)
     offsets = np.frombuffer(whole.buffers()[1], np.int32, len(whole) + 1, whole.offset * 4)
     lengths = np.diff(offsets)
-    # Room after the last text, so that a window of one block stays within the data.
-    text = np.concatenate([np.frombuffer(whole.buffers()[2] or b"", np.uint8)[: offsets[-1]], np.zeros(64, np.uint8)])
-    windows = np.lib.stride_tricks.sliding_window_view(text, 64)
+    blocks = (lengths + ENDING - 1) // 64 + 1
+    # Room after the last text, so that a window stays within the data.
+    room = np.zeros(64 * MOST, np.uint8)
+    text = np.concatenate([np.frombuffer(whole.buffers()[2] or b"", np.uint8)[: offsets[-1]], room])
     key_blocks = np.frombuffer(hashing.inner + hashing.outer, ">u4").reshape(2, 16).T.astype(np.uint32)
     inner, outer = zip(*sha256.after(sha256.START, key_blocks), strict=True)
     found = np.empty((len(whole), 4), ">u4")
-    for start in range(0, len(whole), sha256.LANES):
-        rows = slice(start, start + sha256.LANES)
-        found[rows] = _short_keyed(inner, outer, windows[offsets[:-1][rows]], lengths[rows])
-    if len(long := np.flatnonzero(lengths > SHORT)):
+    for count in range(1, MOST + 1):
+        windows = np.lib.stride_tricks.sliding_window_view(text, 64 * count)
+        alike = np.flatnonzero(blocks == count)
+        for start in range(0, len(alike), sha256.LANES):
+            rows = alike[start : start + sha256.LANES]
+            found[rows] = _short_keyed(inner, outer, windows[offsets[rows]], lengths[rows])
+    if len(long := np.flatnonzero(blocks > MOST)):
         found[long] = np.frombuffer(_keyed(whole.take(pa.array(long)), hashing).buffers()[1], ">u4").reshape(-1, 4)
     values = pa.Array.from_buffers(DIGEST, len(whole), [None, pa.py_buffer(found)])
     return pc.if_else(whole.is_valid(), values, pa.scalar(None, DIGEST)) if whole.null_count else values
@@ -70,21 +75,24 @@ def _keyed(texts: pa.BinaryArray, hashing: KeyedHash) -> pa.FixedSizeBinaryArray
 def _short_keyed(
     inner: sha256.State, outer: sha256.State, texts: NDArray[np.uint8], lengths: NDArray[np.int32]
 ) -> NDArray[np.uint32]:
-    """``inner``, ``outer``: the states after the key. ``texts`` (n, 64), ``lengths`` (n,) → (n, 4)."""
-    middle = sha256.after(inner, _last_block(texts, lengths))
+    """``inner``, ``outer``: the states after the key. ``texts`` (n, 64 a block), ``lengths`` (n,) → (n, 4)."""
+    middle = _ended(inner, texts, lengths)
     digest = np.zeros((len(lengths), 64), np.uint8)
     digest[:, :32] = np.stack(middle, axis=1).astype(">u4").view(np.uint8)
-    return np.stack(sha256.after(outer, _last_block(digest, np.full(len(digest), 32)))[:4], axis=1)
+    return np.stack(_ended(outer, digest, np.full(len(digest), 32))[:4], axis=1)
 
 
-def _last_block(block: NDArray[np.uint8], lengths: NDArray[np.int32]) -> NDArray[np.uint32]:
-    """(n, 64) whose first ``lengths`` bytes are the end of a message after one block → (16, n) words, ended by the rule."""
-    block[np.arange(64) >= lengths[:, None]] = 0
-    ended = np.minimum(lengths, SHORT)
-    block[np.arange(len(block)), ended] = 0x80
-    block[:, 62] = (64 + ended) >> 5
-    block[:, 63] = ((64 + ended) << 3) & 0xFF
-    return np.ascontiguousarray(block.view(">u4").T).astype(np.uint32)
+def _ended(state: sha256.State, texts: NDArray[np.uint8], lengths: NDArray[np.int32]) -> sha256.State:
+    """The state after the first ``lengths`` bytes of ``texts`` and the ending by the rule: of messages with one block before."""
+    width = texts.shape[1]
+    texts[np.arange(width) >= lengths[:, None]] = 0
+    texts[np.arange(len(texts)), lengths] = 0x80
+    texts[:, width - 2] = (64 + lengths) >> 5
+    texts[:, width - 1] = ((64 + lengths) << 3) & 0xFF
+    for start in range(0, width, 64):
+        block = texts[:, start : start + 64].view(">u4")
+        state = sha256.after(state, np.ascontiguousarray(block.T).astype(np.uint32))
+    return state
 
 
 def folded(column: pa.ChunkedArray) -> pa.ChunkedArray:

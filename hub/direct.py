@@ -2,13 +2,15 @@
 
 Nothing has to be compared for them, so they are copied straight into their tables, in runs of a million rows in the order
 of the table's key. All other rows take the long way (:mod:`hub.incoming`, :mod:`hub.standing`), which ends in the same state.
+What a partner hub announces goes the short way into index entries (:mod:`hub.index_direct`) as rows do into holdings.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from hub import copying, diff, joining, mapped_rows
+from hub.joining import Join
 from hub.repeats import Delivery, leading, repeated
 from hub.staging import FAR_FUTURE
 from hub.workspace import Workspace
@@ -53,6 +56,7 @@ class Direct:
     deliveries: list[Delivery]
     reserved: pa.Array  # keys with open conflicting versions in quarantine
     listed_as_of: dt.datetime | None
+    known: bool = True  # whether the ledger knew any row of the source before
     accepted: int = 0
     counts: dict[int, int] = field(default_factory=dict)  # by chunk: mapped rows
     blocks: set[int] = field(default_factory=set)  # of mapped rows
@@ -134,33 +138,67 @@ class Direct:
                 rows = table.filter(pa.array(mask))
                 yield rows.append_column("said_digest", rows["digest"]).select(names)
 
-    def into_holdings(self, connection: sa.Connection, *, some: bool = True) -> None:
+    def into_holdings(self, connection: sa.Connection) -> None:
         """Copy the holdings that nobody else knows, no other row of the batch and nothing held, and their holders; the keys
-        of the others go into ``shared``. The caller holds the lock of the material. ``some``: false where the entity has no
-        holdings at all."""
-        repeated = self._repeated() if some and self.chosen else None
-        held = self._held(connection) if some and self.chosen else None
+        of the others go into ``shared``. The caller holds the lock of the material."""
+        self.alone(connection, NARROW, self._held(connection), partial(self._holdings, connection))
+
+    def into_shared(self, connection: sa.Connection) -> None:
+        """Of an entity that has no holdings: what each row is about may be known to others."""
+        with copying.into(connection, "shared", ["holding"], ["bytea"]) as copy:
+            for chunk in self.chosen:
+                copy.write(self._chosen(chunk, ["holding"]))
+
+    def alone(
+        self,
+        connection: sa.Connection,
+        columns: list[str],
+        known: np.ndarray | None,
+        take: Callable[[int, pa.Table], None],
+        fit: Callable[[pa.Table], np.ndarray] | None = None,
+    ) -> None:
+        """Rows on the short way go to ``take``, about :data:`RUN` together, with the number of their first chunk: those whose
+        holding no other row of the batch is about, and which is not in ``known`` (leading halves, sorted). ``fit``: which else
+        may. The holdings of the others go into ``shared``."""
+        repeated = self._repeated() if self.chosen else np.empty(0, dtype=np.uint64)
         for chunks in self._groups():
             fresh = []
             for chunk in chunks:
-                rows = self.workspace.read("mapped", chunk, NARROW).filter(pa.array(self._mask(chunk)))
-                mask = (
-                    np.zeros(len(rows), dtype=bool)
-                    if repeated is None
-                    else ~np.isin(leading(rows["holding"]), repeated)
-                )
-                if held is not None and len(held):
-                    own = leading(rows["holding"])  # taken for one that is held it goes the long way
-                    mask &= held[np.minimum(np.searchsorted(held, own), len(held) - 1)] != own
+                rows = self._chosen(chunk, columns)
+                own = leading(rows["holding"])  # taken for one that is known it goes the long way
+                mask = ~np.isin(own, repeated)
+                if known is not None and len(known):
+                    mask &= known[np.minimum(np.searchsorted(known, own), len(known) - 1)] != own
+                if fit is not None:
+                    mask &= fit(rows)
                 if mask.any():
                     fresh.append(rows.filter(pa.array(mask)))
                 if not mask.all():
                     with copying.into(connection, "shared", ["holding"], ["bytea"]) as copy:
                         copy.write(rows.filter(pa.array(~mask)).select(["holding"]))
             if fresh:
-                self._holdings(connection, chunks[0], pa.concat_tables(fresh))
+                take(chunks[0], pa.concat_tables(fresh))
                 fresh.clear()
                 pa.default_memory_pool().release_unused()
+
+    def found(
+        self, connection: sa.Connection, columns: Mapping[str, str], table: str, query: Callable[[Join], str]
+    ) -> np.ndarray:
+        """Leading halves, sorted, of the holding keys that ``query`` finds, which joins the partitioned ``table`` and asks by
+        ``columns`` (names, types) of the rows on the short way: the temporary table ``asked``."""
+        named = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        connection.execute(sa.text(f"CREATE TEMP TABLE asked ({named}) ON COMMIT DROP"))
+        with copying.into(connection, "asked", list(columns), list(columns.values())) as copy:
+            for chunk in self.chosen:
+                rows = self._chosen(chunk, list(columns))
+                if rows.num_columns == len(columns):  # else of an earlier version
+                    copy.write(rows.select(list(columns)))
+        connection.execute(sa.text("ANALYZE asked"))
+        with joining.joined(connection, self.accepted, table) as join:
+            keys = pa.schema({"holding": pa.binary(16)})
+            found = copying.out_of(connection, query(join), keys, {"source": self.batch.source})
+        connection.execute(sa.text("DROP TABLE asked"))
+        return np.sort(leading(found["holding"]))
 
     def _groups(self) -> Iterator[list[int]]:
         """Chunks with rows on the short way, about :data:`RUN` rows together."""
@@ -230,18 +268,17 @@ class Direct:
         """Leading halves, sorted, of those of the batch's holding keys that are held already; None when nothing of the
         material is."""
         some = sa.text("SELECT EXISTS (SELECT FROM holding WHERE material = :material)")
-        if not connection.scalar(some, {"material": self.material}):
+        if not self.chosen or not connection.scalar(some, {"material": self.material}):
             return None
-        connection.execute(sa.text("CREATE TEMP TABLE asked (holding bytea) ON COMMIT DROP"))
-        with copying.into(connection, "asked", ["holding"], ["bytea"]) as copy:
-            for chunk in self.chosen:
-                copy.write(self.workspace.read("mapped", chunk, ["holding"]).filter(pa.array(self._mask(chunk))))
-        connection.execute(sa.text("ANALYZE asked"))
-        with joining.joined(connection, self.accepted, "holding") as join:
-            query = f"SELECT h.key FROM asked AS a {join('holding', 'h', 'h.key = a.holding')}"
-            found = copying.out_of(connection, query, pa.schema({"holding": pa.binary(16)}), {})
-        connection.execute(sa.text("DROP TABLE asked"))
-        return np.sort(leading(found["holding"]))
+        return self.found(connection, {"holding": "bytea"}, "holding", _held)
+
+    def _chosen(self, chunk: int, columns: list[str]) -> pa.Table:
+        """The rows of a chunk on the short way."""
+        return self.workspace.read("mapped", chunk, columns).filter(pa.array(self._mask(chunk)))
+
+
+def _held(join: Join) -> str:
+    return f"SELECT h.key FROM asked AS a {join('holding', 'h', 'h.key = a.holding')}"
 
 
 def _sorted(tables: Iterable[pa.Table], column: str) -> Iterator[pa.Table]:

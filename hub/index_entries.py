@@ -4,6 +4,8 @@ A row of an index source is one announcement: it replaces all that was known und
 observations of the source as holdings do, so the order of arrival does not matter; they are never passed on, neither as
 holdings nor in the feed. Epochs are ordered as bytes: of all that were ever announced the last is in force. A partner's
 word counts for the region of its source alone: elsewhere it opens no entry, and its silence says nothing.
+
+Here is the long way, which compares; what nobody knows yet went the short way (:mod:`hub.index_direct`).
 """
 
 from __future__ import annotations
@@ -12,41 +14,53 @@ import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
 from hub import catalogue, database, decisions, home, index_keys, joining, mapped_rows, verify_sql
+from hub.direct import Direct
 from hub.exchange import sightings
 from hub.incoming import Run
+from hub.index_direct import Turn
 from hub.joining import Join
 from mappings import model
 
 
-def update(connection: sa.Connection, run: Run, batch: sa.Row) -> int:
-    """Bring the entries of the handles in ``touched`` to what is announced now; within the merge. Returns entries opened
-    and closed.
-
-    The key of a new epoch comes sealed with the cursor. FatalError ``index-key-missing`` where later announcements than those in
-    force came without one.
-    """
-    with joining.joined(connection, joining.count(connection, "touched"), "mapped_row") as join:
-        run(_told(join))
-    run(_HUB)
+def begin(connection: sa.Connection, batch: sa.Row, short: Direct) -> Turn:
+    """The merge's turn at the entries of its source: those that go the short way are copied. The key of a new epoch comes
+    sealed with the cursor."""
     ended = _epoch_in_force(connection, batch.source)
     _keep_key(connection, batch)
     epoch = _epoch_in_force(connection, batch.source)
-    for other in connection.scalars(sa.text("SELECT DISTINCT epoch FROM told WHERE epoch <> ''")):
-        if epoch is None or other > epoch:
-            raise FatalError("index-key-missing", source=batch.source, epoch=other)
-    now = connection.scalar(sa.text("SELECT clock_timestamp()"))
     own = connection.scalar(sa.text(_OWN), {"source": batch.source})
-    run(_ANNOUNCED, epoch=epoch, own=own)
-    run("ANALYZE announced")
-    closed = run(_ENDED, epoch=epoch, now=now) if ended not in (None, epoch) else 0
-    closed += run(_CLOSED, now=now)
-    opened = run(_OPENED, epoch=epoch, now=now)
-    run(_SCOPE, epoch=epoch, now=now)
-    run(_SCOPE_STATED, now=now, own=own)
+    turn = Turn(ended, epoch, own, connection.scalar(sa.text("SELECT clock_timestamp()")))
+    turn.copy(connection, short)
+    return turn
+
+
+def update(connection: sa.Connection, run: Run, batch: sa.Row, turn: Turn) -> int:
+    """Bring the entries of the handles in ``touched`` to what is announced now; within the merge. Returns entries opened
+    and closed in this turn.
+
+    FatalError ``index-key-missing`` where later announcements than those in force came without their key.
+    """
+    with joining.joined(connection, joining.count(connection, "touched"), "mapped_row") as join:
+        run(_told(join))
+    run(_HUB, hubs=sorted(hub for hub in turn.hubs if hub))
+    for other in connection.scalars(sa.text("SELECT DISTINCT epoch FROM told WHERE epoch <> ''")):
+        if turn.epoch is None or other > turn.epoch:
+            raise FatalError("index-key-missing", source=batch.source, epoch=other)
+    run(_ANNOUNCED, epoch=turn.epoch, own=turn.own)
+    changed = turn.entries
+    if turn.ended not in (None, turn.epoch):
+        changed += run(_ENDED, epoch=turn.epoch, now=turn.now)
+    if joining.count(connection, "announced"):  # on an empty one the planner would not bet
+        run("ANALYZE announced")
+        changed += run(_CLOSED, now=turn.now)
+        changed += run(_OPENED, epoch=turn.epoch, now=turn.now)
+    materials, places = zip(*turn.scope, strict=True) if turn.scope else ((), ())
+    run(_SCOPE, epoch=turn.epoch, now=turn.now, materials=list(materials), places=list(places))
+    run(_SCOPE_STATED, now=turn.now, own=turn.own)
     for table in ("told", "announced"):
         run(f"DROP TABLE {table}")
     sightings.look(connection, batch.source)
-    return opened + closed
+    return changed
 
 
 def forget(source: str, *, actor: str, note: str = "") -> int:
@@ -132,7 +146,9 @@ _FORGOTTEN = (
       merges = merges + 1 WHERE name = :source""",
 )
 _HUB = """
-UPDATE source SET hub = i.hub FROM (SELECT max(hub) AS hub FROM told) AS i WHERE source.name = :source AND i.hub <> ''
+UPDATE source SET hub = i.hub FROM (
+  SELECT max(hub) AS hub FROM (SELECT hub FROM told UNION ALL SELECT unnest(CAST(:hubs AS text[]))) AS s
+) AS i WHERE source.name = :source AND i.hub <> ''
 """
 _KEY = """
 INSERT INTO index_key (source, epoch, sealed) VALUES (:source, :epoch, :sealed)
@@ -223,7 +239,10 @@ WHERE e.source = :source AND e.handle = a.handle AND e.recorded_to IS NULL
 _SCOPE = """
 INSERT INTO index_scope (source, epoch, material, province, recorded_from)
 SELECT DISTINCT s.name, :epoch, a.material, left(coalesce(a.region, s.region), 2), CAST(:now AS timestamptz)
-FROM announced AS a JOIN source AS s ON s.name = :source WHERE a.identifier IS NOT NULL
+FROM (
+  SELECT material, region FROM announced WHERE identifier IS NOT NULL
+  UNION ALL SELECT * FROM unnest(CAST(:materials AS text[]), CAST(:places AS text[]))
+) AS a (material, region) JOIN source AS s ON s.name = :source
 ON CONFLICT DO NOTHING
 """
 # The pages may say what they are about: then a partner is the authority on a material of which it has nothing to announce.

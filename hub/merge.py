@@ -6,8 +6,9 @@ does not matter for what is held. The ledger and the quarantine follow the last 
 is open there is what is wrong in it. What a partner hub announces, and links between identifiers, go the same way up to
 their observations, and from there into index entries or clusters instead of holdings.
 
-New rows and holdings that nobody else knows go the short way (:mod:`hub.direct`), all others the long way
-(:mod:`hub.incoming`, :mod:`hub.standing`). Ledgers of several sources move side by side; holdings of one material take turns.
+New rows, and holdings and entries that nobody else knows, go the short way (:mod:`hub.direct`, :mod:`hub.index_direct`), all
+others the long way (:mod:`hub.incoming`, :mod:`hub.standing`, :mod:`hub.index_entries`). Ledgers of several sources move side
+by side; holdings of one material take turns.
 """
 
 from __future__ import annotations
@@ -93,15 +94,23 @@ def merge(
         repeats.deliveries(workspace),
         incoming.reserved(connection, batch.source),
         source.listed_as_of,
+        diff.knows(connection, batch.source),
     )
     _copy(connection, short)
     incoming.add_again(connection, run, workspace)
     incoming.judge(connection, run, forced=batch.kind == "release")
     incoming.quarantine(run)
-    # From here on rows of one material type can meet in one holding: those merges take turns.
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-holding-' || :material, 0))"), bind)
     held = kind not in ("index", "link")
-    short.into_holdings(connection, some=held)
+    turn = index_entries.begin(connection, batch, short) if kind == "index" else None  # of one source, whose turn it is
+    if turn is None:
+        # From here on rows of one material type can meet in one holding: those merges take turns.
+        connection.execute(
+            sa.text("SELECT pg_advisory_xact_lock(hashtextextended('yici-holding-' || :material, 0))"), bind
+        )
+        if held:
+            short.into_holdings(connection)
+        else:
+            short.into_shared(connection)
     if withdraws:
         diff.listed(connection, batch.id)
     incoming.touch(connection, run, withdraws=withdraws)
@@ -109,8 +118,8 @@ def merge(
         standing.remember(connection, run)
     tied, withdrawn = incoming.settle(connection, run, withdraws=withdraws)
     changed = 0
-    if kind == "index":
-        changed = index_entries.update(connection, run, batch)
+    if turn is not None:
+        changed = index_entries.update(connection, run, batch, turn)
     elif kind == "link":
         changed = identity.update(connection, run, batch)
     else:

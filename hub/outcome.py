@@ -4,7 +4,8 @@ Keys and digests are 16 bytes. ``reasons`` and ``flags`` are codes joined by a c
 line as it came, where the verdict is not accepted. Of an accepted row alone: ``holding`` (keyed hash of material type and
 natural key), ``document`` (JSON), and of every holder in it one
 of ``identifiers`` (keyed hash of ``scheme:value``) with one of ``roles``; and whether it ``denies`` what an identifier in it
-says itself (:mod:`hub.identity_claims`).
+says itself (:mod:`hub.identity_claims`). What a partner hub announces has no holders, but subjects, and more columns beside
+(:mod:`hub.index_direct`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hub import digests, identity_claims
+from hub import digests, identity_claims, index_direct
 from hub.home import KeyedHash
 from mappings import cleaning, jsoncolumns
 from mappings.model import Material
@@ -56,18 +57,22 @@ SYSTEM = ("_row", "_ordinal", "_row_key", "_digest", "_seen_at", "_file", "_ledg
 Mask = NDArray[np.bool_]
 
 
-def of_rows(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash) -> pa.Table:
-    """Outcome of gated rows, as :data:`SCHEMA`, by ordinal. ``raw``: the rows before mapping, in the same order;
+def of_rows(
+    material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash, source: str = ""
+) -> pa.Table:
+    """Outcome of gated rows of ``source``, as :data:`SCHEMA`, by ordinal. ``raw``: the rows before mapping, in the same order;
     ``released``: digests of row versions that an operator let pass: accepted unless they cannot be read at all."""
     assert raw["_ordinal"].equals(gated["_ordinal"]), "mapping changed the order of rows"
     parts = [
-        _block(material, raw.slice(start, BLOCK), gated.slice(start, BLOCK), released, hashing)
+        _block(material, raw.slice(start, BLOCK), gated.slice(start, BLOCK), released, hashing, source)
         for start in range(0, gated.num_rows, BLOCK)
     ]
     return _ordered(pa.concat_tables(parts) if parts else SCHEMA.empty_table())
 
 
-def _block(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash) -> pa.Table:
+def _block(
+    material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash, source: str
+) -> pa.Table:
     columns = {name: cleaning.whole(gated[name]) for name in gated.column_names}
     verdict = _verdicts(columns, released)
     accepted = _true(pc.equal(verdict, "accepted"))
@@ -92,7 +97,11 @@ def _block(material: Material, raw: pa.Table, gated: pa.Table, released: pa.Arra
         "denies": _where(accepted, pa.array(identity_claims.denying(material, columns, len(accepted)))),
         "document": _where(accepted, document),
     }
-    return pa.table({name: found[name] for name in SCHEMA.names}).cast(SCHEMA)
+    schema = SCHEMA
+    if material.kind == "index":
+        found |= index_direct.said(columns, accepted, source, hashing)
+        schema = pa.schema([*SCHEMA, *index_direct.SAID])
+    return pa.table({name: found[name] for name in schema.names}).cast(schema)
 
 
 def of_malformed(table: pa.Table) -> pa.Table:

@@ -196,7 +196,7 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
             parts.append(_map_rows(sources.load(row.source), rows, _digests(released), attached, row.started_at))
         if not parts:
             raise RetriableError("chunk-missing", batch=batch, chunk=chunk)
-        done = pa.concat_tables(parts)
+        done = pa.concat_tables(parts, promote_options="default")
         if done.num_rows != needed.num_rows:
             raise FatalError("chunk-rows", batch=batch, chunk=chunk, expected=needed.num_rows, found=done.num_rows)
         workspace.write("mapped", chunk, mapped_rows.write(row, done))
@@ -394,7 +394,7 @@ def _map_rows(described: Source, rows: Any, released: Any, attached: Any, starte
     for name in outcome.SYSTEM:
         if name in rows.column_names and name not in gated.column_names:
             gated = gated.append_column(name, rows[name])
-    return outcome.of_rows(material, rows, gated, released, home.keyed_hash())
+    return outcome.of_rows(material, rows, gated, released, home.keyed_hash(), described.name)
 
 
 def _needed(table: Any, needed: Any) -> Any:

@@ -44,7 +44,8 @@ class Workspace:
         self._publish(self.path(kind, chunk), content, zlib.crc32(content).to_bytes(CHECKSUM, "big"))
 
     def read(self, kind: Kind, chunk: int, columns: list[str] | None = None) -> pa.Table:
-        """RetriableError ``chunk-missing`` when the chunk is gone or is not what was written: it has to be made again."""
+        """RetriableError ``chunk-missing`` when the chunk is gone or is not what was written: it has to be made again. What it
+        has none of ``columns`` is left out: it may be of an earlier version."""
         try:
             return _read(self.path(kind, chunk), columns)
         except (OSError, ValueError, pa.ArrowException) as error:
@@ -110,7 +111,6 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
     whole = ipc.open_file(body)
     options = None
     if columns is not None:
-        options = ipc.IpcReadOptions(
-            included_fields=[whole.schema.get_field_index(name) for name in columns], use_threads=False
-        )
+        places = [whole.schema.get_field_index(name) for name in columns]
+        options = ipc.IpcReadOptions(included_fields=[place for place in places if place >= 0], use_threads=False)
     return ipc.open_file(body, options=options).read_all()

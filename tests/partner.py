@@ -6,11 +6,13 @@ import csv
 import datetime as dt
 import hashlib
 import json
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
@@ -18,7 +20,7 @@ import sqlalchemy as sa
 from connectors import connect
 from connectors import source as sources
 from connectors.fetched import Fetched
-from hub import batches, diff, home, index_keys, mapped_rows, merge, outcome, pipeline
+from hub import batches, diff, home, index_direct, index_keys, mapped_rows, merge, outcome, pipeline
 from hub.staging import KEYS
 from hub.workspace import Workspace
 
@@ -133,22 +135,31 @@ def run(path: Path, rows: list[Row]) -> dict[str, Any]:
 
 def merged(engine: sa.Engine, rows: list[Row], read: dict[str, Any] | None = None) -> merge.Merged:
     """``rows`` merged as accepted ones of a batch of their own, without the stages before. ``read``: the cursor; by default that
-    of their last epoch."""
+    of their last epoch. A row is told apart by its ``key``, which is its handle by default."""
     described = sources.load(SOURCE)
     if read is None and rows:
         read = cursor(max(row["epoch"] for row in rows))
     with engine.begin() as connection:
         batch = batches.begin(connection, described, "c0" * 32, None)
         batches.update(connection, batch.id, state="gated", cursor=read, accepted=len(rows))
+        ledger = set(connection.scalars(sa.text("SELECT row_key FROM row_ledger")))
     mapped = pa.Table.from_pylist([_outcome(place, row) for place, row in enumerate(rows)], outcome.SCHEMA)
+    columns = {name: pa.array([row[column] or None for row in rows], pa.string()) for name, column in _SAID.items()}
+    columns["region"] = pa.array([row["region"] for row in rows], pa.string())
+    said = index_direct.said(columns, np.ones(len(rows), dtype=bool), SOURCE, home.keyed_hash())
+    for name, values in said.items():
+        place = mapped.schema.get_field_index(name)
+        mapped = mapped.append_column(name, values) if place < 0 else mapped.set_column(place, name, values)
     workspace = Workspace(batch.id)
     workspace.write("mapped", 0, mapped_rows.write(batch, mapped))
-    known, chunk = pa.repeat(True, len(rows)), pa.repeat(pa.scalar(0, pa.int32()), len(rows))
-    seen_at = pa.nulls(len(rows), pa.timestamp("us", "UTC"))
-    needed = [mapped["ordinal"], mapped["row_key"], known, known, chunk, seen_at]
+    chunk, seen_at = pa.repeat(pa.scalar(0, pa.int32()), len(rows)), pa.nulls(len(rows), pa.timestamp("us", "UTC"))
+    keys = mapped["row_key"].to_pylist()
+    known = pa.array([keys.count(key) > 1 or uuid.UUID(bytes=key) in ledger for key in keys], pa.bool_())
+    conflicting = pa.repeat(False, len(rows))
+    needed = [mapped["ordinal"], mapped["row_key"], conflicting, known, chunk, seen_at]
     workspace.write("needed", 0, pa.table(needed, schema=diff.NEEDED))
-    keys = [mapped["ordinal"], chunk, mapped["row_key"], mapped["digest"], seen_at]
-    workspace.write("keys", 0, pa.table(keys, schema=KEYS))
+    staged = [mapped["ordinal"], chunk, mapped["row_key"], mapped["digest"], seen_at]
+    workspace.write("keys", 0, pa.table(staged, schema=KEYS))
     workspace.note(deliveries=[])
     with engine.begin() as connection:
         batch = batches.get(connection, batch.id)
@@ -156,6 +167,11 @@ def merged(engine: sa.Engine, rows: list[Row], read: dict[str, Any] | None = Non
         batches.update(connection, batch.id, state="merged", finished_at=sa.func.clock_timestamp())
     Workspace(batch.id).clear()
     return done
+
+
+_SAID = {"certificate_number": "handle", "attributes.state": "status"} | {
+    f"attributes.{name}": name for name in ("material", "hub", "epoch", "digest", "subjects")
+}
 
 
 def _outcome(place: int, row: Row) -> dict[str, Any]:
@@ -166,7 +182,7 @@ def _outcome(place: int, row: Row) -> dict[str, Any]:
         | {"state": row["status"]},
     }  # fmt: skip
 
-    key = hashlib.md5(row["handle"].encode(), usedforsecurity=False).digest()
+    key = hashlib.md5(row.get("key", row["handle"]).encode(), usedforsecurity=False).digest()
     content = json.dumps(row, sort_keys=True).encode()
     return {
         "ordinal": place, "row_key": key, "original_key": key,
@@ -174,5 +190,10 @@ def _outcome(place: int, row: Row) -> dict[str, Any]:
         "file": 1, "row": int(row["position"]), "verdict": "accepted", "reasons": "", "flags": "",
         "updated_at": dt.datetime.fromisoformat(row["recorded_at"]), "natural_key": row["handle"],
         "holding": home.keyed_hash().of(f"index-entry\x1f{row['handle']}"),
-        "region": row["region"], "document": json.dumps(document),
+        "valid_from": _day(row["valid_from"]), "valid_to": _day(row["valid_to"]), "region": row["region"],
+        "document": json.dumps(document),
     }  # fmt: skip
+
+
+def _day(text: str) -> dt.date | None:
+    return dt.date.fromisoformat(text) if text else None
