@@ -9,51 +9,32 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
 from connectors import source as sources
-from connectors.errors import BatchHalted, FatalError, RetriableError, UsageError, YiciError
+from connectors.errors import BatchHalted, FatalError, RetriableError
 from connectors.fetched import Fetched
-from connectors.landing import LandedFile, Landing, Manifest
-from connectors.source import FileOptions, Source
-from hub import batches, clock, database, failures, forks, home, releases
+from connectors.landing import Landing, Manifest
+from connectors.source import Source
+from hub import batch_findings, batches, clock, database, deliveries, failures, forks, home, releases, stages
 from hub.workspace import Workspace
 
-if TYPE_CHECKING:
-    from connectors.channel import Partner
-    from hub.exchange.index_channel import IndexChannel
-    from hub.merge import Merged
-
 OPEN_END = "file-without-last-line-end"
-EARLIEST = dt.datetime(1900, 1, 1, tzinfo=clock.CHINA)  # no delivery shows an earlier state of its source
-
-
-class Progress(Protocol):
-    """Told of each stage: ``done`` of ``total`` parts (total 0: not known)."""
-
-    def __call__(self, stage: str, done: int, total: int) -> None: ...
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """No progress shown."""
 
 
 @failures.named
 def run(
-    source: str, *, input: Path | None = None, as_of: str | None = None, progress: Progress = quiet
+    source: str, *, input: Path | None = None, as_of: str | None = None, progress: stages.Progress = stages.quiet
 ) -> dict[str, Any]:
     """One whole run of a source in this process. Returns the summary of :func:`hub.batches.summary`.
 
     One run of a source at a time: RetriableError ``source-busy`` otherwise. BatchHalted when a gate stops it.
     """
-    with alone(source):
+    with stages.alone(source):
         fetched = fetch(source, input=input, as_of=as_of, progress=progress)
         batch, chunks = fetched["batch"], fetched["chunks"]
         progress("map and gate", 0, len(chunks))
@@ -77,7 +58,7 @@ def fetch(
     input: Path | None = None,
     as_of: str | None = None,
     landed: Manifest | None = None,
-    progress: Progress = quiet,
+    progress: stages.Progress = stages.quiet,
 ) -> dict[str, Any]:
     """Pull and land what is new, stage it and compare it with the row ledger.
 
@@ -91,7 +72,7 @@ def fetch(
     described = sources.load(source)
     was = landed.request.get("run", {}) if landed else {}
     # What once was taken is taken again, whatever was allowed then.
-    under, stated = contract(described), _time(was.get("as_of")) if landed else _stated(as_of)
+    under, stated = contract(described), deliveries.time_of(was.get("as_of")) if landed else deliveries.stated(as_of)
     landing = Landing(home.current().landing_url)
     with database.engine().begin() as connection:
         partitions.ensure(connection)
@@ -110,13 +91,13 @@ def fetch(
         return {"batch": batch.id, "chunks": []}
     # A cursor made under another contract would leave rows unmapped that the new contract wants mapped again.
     cursor = known.cursor if known.contract == under else None
-    with _recorded(batch.id):
-        with _timed(batch.id, "fetch"):
+    with stages.recorded(batch.id):
+        with stages.timed(batch.id, "fetch"):
             progress("fetch", 0, 0)
             if landed:
                 fetched = Fetched(list(landed.files), was.get("cursor"), request=landed.request)
             else:
-                channel = _channel(described)
+                channel = deliveries.channel(described)
                 fetched = connect.fetch(
                     described, cursor=cursor, landing=landing, input=input, progress=None, channel=channel
                 )
@@ -131,14 +112,14 @@ def fetch(
                     fetched_at=dt.datetime.now(dt.UTC),
                     request={**fetched.request, "run": run},
                 )
-        with _timed(batch.id, "diff"), database.engine().begin() as connection:
+        with stages.timed(batch.id, "diff"), database.engine().begin() as connection:
             progress("read and compare", 0, len(fetched.files))
-            files = _register(connection, source, fetched.files)
-            partner = _partner(described, landed)
+            files = deliveries.register(connection, source, fetched.files)
+            partner = deliveries.partner(described, landed)
             staged = staging.stage(
                 described, batch.id, files, landing, stated, now=batch.started_at, partner=partner
             )  # fmt: skip
-            _check_columns(described, batch.id, staged)
+            batch_findings.check_columns(described, batch.id, staged)
             found = diff.diff(connection, described, batch.id, under, whole=not staged.unread)
             reasons = {"repeated": found.repeated, "older": found.older}
             batches.update(
@@ -147,7 +128,7 @@ def fetch(
                 fetched=staged.fetched,
                 unchanged=found.unchanged,
                 # a date said of a delivery that did not come is nothing's date
-                as_of=staged.as_of or (stated if _delivered(described, batch.id) else None),
+                as_of=staged.as_of or (stated if deliveries.delivered(described, batch.id) else None),
                 cursor=sa.null() if fetched.cursor is None else fetched.cursor,  # None would be stored as JSON null
                 reasons={code: count for code, count in reasons.items() if count},
                 flags={OPEN_END: staged.open_ends} if staged.open_ends else {},
@@ -179,11 +160,11 @@ def map_and_gate(batch: str, chunk: int) -> dict[str, Any]:
     with database.engine().connect() as connection:
         row = batches.get(connection, batch)
         batches.require(row, "open", "gated")
-        _take_back(connection, row.source)
+        stages.take_back(connection, row.source)
         released = releases.in_force(connection, row.source, batch)
         attached = matching_attachment.of_source(connection, row.source)
     workspace = Workspace(batch)
-    with _recorded(batch), _timed(batch, "map and gate"):
+    with stages.recorded(batch), stages.timed(batch, "map and gate"):
         needed = workspace.read("needed", chunk)
         parts, raw = [], []
         for number in needed["chunk"].unique().to_pylist():
@@ -216,9 +197,9 @@ def gate_batch(batch: str) -> dict[str, Any]:
         described = sources.load(row.source)
         usual = batches.usual_sizes(connection, row.source)
         absence = diff.absent(connection, row)
-        delivered = _delivered(described, batch)
-        keys = _keys(connection, described)
-    with _recorded(batch), _timed(batch, "gate the batch"):
+        delivered = deliveries.delivered(described, batch)
+        keys = batch_findings.keys(connection, described)
+    with stages.recorded(batch), stages.timed(batch, "gate the batch"):
         verdicts: Counter[str] = Counter()
         reasons: Counter[str] = Counter(
             {code: row.reasons[code] for code in ("repeated", "older") if code in row.reasons}
@@ -232,7 +213,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
-        findings = [*keys, *_judge(described, counts, flags, usual, conflicting, absence, delivered)]
+        findings = [*keys, *batch_findings.judge(described, counts, flags, usual, conflicting, absence, delivered)]
         failed = [finding for finding in findings if finding.severity == "halt"]
         with database.engine().begin() as connection:
             batches.update(
@@ -264,14 +245,12 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
     from hub import merge as merging
     from mappings import model
 
-    with _recorded(batch), _timed(batch, "merge"), database.engine().begin() as connection:
-        connection.execute(
-            sa.text(_SOURCE), {"batch": batch}
-        )  # first the source, then its batches, as whoever begins one
+    with stages.recorded(batch), stages.timed(batch, "merge"), database.engine().begin() as connection:
+        connection.execute(sa.text(stages.SOURCE_FIRST), {"batch": batch})
         row = batches.get(connection, batch, alone=True)
         if row.state == "merged":
             return {"batch": batch, "holdings_changed": 0}
-        _take_back(connection, row.source)
+        stages.take_back(connection, row.source)
         batches.require(row, "gated", "approved")
         described = sources.load(row.source)
         material = model.load(described.entity)
@@ -290,7 +269,7 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         reasons = Counter(row.reasons)
         if merged.older:
             reasons["older"] += merged.older
-        findings = [*row.findings, *_behind(row, merged)]
+        findings = [*row.findings, *batch_findings.behind(row, merged)]
         if row.kind == "run":
             batches.keep_key(connection, described)
         if row.kind == "run" and (halted := batches.supersede_halted(connection, row.source)):
@@ -313,36 +292,6 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         )
     journal.complete(entry, merged.recorded_at)
     return {"batch": batch, "holdings_changed": merged.holdings_changed}
-
-
-def _behind(batch: sa.Row, merged: Merged) -> list[dict[str, Any]]:
-    """Finding of a run that changed nothing because what it brought is older than what is known: a late delivery, or one
-    before it came with a date that is still to come."""
-    if batch.kind != "run" or not merged.behind:
-        return []
-    times = {
-        name: time.astimezone(clock.CHINA).isoformat() if time else "-"
-        for name, time in (("as_of", batch.as_of), ("known", merged.known_as_of))
-    }
-    return [{"code": "delivery-older", "severity": "warn", "values": {"rows": merged.older, **times}}]
-
-
-def _channel(described: Source) -> IndexChannel | None:
-    """To the partner hub whose index the source reads, where it does."""
-    if described.connector != "hub":
-        return None
-    from hub.exchange import index_channel
-
-    return index_channel.of(described)
-
-
-def _partner(described: Source, landed: Manifest | None) -> Partner | None:
-    """Whose signed pages the source landed, where it reads an index. ``landed``: what is replayed."""
-    if described.connector != "hub" or landed is None:
-        return _channel(described)
-    from hub.exchange import index_channel
-
-    return index_channel.of_landed(described, landed)
 
 
 @failures.named
@@ -418,160 +367,3 @@ def _digests(values: Any) -> Any:
     import pyarrow as pa
 
     return pa.array([bytes.fromhex(value.replace("-", "")) for value in values], pa.binary(16))
-
-
-def _delivered(described: Source, batch: str) -> bool:
-    """Whether a delivery came at all: a folder without a new file brought none, an answer without rows is one."""
-    from hub import repeats
-
-    return not isinstance(described.options, FileOptions) or bool(repeats.deliveries(Workspace(batch)))
-
-
-def _register(connection: sa.Connection, source: str, files: list[LandedFile]) -> list[tuple[int, LandedFile]]:
-    """Numbers of landed files, the same for the same bytes under the same name."""
-    registered = []
-    for landed in files:
-        number = connection.scalar(
-            sa.text(
-                """INSERT INTO landed_file (source, digest, name, size) VALUES (:source, :digest, :name, :size)
-                ON CONFLICT (source, digest, name) DO UPDATE SET size = excluded.size RETURNING id"""
-            ),
-            {"source": source, "digest": landed.digest, "name": landed.name, "size": landed.size},
-        )
-        registered.append((int(number or 0), landed))
-    return registered
-
-
-def _check_columns(described: Source, batch: str, staged: Any) -> None:
-    """Schema drift halts before mapping: with a column missing nothing can be judged. What this hub wrote itself has the
-    columns that there was something for, by the model of its day."""
-    from hub import deposit_sources
-    from mappings import engine as mapping_engine
-    from quality import batch as batch_checks
-
-    if described.name.startswith(deposit_sources.PREFIX):
-        return
-    mapping = mapping_engine.mapping_of(described)
-    for header in sorted(staged.headers):
-        for finding in batch_checks.columns(mapping.columns(), header):
-            if finding.severity == "halt":
-                raise BatchHalted(finding.code, **{**finding.values, "batch": batch, "source": described.name})
-
-
-def _keys(connection: sa.Connection, described: Source) -> list[Any]:
-    """Finding of other key columns than at the last merge."""
-    from quality import batch as checks
-
-    before = batches.key(connection, described.name)
-    if before is None or sorted(before) == sorted(described.row_key):
-        return []
-    return checks.keys(before, described.row_key, batches.known_rows(connection, described.name))
-
-
-def _judge(
-    described: Source,
-    counts: dict[str, int],
-    flags: Counter[str],
-    usual: list[int],
-    conflicting: int,
-    absence: Any,
-    delivered: bool,
-) -> list[Any]:
-    """Findings of all checks of the batch as a whole."""
-    from quality import batch as checks
-    from quality import suite
-
-    bounds = suite.load(described).batch
-    bad = counts["quarantined"] + counts["rejected"]
-    return [
-        *checks.conservation(counts),
-        *checks.volume(described.volume, counts["fetched"], usual, described.extent, delivered),
-        *checks.duplicates(described.duplicates, conflicting),
-        *checks.bad_share(counts["fetched"], bad, bounds.max_bad_share, bounds.min_rows),
-        *checks.withdrawals(absence.rows, absence.known, bounds.max_withdrawn_share, bounds.min_rows),
-        *checks.flag_shares(counts["accepted"] + bad, flags, bounds.max_flag_share, bounds.min_rows),
-    ]
-
-
-def _stated(as_of: str | None) -> dt.datetime | None:
-    """When a person says that a delivery shows its source. UsageError ``as-of-unreadable``; ``as-of-beyond`` before
-    :data:`EARLIEST` or later than is believed of a date in the data: all that comes after would be older than that."""
-    from hub import staging
-
-    stated = _time(as_of)
-    latest = dt.datetime.now(clock.CHINA) + staging.FAR_FUTURE
-    if stated and not EARLIEST <= stated <= latest:
-        raise UsageError("as-of-beyond", since=EARLIEST.date(), until=latest.isoformat(timespec="minutes"))
-    return stated
-
-
-def _time(text: str | None) -> dt.datetime | None:
-    """A time without zone is meant in China Standard Time, as everywhere in the sources."""
-    if not text:
-        return None
-    try:
-        found = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError("as-of-unreadable") from error
-    return found if found.tzinfo else found.replace(tzinfo=clock.CHINA)
-
-
-@contextmanager
-def alone(source: str) -> Iterator[None]:
-    """No other whole run of the source, and no release, meanwhile; a release that was cut off is taken back first."""
-    with releases.locked(database.engine(), source) as free:
-        if not free:
-            raise RetriableError("source-busy", source=source)
-        releases.settle(database.engine(), source)
-        yield
-
-
-def _take_back(connection: sa.Connection, source: str) -> None:
-    """Releases that were cut off while the source's tasks run one by one. Asked of a merge under the lock of the source's row:
-    none can be cut off later and still come before it in the journal."""
-    if releases.unmerged(connection, source):
-        releases.take_back(database.engine(), source)
-
-
-@contextmanager
-def _timed(batch: str, stage: str) -> Iterator[None]:
-    """Seconds of a stage that succeeded, added to the batch's record."""
-    import pyarrow as pa
-
-    start = time.monotonic()
-    yield
-    pa.default_memory_pool().release_unused()  # what a stage leaves with the allocator would be counted for the next
-    with database.engine().begin() as connection:
-        batches.took(connection, batch, stage, time.monotonic() - start)
-
-
-@contextmanager
-def _recorded(batch: str) -> Iterator[None]:
-    """Keep in the batch's record why it stopped; the error goes on to the caller."""
-    try:
-        yield
-    except YiciError as error:
-        state = "halted" if isinstance(error, BatchHalted) else "failed"
-        refused = error.code == "batch-state"  # others took the batch further: what became of it stands
-        if not refused and (not isinstance(error, RetriableError) or not _goes_on(batch)):
-            finding = {"code": error.code, "severity": "halt", "values": {k: str(v) for k, v in error.values.items()}}
-            with database.engine().begin() as connection:
-                row = batches.get(connection, batch)
-                if row.state not in ("merged", "superseded"):
-                    known = [item for item in row.findings if item["code"] != error.code]
-                    batches.update(
-                        connection, batch, state=state, findings=[*known, finding], finished_at=sa.func.now()
-                    )
-        raise
-
-
-def _goes_on(batch: str) -> bool:
-    """Whether the batch is Airflow's, which repeats the task that may succeed later; nobody repeats a run by hand."""
-    try:
-        with database.engine().connect() as connection:
-            return batches.get(connection, batch).run_id is not None
-    except sa.exc.DBAPIError:  # the store itself is away: nothing can be noted in it
-        return True
-
-
-_SOURCE = "SELECT FROM source WHERE name = (SELECT source FROM batch WHERE id = :batch) FOR UPDATE"

@@ -22,6 +22,7 @@ from hub import (
     pipeline,
     quarantine,
     releases,
+    stages,
     staging,
 )
 from hub.journal import Entry
@@ -74,7 +75,7 @@ def _release(
     """``attachment``: of the one row, the holder that a person named."""
     kind = "attach" if attachment else "release"
     described = sources.load(source)
-    with pipeline.alone(source):
+    with stages.alone(source):
         decided_at = dt.datetime.now(dt.UTC)
         with database.engine().begin() as connection:
             rows = quarantine.raw_rows(connection, ids, described.options.columns)

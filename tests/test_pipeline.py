@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import shutil
 from pathlib import Path
@@ -12,11 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from connectors import source as sources
-from connectors.errors import BatchHalted, FatalError, RetriableError, UsageError
-from connectors.landing import Landing
-from hub import batches, database, home, pipeline, quarantine, review
+from connectors.errors import BatchHalted, FatalError, RetriableError
+from hub import database, home, pipeline, quarantine, review
 from hub import state as states
-from hub.cli import pipeline as run_command
 from tests import licences
 
 SH = "sh-amr-enterprises"
@@ -225,16 +222,6 @@ def test_rows_keep_file_and_row_number(deliver) -> None:
         assert connection.scalar(sa.text(query), {"code": licences.credit_code(0)}) == 2
 
 
-def test_a_renamed_column_halts_and_leaves_the_store(deliver, tmp_path: Path) -> None:
-    deliver(licences.rows(3))
-    before = state()
-    path = tmp_path / "renamed.csv"
-    path.write_text(licences.text(licences.rows(5)).replace("注册日期", "成立日期"), encoding="utf-8")
-    with pytest.raises(BatchHalted, match="成立日期"):
-        pipeline.run(SH, input=path)
-    assert state() == before
-
-
 def test_a_truncated_file_fails_and_leaves_the_store(deliver, tmp_path: Path) -> None:
     deliver(licences.rows(3))
     before = state()
@@ -251,17 +238,6 @@ def test_a_file_without_its_last_line_end_is_flagged(tmp_path: Path) -> None:
     path.write_bytes(licences.text(licences.rows(3)).encode()[:-4])  # 松 is left of 松江
     summary = pipeline.run(SH, input=path)
     assert (summary["accepted"], summary["flags"]) == (3, {pipeline.OPEN_END: 1})
-
-
-def test_ten_times_the_usual_size_halts_until_approved(deliver) -> None:
-    deliver(licences.rows(150))
-    with pytest.raises(BatchHalted) as halted:
-        deliver(licences.rows(1600))
-    batch = str(halted.value.values["batch"])
-    assert count("holding") == 150 and pipeline.summary(batch)["state"] == "halted"
-    approved = review.approve(batch, actor="tester", note="yearly delivery")
-    assert approved["state"] == "merged" and approved["accepted"] == 1450 and count("holding") == 1600
-    assert count("decision", "kind = 'approve' AND actor = 'tester'") == 1
 
 
 def test_a_halted_batch_cannot_be_approved_after_a_newer_one_was_merged(deliver) -> None:
@@ -287,48 +263,6 @@ def test_a_superseded_batch_of_the_source_itself_is_brought_by_a_run(tmp_path: P
     with pytest.raises(FatalError) as refused:
         pipeline.merge(slow["batch"])
     assert (refused.value.code, refused.value.values["run"]) == ("batch-state", f"yici run {SH}")
-
-
-def test_other_key_columns_halt_a_source_that_has_rows(deliver, variant) -> None:
-    name = variant("xx-key")
-    deliver(licences.rows(4), source=name)
-    path = sources.load(name).folder / "source.yml"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(
-        text.replace("row_key: [统一社会信用代码]", "row_key: [统一社会信用代码, 企业名称]"), encoding="utf-8"
-    )
-    with pytest.raises(BatchHalted) as halted:
-        deliver(licences.rows(5), source=name)
-    assert halted.value.code == "batch-keys-changed" and halted.value.values["known"] == 4
-    assert halted.value.values["now"] == "统一社会信用代码, 企业名称" and count("row_ledger") == 4
-    batch = str(halted.value.values["batch"])
-    manifest = Landing(home.current().landing_url).read_manifest(name, batch)
-    assert manifest.request["run"]["row_key"] == ["统一社会信用代码", "企业名称"]
-    assert review.approve(batch, actor="tester")["state"] == "merged" and count("row_ledger") == 9
-    assert deliver(licences.rows(5), source=name)["unchanged"] == 5, "the key is now the one that was approved"
-
-
-def test_other_key_columns_of_a_source_without_rows_are_fine(deliver, variant) -> None:
-    name = variant("xx-key")
-    deliver([], source=name)
-    path = sources.load(name).folder / "source.yml"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("row_key: [统一社会信用代码]", "row_key: [企业名称]"), encoding="utf-8")
-    assert deliver(licences.rows(2), source=name)["accepted"] == 2
-
-
-def test_a_whole_delivery_under_another_key_withdraws_the_rows_of_the_old(deliver, variant) -> None:
-    name = variant("xx-key")
-    deliver(licences.rows(4), source=name, as_of="2020-01-01")
-    path = sources.load(name).folder / "source.yml"
-    text = path.read_text(encoding="utf-8").replace("extent: partial", "extent: snapshot")
-    path.write_text(
-        text.replace("row_key: [统一社会信用代码]", "row_key: [统一社会信用代码, 企业名称]"), encoding="utf-8"
-    )
-    with pytest.raises(BatchHalted) as halted:
-        deliver(licences.rows(3), source=name, as_of="2020-01-02")
-    summary = review.approve(str(halted.value.values["batch"]), actor="tester")
-    assert summary["withdrawn"] == 4 and len(names()) == 3
 
 
 def test_an_empty_partial_batch_is_a_success_with_zeros(deliver) -> None:
@@ -370,46 +304,6 @@ def test_an_older_snapshot_that_arrives_late_withdraws_nothing(deliver, variant)
     held = names()
     assert deliver(licences.rows(2), source=name)["withdrawn"] == 0
     assert names() == held
-
-
-@pytest.mark.parametrize("as_of", ["2204-01-02", "0001-01-01", "0001-01-01T00:00:00+23:00", "1204-01-02", "9999-12-31"])
-def test_no_delivery_shows_its_source_as_of_a_time_beyond_belief(deliver, as_of: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        deliver(licences.rows(2), as_of=as_of)
-    assert refused.value.code == "as-of-beyond" and count("batch") == 0
-
-
-def test_a_time_of_a_rebuilt_batch_is_taken_as_it_was(deliver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deliver(licences.rows(2), as_of="2020-01-01")
-    monkeypatch.setattr(pipeline, "EARLIEST", dt.datetime(2021, 1, 1, tzinfo=dt.UTC))
-    with pytest.raises(UsageError):
-        deliver(licences.rows(2), as_of="2020-01-01")
-    with database.engine().connect() as connection:
-        batch = batches.listed(connection)[0]
-    landed = Landing(home.current().landing_url).read_manifest(SH, batch.id)
-    assert pipeline.fetch(SH, landed=landed)["batch"] == batch.id
-
-
-@pytest.mark.parametrize("extent", ["snapshot", "partial"])
-def test_a_delivery_that_is_older_altogether_says_so(deliver, variant, extent: str) -> None:
-    name = variant("xx-older", extent=extent)
-    assert deliver(licences.rows(4), source=name, as_of="2020-05-01")["findings"] == []
-    older = [licences.row(number, name="旧名", date="2018-01-01") for number in range(4)]
-    summary = deliver(older, source=name, as_of="2020-04-01")
-    assert summary["state"] == "merged" and summary["reasons"]["older"] == 4
-    finding = summary["findings"][0]
-    assert (finding["code"], finding["severity"]) == ("delivery-older", "warn")
-    assert finding["values"] == {"rows": 4, "as_of": "2020-04-01T00:00:00+08:00", "known": "2020-05-01T00:00:00+08:00"}
-    assert deliver([*older[1:], licences.row(9)], source=name, as_of="2020-05-02")["findings"] == []
-
-
-def test_an_older_snapshot_that_lacks_rows_says_that_it_is_older(deliver, variant) -> None:
-    name = variant("xx-older", extent="snapshot")
-    deliver(licences.rows(4), source=name, as_of="2020-05-01")
-    summary = deliver(licences.rows(3), source=name, as_of="2020-04-01")
-    assert summary["withdrawn"] == 0 and [one["code"] for one in summary["findings"]] == ["delivery-older"]
-    warning = run_command.warnings(summary)[0]
-    assert "as of 2020-04-01" in warning["message"] and name in warning["advice"]
 
 
 def test_releasing_a_row_lets_exactly_this_version_pass(deliver) -> None:
@@ -505,12 +399,6 @@ def test_a_batch_that_another_overtook_is_not_merged(tmp_path: Path, deliver) ->
     assert count("holding") == 6 and count("feed") == 6
 
 
-def test_one_run_of_a_source_at_a_time(deliver) -> None:
-    with pipeline.alone(SH), pytest.raises(RetriableError) as refused:
-        deliver(licences.rows(2))
-    assert refused.value.code == "source-busy"
-
-
 def test_a_changed_contract_maps_unchanged_rows_again(deliver, variant) -> None:
     name = variant("xx-changing")
     records = [*licences.rows(3), licences.row(4, name="")]
@@ -555,13 +443,3 @@ def test_a_snapshot_with_a_conflict_does_not_withdraw_the_row(deliver, variant) 
 def test_working_files_are_gone_after_a_run(deliver) -> None:
     deliver(licences.rows(3))
     assert list(home.current().work.iterdir()) == []
-
-
-def test_a_batch_keeps_why_it_failed(tmp_path: Path) -> None:
-    path = tmp_path / "page.csv"
-    path.write_text("<!DOCTYPE html><html><body>502</body></html>", encoding="utf-8")
-    with pytest.raises(FatalError):
-        pipeline.run(SH, input=path)
-    with database.engine().connect() as connection:
-        batch = batches.listed(connection)[0]
-    assert batch.state == "failed" and batch.findings[0]["code"] == "file-is-html"

@@ -28,6 +28,7 @@ from hub import (
     rebuild,
     releases,
     review,
+    stages,
     state,
     verify,
 )
@@ -211,13 +212,13 @@ def test_one_that_is_under_way_is_left_alone(entry: int, store: sa.Engine) -> No
 
 
 def test_what_another_has_decided_meanwhile_is_not_released(entry: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = pipeline.alone
+    alone = stages.alone
 
     def slow(source: str) -> Any:
         review.reject([entry], actor="another")
         return alone(source)
 
-    monkeypatch.setattr(pipeline, "alone", slow)
+    monkeypatch.setattr(stages, "alone", slow)
     with pytest.raises(FatalError) as decided:
         review.release([entry], actor="tester")
     assert decided.value.code == "quarantine-decided" and kinds() == ["reject"] and count("holding") == 3

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from connectors.errors import BatchHalted, RetriableError, UsageError
-from hub import database, pipeline, quarantine, review
+from hub import database, pipeline, quarantine, review, stages
 from hub.cli import app
 from tests import licences
 from tests.conftest import ROOT
@@ -75,7 +75,7 @@ def test_two_versions_of_one_row_are_not_released_together(tmp_path: Path) -> No
 def test_a_release_waits_for_a_run_and_supersedes_none(tmp_path: Path) -> None:
     path = licences.write(tmp_path / "a.csv", [*licences.rows(3), licences.row(4, name="")])
     pipeline.run(SH, input=path)
-    with pipeline.alone(SH), pytest.raises(RetriableError):
+    with stages.alone(SH), pytest.raises(RetriableError):
         review.release(entries(), actor="tester")
     slow = pipeline.fetch(SH, run_id="slow", input=licences.write(tmp_path / "b.csv", licences.rows(9)))
     review.release(entries(), actor="tester")
