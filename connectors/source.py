@@ -65,6 +65,9 @@ Columns = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 UNKNOWN_COLUMNS = ("TODO",)
 
 
+EARLIEST = dt.date(1900, 1, 1)  # as of before it no source can be
+
+
 class AsOf(Strict):
     """Where a batch's as-of comes from: a raw column, or a constant when the landing carries none."""
 
@@ -75,6 +78,11 @@ class AsOf(Strict):
     def _one(self) -> Self:
         if (self.column is None) == (self.date is None):
             raise ValueError("name exactly one of `column` and `date`")
+        latest = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)  # it is tomorrow already somewhere
+        if self.date is not None and not EARLIEST <= self.date <= latest:
+            raise ValueError(
+                f"`date` lies between {EARLIEST} and today: all that comes later would count as older than it"
+            )
         return self
 
 

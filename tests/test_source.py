@@ -76,6 +76,8 @@ def test_defaults_and_derived_paths(tmp_path: Path) -> None:
         ({"extent": "whole"}, "extent"),
         ({"as_of": {}}, "exactly one"),
         ({"as_of": {"date": "2020-01-01", "column": "x"}}, "exactly one"),
+        ({"as_of": {"date": "2204-01-01"}}, "and today"),
+        ({"as_of": {"date": "1899-12-31"}}, "and today"),
         ({"region": 310000}, "region"),
         ({"promise": "PT0S"}, "longer than zero"),
         ({"schedule": "daily"}, "five fields"),
