@@ -18,12 +18,12 @@ def ignores_validity_left() -> None:
 
 def ignores_roles() -> None:
     """Whatever the spouse has to show, the applicant's own will do."""
-    from hub import sketches
+    from hub import answers
     from mappings.items import APPLICANT
 
-    sketch = sketches.Moment.sketch
-    sketches.Moment.sketch = lambda self, case, place, wants, people: sketch(  # type: ignore[method-assign]
-        self, case, place, wants, dict.fromkeys(people, people[APPLICANT])
+    complete = answers.complete
+    answers.complete = lambda asked, subjects, *given: complete(  # type: ignore[assignment]
+        asked, dict.fromkeys(subjects, subjects[APPLICANT]), *given
     )
 
 
