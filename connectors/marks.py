@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from connectors.documents import Loader, reason
+from connectors.documents import Loader, control_character, reason, told
 
 Model = TypeVar("Model", bound=BaseModel)
 Place = Sequence[str | int]
@@ -54,8 +54,17 @@ class Document:
         try:
             return model.model_validate(self.data), []
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False)
-            return None, [(item["loc"], reason(item)) for item in found]
+            return None, [(item["loc"], reason(item)) for item in told(error)]
+
+
+class _Reader(Loader):
+    """YAML without control characters, which can be written as escapes: what stands in these documents is shown to people."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        if isinstance(node, yaml.ScalarNode) and (control := control_character(node.value)):
+            said = f"a control character ({control}) has no place here"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+        return super().construct_scalar(node)
 
 
 def lines(defects: Sequence[Defect]) -> str:
@@ -66,7 +75,7 @@ def lines(defects: Sequence[Defect]) -> str:
 def read(path: Path) -> Document | Defect:
     """The document at ``path``, or what keeps it from being read."""
     try:
-        loader = Loader(path.read_text(encoding="utf-8"))
+        loader = _Reader(path.read_text(encoding="utf-8"))
         try:
             root = loader.get_single_node()
             data = loader.construct_document(root) if root is not None else None
@@ -83,6 +92,13 @@ def read(path: Path) -> Document | Defect:
     if root is None or not isinstance(data, dict):
         return Defect(str(path), 1, "the file must be a mapping of keys to values")
     return Document(path, data, root)
+
+
+def strangers(folder: Path) -> list[Defect]:
+    """Files of ``folder`` that nobody reads, as their names do not end in ``.yml``; hidden ones are nobody's concern."""
+    seen = (path for path in sorted(folder.glob("*")) if path.is_file() and not path.name.startswith("."))
+    said = "this file is not read: the name of a document ends in .yml"
+    return [Defect(str(path), 0, said) for path in seen if path.suffix != ".yml"]
 
 
 def _below(node: yaml.Node, step: str | int) -> tuple[yaml.Node, int] | None:

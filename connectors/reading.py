@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ROW", "Block", "blocks", "file_blocks"]
 
+LINES = (".jsonl", ".jsonl.gz")  # JSON, a record a line
+
 
 def blocks(
     source: Source, landed: LandedFile, landing: Landing, block_rows: int = 65536, *, partner: Partner | None = None
@@ -26,9 +28,14 @@ def blocks(
     """The rows of one landed file, in order; columns as found, missing or unknown ones are not judged here.
 
     A database extract is CSV in UTF-8 where an unquoted empty value is null; its first record is row 1. ``partner``: who signed
-    the pages of a partner hub's index. FatalError when the file cannot be read as what the source says it is.
+    the pages of a partner hub's index. Of a REST source a page, or records one a line, as somebody may hand them in under a
+    name that says so. FatalError when the file cannot be read as what the source says it is.
     """
     options = source.options
+    if isinstance(options, RestOptions) and landed.name.lower().endswith(LINES):
+        lines = FileOptions(pattern="*", format="jsonl", columns=options.columns)
+        yield from file_blocks(lambda: landing.open(landed), landed.name, lines, block_rows)
+        return
     if isinstance(options, RestOptions):
         with landing.open(landed) as stream:
             page = stream.read(options.page_bytes + 1)

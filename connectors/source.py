@@ -20,17 +20,11 @@ from pydantic import (
 )
 
 from connectors import documents
-from connectors.documents import Strict, Text
+from connectors.documents import Duration, Strict, Text
 from connectors.errors import FatalError, UsageError
 
 PACKAGED = Path(__file__).parent / "sources"
 DESCRIPTION = "source.yml"
-
-
-def _positive(value: dt.timedelta) -> dt.timedelta:
-    if value <= dt.timedelta(0):
-        raise ValueError("must be longer than zero")
-    return value
 
 
 def _byte(value: str) -> str:
@@ -59,7 +53,6 @@ def _cron(value: str) -> str:
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
 PEER = "peer:"  # before the name of a partner hub
 Place = Annotated[str, StringConstraints(pattern=rf"^({PEER})?[a-z0-9]+(-[a-z0-9]+)*$", max_length=len(PEER) + 80)]
-Duration = Annotated[dt.timedelta, AfterValidator(_positive)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Columns = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 UNKNOWN_COLUMNS = ("TODO",)

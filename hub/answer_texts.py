@@ -23,9 +23,10 @@ Part = bytes | int | tuple[int, ...] | str
 """JSON as it is; the key of the certificate at a place; the rows of those at the places; or a place (in digits) whose last day of
 validity it is."""
 
-# U+0001 as JSON writes it: no YAML file may hold it, so nobody can write it into the catalogue or into a source's folder.
+# U+0001 as JSON writes it. What reads like it in a text itself becomes a mark too: then all of them are marks.
 _END = rb"\u0001"
-_MARKS = re.compile(rb'"\\u0001r([^\\"]*)\\u0001"|\\u0001([kd])([^\\"]*)\\u0001')
+_ITSELF = rb"%bu%b" % (_END, _END)
+_MARKS = re.compile(rb'"\\u0001r([^\\"]*)\\u0001"|\\u0001([kd])([^\\"]*)\\u0001|\\u0001u\\u0001')
 
 # Written again on a day on which it is used, so that what nothing uses any more can go by its time. Those that are there
 # already are not locked: another process may write the same.
@@ -51,7 +52,7 @@ class Kept:
 
 def marked(parts: Sequence[Part], names: Sequence[str]) -> bytes:
     """JSON text with marks for its holes; ``names``: what the certificate at each place is called (:func:`name`)."""
-    return b"".join([part if isinstance(part, bytes) else _mark(part, names) for part in parts])
+    return b"".join([part.replace(_END, _ITSELF) if isinstance(part, bytes) else _mark(part, names) for part in parts])
 
 
 def name(holder: str, material: str, place: int) -> str:
@@ -68,7 +69,10 @@ def _mark(part: int | tuple[int, ...] | str, names: Sequence[str]) -> bytes:
 
 
 def filled(text: str, known: Mapping[str, Iterable[Sequence[Any]]]) -> bytes:
-    """``text`` with the certificates in place of its marks; ``known``: by role (key, shape, rows), as inputs keep them."""
+    """``text`` with the certificates in place of its marks; ``known``: by role (key, shape, rows), as inputs keep them.
+
+    What names none of them stays as it stands: it was said so, or the inputs were altered, which shows.
+    """
     certificates: dict[str, tuple[str, Sequence[Any], Sequence[Sequence[Any]]]] = {}
     for holder, found in known.items():
         count: dict[str, int] = {}
@@ -77,11 +81,17 @@ def filled(text: str, known: Mapping[str, Iterable[Sequence[Any]]]) -> bytes:
             certificates[name(holder, shape[0], place)] = key, shape, rows
 
     def certificate(mark: re.Match[bytes]) -> bytes:
+        if mark[0] == _ITSELF:
+            return _END
         if mark[2] is None:
             names = mark[1].decode().split(",") if mark[1] else []
+            if not all(one in certificates for one in names):
+                return mark[0]
             rows = sorted({tuple(row) for one in names for row in certificates[one][2]})
             return orjson.dumps([{"source": source, "file": file, "row": row} for source, file, row in rows])
-        key, shape, _ = certificates[mark[3].decode()]
+        if (found := certificates.get(mark[3].decode())) is None:
+            return mark[0]
+        key, shape, _ = found
         return (key if mark[2] == b"k" else str(shape[4])).encode()
 
     return _MARKS.sub(certificate, text.encode())

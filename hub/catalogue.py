@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.messages import Language
+from hub import mentions
 from hub.clock import CHINA
 from mappings import bundles, items, model, wording
 from mappings.bundles import Bundle
@@ -65,9 +66,19 @@ class Listed:
 
 
 def shown(code: str) -> str:
-    """``code`` for an error message, unless it could be an identifier typed in the wrong place."""
-    plain = re.fullmatch(r"[0-9A-Za-z_-]{1,80}", code) and not re.search(r"\d{13}|[0-9A-Z]{15}", code.upper())
+    """``code`` for an error message where it has a form of our codes; else it could be anything typed in the wrong place,
+    a telephone or passport number among others, and ``…`` stands for it."""
+    plain = len(code) <= LONGEST_CODE and _CODE.fullmatch(code) and not mentions.names_somebody(code)
     return code if plain else "…"
+
+
+LONGEST_CODE = 80
+# Words with at most four digits in all, as many as a year has; a basic code of 12 characters, or of 14 as some departments write
+# it; an implementation code of 31, which begins with the code of an authority.
+_CODE = re.compile(
+    r"(?=(?:[^0-9]*[0-9]){0,4}[^0-9]*$)[A-Za-z][0-9A-Za-z]*(?:[_-][0-9A-Za-z]+)*"
+    r"|000[0-9A-Z]{9}|(?=[0-9]{3,}[A-Z])[0-9A-Z]{12}(?:[0-9A-Z]{2})?|1[0-9A-Z]{17}[0-9][0-9A-Z]{12}"
+)
 
 
 def find(connection: sa.Connection, code: str, on: dt.date) -> Item:

@@ -20,8 +20,9 @@ _HEAD = """<!-- Written by `yici docs`; edit hub/problems.py and the messages of
 # Problems the API answers with 接口错误码
 
 Problem details (RFC 9457), `application/problem+json`. `code` is stable and never taken back; `detail` is a sentence in the
-language asked for and says what to do next, without repeating what was sent. `fault` says whose it is: with `caller` the same
-request will fail again, with `hub` or `partner` it may be repeated later, after `Retry-After` where there is one.
+language asked for and says what to do next. Of what was sent it repeats only what has the form of a code or a name of the
+catalogue, never what could be the number of a person, a document or a telephone: there it has `…`. `fault` says whose it is: with
+`caller` the same request will fail again, with `hub` or `partner` it may be repeated later, after `Retry-After` where there is one.
 
 | code | status | fault | English | 中文 |
 |---|---|---|---|---|

@@ -1,6 +1,7 @@
 """Problem details (RFC 9457): for every stable code its status and whose fault it is.
 
-``title`` and the sentences of a code stand in ``hub/messages``; ``detail`` never repeats what the caller sent.
+``title`` and the sentences of a code stand in ``hub/messages``; ``detail`` repeats nothing that the caller sent but
+what has the form of a code or a name of the catalogue (:func:`hub.catalogue.shown`).
 """
 
 from __future__ import annotations

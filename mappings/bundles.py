@@ -51,7 +51,8 @@ def all_bundles(folder: Path = FOLDER) -> tuple[Bundle, ...]:
 def examine(folder: Path, known: Mapping[str, Item]) -> list[Defect]:
     """Everything that is wrong with the bundles below ``folder``."""
     found = [_read(path, known) for path in sorted(folder.glob("*.yml"))]
-    return sorted(defect for each in found if isinstance(each, list) for defect in each)
+    defects = [defect for each in found if isinstance(each, list) for defect in each]
+    return sorted([*defects, *marks.strangers(folder)])
 
 
 def _read(path: Path, known: Mapping[str, Item]) -> Bundle | list[Defect]:

@@ -62,8 +62,9 @@ class Fact(Strict):
             if isinstance(value, int):
                 around |= {value - 1, value, value + 1}
             elif isinstance(value, str):
-                day, one = dt.date.fromisoformat(value), dt.timedelta(days=1)
-                around |= {(day - one).isoformat(), value, (day + one).isoformat()}
+                day = dt.date.fromisoformat(value).toordinal()
+                near = range(max(day - 1, 1), min(day + 1, dt.date.max.toordinal()) + 1)
+                around |= {dt.date.fromordinal(one).isoformat() for one in near}
         return tuple(sorted(around, key=str))
 
 

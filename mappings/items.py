@@ -153,6 +153,7 @@ def examine(folder: Path) -> tuple[Mapping[str, tuple[Item, ...]], list[Defect]]
         defects += _ordered(code, versions)
     codes = {path.stem.partition("@")[0] for path in read}
     defects += _successors({code: versions[-1] for code, versions in files.items()}, codes)
+    defects += marks.strangers(folder)
     return {code: tuple(item for _, item in versions) for code, versions in files.items()}, sorted(defects)
 
 

@@ -6,7 +6,6 @@ its exchange table (:mod:`mappings.arrow`), the JSON Schema in the OpenAPI docum
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import hashlib
 import json
@@ -16,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from connectors.documents import Strict, Text
+from connectors.documents import Duration, Strict, Text
 from connectors.documents import load as load_document
 from connectors.errors import FatalError
 
@@ -113,7 +112,7 @@ class Material(Strict):
     # The roles whose birth date and sex the attributes `born_on` and `sex` say: what clusters of identifiers must agree on.
     claims: tuple[Identifier, ...] = ()
     authoritative: Text
-    freshness: dt.timedelta
+    freshness: Duration
     volatile: bool = False
     # False: too sensitive for the index feed, partner hubs have to ask for it (docs/protocol.md).
     indexed: bool = True
@@ -133,8 +132,6 @@ class Material(Strict):
             raise ValueError("claims: neither `born_on` nor `sex` is among the attributes")
         if unknown := [column for column in self.natural_key if column not in self.columns()]:
             raise ValueError(f"natural_key: no such column: {', '.join(unknown)}")
-        if self.freshness <= dt.timedelta(0):
-            raise ValueError("freshness: must be longer than zero")
         if self.indexed and self.sharing.class_ == "none":
             raise ValueError("indexed: what is not shared is not announced to partner hubs either; set it to false")
         return self

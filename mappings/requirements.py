@@ -6,9 +6,18 @@ import datetime as dt
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    model_validator,
+)
 
-from connectors.documents import Strict, Text
+from connectors.documents import Days, Strict, Text
 from mappings import model, regions
 from mappings.facts import Condition
 from mappings.model import Code, Identifier
@@ -78,10 +87,25 @@ def _plain(value: bool | int | float | str | dt.date) -> PredicateValue:
     return format(Decimal(repr(value)), "f") if isinstance(value, float) else value
 
 
+def _province(value: str) -> str:
+    if value not in regions.provinces():
+        raise ValueError(f"no province begins with {value}")
+    return value
+
+
+def _at_least_one(value: dt.timedelta) -> dt.timedelta:
+    if not value:
+        raise ValueError("must be one day or more")
+    return value
+
+
+SomeDays = Annotated[Days, AfterValidator(_at_least_one)]
+
+
 class Use(Strict):
     """One material that an option needs: whose it is, in which role of the certificate, and what is wanted of it.
 
-    ``valid_left``: how long it must still be valid. ``max_age``: it was issued no longer ago than that (whole days).
+    ``valid_left``: how long it must still be valid. ``max_age``: it was issued no longer ago than that. Both whole days.
     ``region``: only a certificate of this province (two digits of GB/T 2260) will do. ``where``: what it must say.
     ``with``: roles of the question that the same certificate must name as well, each in a place of its own;
     ``with_named``: the same of roles that may have no identifier yet, where the question gives one.
@@ -90,9 +114,9 @@ class Use(Strict):
     material: Code
     holder: Identifier = APPLICANT
     as_: Annotated[tuple[Identifier, ...], Field(alias="as")] = ()
-    valid_left: dt.timedelta = dt.timedelta(0)
-    max_age: dt.timedelta | None = None
-    region: Annotated[str, StringConstraints(pattern=r"^[1-9]\d$")] | None = None
+    valid_left: Days = dt.timedelta(0)
+    max_age: SomeDays | None = None
+    region: Annotated[str, StringConstraints(pattern=r"^[1-9]\d$"), AfterValidator(_province)] | None = None
     where: tuple[Predicate, ...] = ()
     with_: Annotated[tuple[Identifier, ...], Field(alias="with")] = ()
     with_named: tuple[Identifier, ...] = ()
@@ -103,13 +127,7 @@ class Use(Strict):
         return (*self.with_, *self.with_named)
 
     @model_validator(mode="after")
-    def _positive(self) -> Self:
-        if self.valid_left < dt.timedelta(0):
-            raise ValueError("`valid_left` cannot be negative")
-        if self.max_age is not None and not _whole_days(self.max_age):
-            raise ValueError("`max_age` is a number of whole days, at least one")
-        if self.region is not None and self.region not in regions.provinces():
-            raise ValueError(f"`region`: no province begins with {self.region}")
+    def _apart(self) -> Self:
         if len({self.holder, *self.beside}) <= len(self.beside):
             raise ValueError("`with`, `with_named`: each role once, and not the holder itself")
         return self
@@ -132,15 +150,13 @@ class Deferral(Strict):
     """
 
     kind: Literal["later", "promise"]
-    within: dt.timedelta | None = None
+    within: SomeDays | None = None
     basis: Text
 
     @model_validator(mode="after")
     def _timed(self) -> Self:
         if (self.kind == "later") != (self.within is not None):
             raise ValueError("`within` belongs to kind `later`, and only there")
-        if self.within is not None and not _whole_days(self.within):
-            raise ValueError("`within` is a number of whole days")
         return self
 
 
@@ -159,7 +175,3 @@ class Requirement(Strict):
         if self.deferral is not None and self.legal_basis is None:
             raise ValueError("`deferral`: without a legal basis nothing is asked for, so nothing can be deferred")
         return self
-
-
-def _whole_days(time: dt.timedelta) -> bool:
-    return time >= dt.timedelta(days=1) and not time % dt.timedelta(days=1)

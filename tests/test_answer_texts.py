@@ -43,6 +43,11 @@ KNOWN = {
         ((b'{"x":', (1, 0), b"}"), '{"x":[{"source":"s","file":"f","row":1},{"source":"s","file":"f","row":2},'
                                   '{"source":"s","file":"g\\"","row":9}]}'),
         ((b'{"x":', (), b',"y":"', 2, b'"}'), '{"x":[],"y":"aa"}'),
+        ((b'{"x":"\\u0001kzzz\\u0001","y":"', 0, b'"}'), '{"x":"\\u0001kzzz\\u0001","y":"aa"}'),
+        ((b'{"x":"\\u0001kapplicant/a/0\\u0001 \\u0001"}',), '{"x":"\\u0001kapplicant/a/0\\u0001 \\u0001"}'),
+        ((b'{"x":["\\u0001rapplicant/a/0\\u0001"]}',), '{"x":["\\u0001rapplicant/a/0\\u0001"]}'),
+        ((b'{"x":"\\\\u0001kabc', 0, b'"}'), '{"x":"\\\\u0001kabcaa"}'),
+        ((b'{"x":"\\u0001u\\u0001', 0, b'"}'), '{"x":"\\u0001u\\u0001aa"}'),
         ((b'{"x":"\\\\u0001kapplicant/a/0\\\\u0001"}',), '{"x":"\\\\u0001kapplicant/a/0\\\\u0001"}'),
     ],
 )  # fmt: skip
@@ -51,6 +56,13 @@ def test_a_text_filled_is_what_was_said(parts: tuple[Any, ...], whole: str) -> N
     text = answer_texts.marked(parts, names)
     json.loads(text)  # also unfilled: the ledger reads it as it is
     assert answer_texts.filled(text.decode(), KNOWN).decode() == whole
+
+
+@pytest.mark.parametrize(
+    "text", ['["\\u0001kzzz\\u0001"]', '["\\u0001dapplicant/b/7\\u0001"]', '["\\u0001rzz,y\\u0001"]']
+)
+def test_a_mark_that_names_nothing_stays_as_it_stands(text: str) -> None:
+    assert answer_texts.filled(text, KNOWN).decode() == text
 
 
 def ask(engine: sa.Engine, applicant: str = LICENCE, **more: Any) -> dict[str, Any]:

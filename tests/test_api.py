@@ -196,6 +196,19 @@ def test_wrong_questions(hub: Hub, subtests: pytest.Subtests) -> None:
                 assert all(set(entry) == {"place", "reason"} for entry in body["errors"])
 
 
+@pytest.mark.parametrize("sent", ["13812345678", "138-1234-5678", "E12345678", "H1234567890", "CHN310112345678"])
+def test_a_number_in_the_wrong_place_is_not_repeated(hub: Hub, sent: str) -> None:
+    hub.sign_in()
+    for change in ({"items": [sent]}, {"facts": {sent: True}}, {"roles": {sent: LICENCE}}, {"purpose": sent}):
+        assert sent not in hub.lookup(**change).text
+
+
+def test_a_time_is_asked_for_as_http_takes_it(hub: Hub) -> None:
+    hub.sign_in()
+    told = problem(hub.lookup(as_of="0001-01-01T00:00:00+14:00"), 422, "as-of-invalid")
+    assert "with its offset" in told["detail"] and "without" not in told["detail"]
+
+
 MALFORMED = [b"", b"{", b"[" * 50_000, b"\xff\xfe", b"nope", b'{"a":1}{}', b"1" * 5000]
 
 

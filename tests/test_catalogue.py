@@ -83,13 +83,46 @@ def test_a_bundle_stands_for_its_items() -> None:
     assert catalogue.expand([]) == ()
 
 
-@pytest.mark.parametrize("code", ["demo-publication-retail", "511A0138000000", "legal_representative_in_person"])
+@pytest.mark.parametrize("code", [
+    "demo-publication-retail", "511A0138000000", "legal_representative_in_person", "newborn", "demo-form-2024",
+    "0000DEMO0010", "000125001000", "11320000DEMO00000120000DEMO0010", "11370800MB285591843370117002011",
+])  # fmt: skip
 def test_codes_are_shown(code: str) -> None:
     assert catalogue.shown(code) == code
 
 
 @pytest.mark.parametrize(
-    "code", [stored.LICENCE_CODE, stored.RESIDENT, stored.RESIDENT.lower(), "x" * 90, "a\nb", "张三", ""]
+    "code",
+    [
+        stored.LICENCE_CODE,
+        stored.RESIDENT,
+        stored.RESIDENT.lower(),
+        "x" * 90,
+        "a\nb",
+        "张三",
+        "",
+        "13812345678",
+        "138-1234-5678",
+        "tel-138-1234-5678",
+        "86-13812345678",
+        "8613812345678",
+        "008613812345678",
+        "021-62345678",
+        "057187654321",
+        "62345678",
+        "E12345678",
+        "e12345678",
+        "EA1234567",
+        "G-12345678",
+        "C01X00T47",
+        "H12345678",
+        "H1234567890",
+        "CHN310112345678",
+        "310101199003071",
+        "12345",
+        "A12345678901",
+        "M1234567(8)",
+    ],
 )
 def test_what_could_name_somebody_is_not(code: str) -> None:
     assert catalogue.shown(code) == "…"

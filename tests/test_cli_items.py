@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_check_prints_file_line_and_reason(tmp_path: Path) -> None:
     told = yici("items", "check", str(folder), "--json")
     assert (told.returncode, [defect["line"] for defect in json.loads(told.stdout)["defects"]][1:]) == (1, [3])
     assert yici("items", "check", str(tmp_path / "none")).returncode == 2
+
+
+def test_check_names_the_file_of_a_day_that_there_is_not_and_of_one_that_nobody_reads(tmp_path: Path) -> None:
+    path, other = tmp_path / "demo-elder-card.yml", tmp_path / "demo-food-permit.yaml"
+    text = (items.FOLDER / path.name).read_text(encoding="utf-8")
+    path.write_text(re.sub(r"from: \d{4}-\d\d-\d\d", "from: 2024-02-30", text), encoding="utf-8")
+    shutil.copy(items.FOLDER / "demo-food-permit.yml", other)
+    told = yici("items", "check", str(tmp_path), "--json")
+    first, second = json.loads(told.stdout)["defects"]
+    assert told.returncode == 1 and (first["file"], second["file"]) == (str(path), str(other))
+    assert "2024-02-30" in path.read_text(encoding="utf-8").splitlines()[first["line"] - 1]
+    assert first["reason"].startswith("not a date or time") and "not read" in second["reason"]
 
 
 def test_publish_once_read_the_changes_and_write_a_guide_whole(store: sa.Engine, tmp_path: Path) -> None:

@@ -50,6 +50,19 @@ def found(folder: Path, data: dict[str, Any]) -> list[str]:
 YES = {"fact": "a", "is": True}
 
 
+@pytest.mark.parametrize("region", ["99", "310000"])
+def test_one_wrong_province_is_one_thing_wrong(tmp_path: Path, region: str) -> None:
+    [said] = found(tmp_path, item(requirements=[requirement(use={"material": "resident-id-card", "region": region})]))
+    lines = (tmp_path / "demo-x.yml").read_text(encoding="utf-8").splitlines()
+    assert "region: " in lines[int(said.partition(":")[0]) - 1]
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01"])
+def test_the_last_day_there_is_can_be_compared_with(tmp_path: Path, day: str) -> None:
+    facts = {"a": {"type": "date", "question": TEXT}}
+    assert found(tmp_path, item(facts=facts, requirements=[requirement(when={"fact": "a", "at_most": day})])) == []
+
+
 def test_a_good_item(tmp_path: Path) -> None:
     facts = {"a": boolean(), "b": boolean(when={"fact": "a", "is": True})}
     asked = {"all": [{"fact": "a", "is": True}, {"fact": "b", "is": True}]}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import Field
 
 from connectors import marks
 from connectors.documents import Strict, Text
@@ -87,3 +89,56 @@ def test_defects_are_listed_with_their_lines() -> None:
     assert str(Defect("f.yml", 3, "wrong")) == "f.yml:3: wrong"
     assert str(Defect("f.yml", 0, "gone")) == "f.yml: gone"
     assert marks.lines([Defect("f.yml", 3, "wrong"), Defect("f.yml", 0, "gone")]) == "line 3: wrong; gone"
+
+
+@pytest.mark.parametrize(
+    ("written_as", "reason"),
+    [
+        ("2024-02-30", "not a date or time: "),
+        ("2024-13-01", "not a date or time: "),
+        ("!!timestamp soon", "not a date or time"),
+        ("!!int soon", "not a number"),
+        ("!!bool soon", "not a yes or no"),
+        (r'"Identity \u0001kzzz\u0001"', "a control character (U+0001)"),
+        (r'"\x1b[2J"', "a control character (U+001B)"),
+        (r'"\x9b2J"', "a control character (U+009B)"),
+        (r'"a\rb"', "a control character (U+000D)"),
+    ],
+)
+def test_a_value_that_cannot_be_has_its_line(tmp_path: Path, written_as: str, reason: str) -> None:
+    path = written(tmp_path, DOCUMENT.replace("size: 2", f"size: {written_as}"))
+    found = marks.read(path)
+    assert isinstance(found, Defect)
+    assert (found.file, found.line) == (str(path), 6)
+    assert found.reason.startswith(reason)
+
+
+def test_tabs_and_lines_are_no_control_characters(tmp_path: Path) -> None:
+    read = marks.read(written(tmp_path, r'name: {zh: "一\t二\n三", en: x}'))
+    assert isinstance(read, Document) and read.data["name"]["zh"] == "一\t二\n三"
+
+
+def test_a_list_is_not_too_short_for_what_is_wrong_in_it(tmp_path: Path) -> None:
+    class Two(Strict):
+        parts: Annotated[tuple[Part, ...], Field(min_length=2)]
+
+    [(place, _)] = fitted(
+        tmp_path, "parts: [{name: {zh: 一, en: x}, size: 1}, {name: {zh: 一, en: x}, size: big}]", Two
+    )
+    assert place == ("parts", 1, "size")
+    [(place, reason)] = fitted(tmp_path, "parts: []", Two)
+    assert place == ("parts",) and "at least 2" in reason
+
+
+def fitted(folder: Path, text: str, model: type[Strict]) -> list[tuple[marks.Place, str]]:
+    document = marks.read(written(folder, text))
+    assert isinstance(document, Document)
+    return document.fit(model)[1]
+
+
+def test_files_that_nobody_reads_are_told(tmp_path: Path) -> None:
+    for name in ("a.yml", "b.yaml", "c.YML", "d.yml.bak", ".hidden", "a@1.yml"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    assert [Path(each.file).name for each in marks.strangers(tmp_path)] == ["b.yaml", "c.YML", "d.yml.bak"]
+    assert marks.strangers(tmp_path / "none") == []

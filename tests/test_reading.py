@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pytest
 
@@ -12,7 +14,8 @@ from connectors.block import ROW
 from connectors.errors import FatalError
 from connectors.landing import Landing
 from connectors.reading import blocks
-from connectors.source import load
+from connectors.source import RestOptions, load
+from demo.synthesis import Parameters, synthesise
 
 REAL = {
     "enterprises/2019-上海.csv": ("sh-amr-enterprises", 5537),
@@ -81,3 +84,26 @@ def test_altered_landing_is_found_while_reading(tmp_path: Path) -> None:
     with pytest.raises(FatalError) as caught:
         list(blocks(load("sh-amr-enterprises"), landed, landing))
     assert caught.value.code == "landed-file-altered"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("sh-ga-residents", "ga/residents"), ("sh-ga-households", "ga/households"), ("sh-moe-degrees", "moe/degrees")],
+)
+def test_a_rest_source_reads_lines_handed_in_as_it_reads_its_page(tmp_path: Path, name: str, file: str) -> None:
+    """As `yici synth` writes them: the same columns and values as in a page of the interface."""
+    synthesise(Parameters(200, 20, 1, 0.0), tmp_path / "data")
+    lines = (tmp_path / "data" / f"{file}.jsonl").read_bytes()
+    source, landing = load(name), Landing(tmp_path / "landing")
+    options = source.options
+    assert isinstance(options, RestOptions)
+    records = lines.splitlines()
+    page = orjson.dumps({options.records: [orjson.Fragment(line) for line in records]})
+    wanted = pa.concat_tables(b.table for b in blocks(source, landing.put(page, "p.json"), landing))
+    for data, ending in ((lines, "jsonl"), (gzip.compress(lines), "JSONL.gz")):
+        found = pa.concat_tables(b.table for b in blocks(source, landing.put(data, f"l.{ending}"), landing))
+        assert found.select(wanted.column_names).equals(wanted) and set(found.column_names) == set(wanted.column_names)
+    assert wanted.num_rows == len(records) > 0
+    with pytest.raises(FatalError) as caught:
+        list(blocks(source, landing.put(lines, "l.json"), landing))
+    assert caught.value.code == "page-not-records" and ".jsonl" in caught.value.advice("en")

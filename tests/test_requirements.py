@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mappings.requirements import Predicate, Use
+from mappings.requirements import Deferral, Predicate, Use
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,26 @@ def test_an_age_is_a_number_of_whole_days(age: str, good: bool) -> None:
     else:
         with pytest.raises(ValidationError, match="max_age"):
             Use.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("left", "days"),
+    [("P0D", 0), ("P30D", 30), ("P2W", 14), ("P36525D", 36525)]
+    + [
+        (bad, None)
+        for bad in (30, "30", 86400.0, "PT12H", "P1Y", "P6M", "P36526D", "P9999999D", "-P1D", "P١D", "P1D\n", "")
+    ],
+)
+def test_a_time_left_is_whole_days_and_no_more_than_a_hundred_years(left: Any, days: int | None) -> None:
+    given = {"material": "resident-id-card", "valid_left": left}
+    if days is None:
+        with pytest.raises(ValidationError, match="valid_left"):
+            Use.model_validate(given)
+    else:
+        assert Use.model_validate(given).valid_left == dt.timedelta(days=days)
+
+
+@pytest.mark.parametrize("within", ["P36526D", 20, "P0D"])
+def test_a_deferral_is_as_bounded(within: Any) -> None:
+    with pytest.raises(ValidationError, match="within"):
+        Deferral.model_validate({"kind": "later", "within": within, "basis": {"zh": "文", "en": "text"}})

@@ -144,7 +144,7 @@ def _time(text: str) -> dt.datetime:
         time = dt.datetime.fromisoformat(text)
         return time if time.tzinfo else time.replace(tzinfo=CHINA)
     except ValueError:
-        raise UsageError("as-of-invalid") from None
+        raise UsageError("as-of-unparsed") from None
 
 
 _STYLES = {
