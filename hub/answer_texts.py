@@ -105,9 +105,9 @@ def keep(connection: sa.Connection, texts: Iterable[Kept]) -> None:
 
 
 def read(connection: sa.Connection, *digests: bytes) -> dict[bytes, str]:
-    """Those of the texts under ``digests`` that are there."""
+    """Those of the texts under ``digests`` that are there, and still what was kept."""
     rows = connection.execute(_READ, {"digests": list(digests)})
-    return {bytes(digest): text for digest, text in rows}
+    return {bytes(digest): text for digest, text in rows if Kept(text.encode()).digest == bytes(digest)}
 
 
 def forget(connection: sa.Connection, day: dt.date) -> None:

@@ -84,7 +84,7 @@ class Snapshot:
         self.partners = partners or {}
         self.deadlines = sorted(s.last_success_at + s.promise for s in self.sources if s.last_success_at is not None)
         self.text = json.dumps([described(source) for source in self.sources], ensure_ascii=False)
-        self.digest = hashlib.sha256(self.text.encode()).digest()[:16]
+        self.digest = digested(self.text)
         self.hex = self.digest.hex()
         self.decided: object = None  # what was decided under it, for whoever decides
 
@@ -97,6 +97,11 @@ def described(source: Freshness) -> list[Any]:
     """A source as an answer's inputs keep it."""
     at = source.last_success_at.astimezone(dt.UTC).isoformat() if source.last_success_at else None
     return [source.source, source.material, source.region, at, source.promise.total_seconds(), source.hub]
+
+
+def digested(text: str) -> bytes:
+    """What sources are kept under (:attr:`Snapshot.text`), 16 bytes."""
+    return hashlib.sha256(text.encode()).digest()[:16]
 
 
 def restored(described: Sequence[Any]) -> Freshness:

@@ -25,7 +25,7 @@ _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
 class Checked(NamedTuple):
-    """The worst verdict of all signatures, and one entry for each: ``verdict``, ``reason`` of one unchecked or invalid,
+    """The worst verdict of all signatures, and one entry for each (one for all beyond :data:`MOST`): ``verdict``, ``reason`` of one unchecked or invalid,
     ``whole`` (it covers the file to its end), ``signed_at`` as the signer says, ``certificate`` (SHA-256)."""
 
     verdict: Verdict
@@ -58,7 +58,10 @@ def read(file: IO[bytes], trust: Path) -> Checked:
     context = ValidationContext(trust_roots=_roots(trust), allow_fetching=False)
     try:
         reader = PdfFileReader(file, strict=False)
-        found = [_one(one, context) for one in reader.embedded_signatures[:MOST]]
+        signatures = reader.embedded_signatures
+        found = [_one(one, context) for one in signatures[:MOST]]
+        if len(signatures) > MOST:  # any of the rest may be the worst
+            found.append({"verdict": "unchecked", "reason": "too-many"})
     except (PdfError, ValueError, TypeError, KeyError, IndexError, RecursionError, NotImplementedError):
         return Checked("unchecked", [])
     if not found:

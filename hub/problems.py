@@ -152,6 +152,7 @@ KINDS: Mapping[str, Kind] = {
     "item-not-in-force": Kind(422),
     "item-retired": Kind(422),
     "item-without-requirements": Kind(422, "hub"),
+    "period-invalid": Kind(422),
     "position-invalid": Kind(422),
     "purpose-missing": Kind(422),
     "query-invalid": Kind(422),

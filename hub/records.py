@@ -19,11 +19,11 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import answer_texts, catalogue, knowledge, rendering, resolver, schema
+from hub import answer_sources, answer_texts, catalogue, knowledge, rendering, resolver, schema
 from hub.answer_texts import Kept
 from hub.clock import CHINA
 from hub.findings import Party
-from hub.holdings import Holding, Known, Provenance
+from hub.holdings import Freshness, Holding, Known, Provenance
 from hub.identity_lookup import People
 from hub.knowledge import Found, Snapshot
 from mappings.items import APPLICANT, Item
@@ -62,13 +62,6 @@ class Record(NamedTuple):
             "must_submit": self.must_submit.split(),
             "others": None if self.others is None else list(self.others),
         }
-
-
-# The time is that of the last day on which answers began to be decided under them.
-KEEP_SOURCES = """
-INSERT INTO answer_sources (digest, sources) VALUES ({digest}, {sources}) ON CONFLICT (digest)
-DO UPDATE SET recorded_at = excluded.recorded_at WHERE answer_sources.recorded_at < excluded.recorded_at - interval '1 day'
-"""
 
 
 def key(at: dt.datetime) -> uuid.UUID:
@@ -155,23 +148,8 @@ def said(requirements: bytes, once: Sequence[str]) -> str:
 def keep(connection: sa.Connection, rows: Sequence[Record], known: Snapshot, texts: Iterable[Kept]) -> None:
     """Store ``rows``, the texts they refer to, and the sources they were decided under."""
     answer_texts.keep(connection, texts)
-    connection.execute(
-        sa.text(KEEP_SOURCES.format(digest=":digest", sources=":sources")),
-        {"digest": known.digest, "sources": known.text},
-    )
+    answer_sources.keep(connection, known)
     connection.execute(sa.insert(schema.answer), [row.row() for row in rows])
-
-
-def forget_sources(connection: sa.Connection, day: dt.date) -> None:
-    """Drop the sources under which no answer was given from ``day`` on: they were followed by others before it began, with a
-    margin of two days between clocks and renewals."""
-    connection.execute(
-        sa.text(
-            """DELETE FROM answer_sources WHERE recorded_at < (
-              SELECT max(recorded_at) FROM answer_sources WHERE recorded_at < cast(:day AS date) - interval '2 days')"""
-        ),
-        {"day": day},
-    )
 
 
 def explain(engine: sa.Engine, answer: str, lang: Language | None = None) -> dict[str, Any]:
@@ -179,13 +157,16 @@ def explain(engine: sa.Engine, answer: str, lang: Language | None = None) -> dic
     ``lang``, else in the language in which it was given. UsageError ``answer-unknown``."""
     with engine.connect() as connection:
         row = found(connection, answer)
-        sources = connection.scalar(
-            sa.text("SELECT sources FROM answer_sources WHERE digest = decode(:digest, 'hex')"),
-            {"digest": orjson.loads(row.inputs)["sources"] if row.inputs else ""},
-        )
+        known = sources(connection, row)
         why = trace(connection, row)
         evidence = [_given(one) for one in connection.execute(_EVIDENCE, {"answer": row.id, "at": row.asked_at})]
-    return {**shown(row, why, sources, lang), "evidence": evidence}
+    return {**shown(row, why, known, lang), "evidence": evidence}
+
+
+def sources(connection: sa.Connection, row: sa.Row[Any]) -> list[Freshness] | None:
+    """The sources that the answer of ``row`` was decided under; None where they are gone or altered, or it is older than such
+    records."""
+    return answer_sources.read(connection, bytes.fromhex(orjson.loads(row.inputs)["sources"])) if row.inputs else None
 
 
 def _given(row: sa.Row[Any]) -> dict[str, Any]:
@@ -222,12 +203,14 @@ def trace(connection: sa.Connection, row: sa.Row[Any]) -> dict[str, Any]:
     """Rule by rule why the answer of ``row`` says what it says (``requirements``), the digest of what it says (``said``; not of
     before it was kept), and who is one with whom on whose word (``identity``), where anybody is.
 
-    Without requirements where the text that they stand in is gone: then nothing is to be taken from them.
+    Without requirements where the text that they stand in, the inputs, or the sources that they were decided under are gone or
+    altered: then nothing is to be taken from them. Without words (``said`` is empty) likewise.
     """
+    proven = row.inputs is None or (_intact(row) and sources(connection, row) is not None)
     if row.rules is None:  # of before texts were shared: all of it stands in the row
         whole: dict[str, Any] = orjson.loads(row.trace)
-        return whole
-    texts = answer_texts.read(connection, row.rules, row.said)
+        return whole if proven else {**whole, "requirements": []}
+    texts = answer_texts.read(connection, row.rules, row.said) if proven else {}
     known = orjson.loads(row.inputs)["known"]
     rules, words = ((answer_texts.filled(texts[one], known) if one in texts else None) for one in (row.rules, row.said))
     return {
@@ -238,10 +221,13 @@ def trace(connection: sa.Connection, row: sa.Row[Any]) -> dict[str, Any]:
 
 
 def shown(
-    row: sa.Row[Any], trace: Mapping[str, Any], sources: str | None, lang: Language | None = None
+    row: sa.Row[Any], trace: Mapping[str, Any], sources: Sequence[Freshness] | None, lang: Language | None = None
 ) -> dict[str, Any]:
-    """A stored answer as people see it, with its :func:`trace`. ``replay``: same; differs, when the rules or words behind it have changed since, or
-    what the catalogue says of the item's version; impossible, when its item's version is no longer in the catalogue, or it is older than such records."""
+    """A stored answer as people see it, with its :func:`trace` and its :func:`sources`.
+
+    ``replay``: same; differs, when the rules or words behind it have changed since, or what the catalogue says of the item's version, or
+    what is kept of it; impossible, when its item's version is no longer in the catalogue, or it is older than such records.
+    """
     entry = {
         "answer": str(row.id),
         "item": row.item,
@@ -254,7 +240,7 @@ def shown(
     if row.inputs is None:
         return {**entry, "trace": trace, "body": row.body, "replay": "impossible"}
     inputs = orjson.loads(row.inputs)
-    told = [knowledge.restored(one) for one in orjson.loads(sources or "[]")]
+    told = sources or []
     moment = dt.datetime.fromisoformat(inputs["as_of"]) if inputs["as_of"] else row.asked_at
     item = next((one for one in catalogue.published().get(row.item, ()) if one.version == row.version), None)
     whole = {
@@ -280,13 +266,16 @@ def shown(
     resolution = _again(item, inputs, told, moment)
     same = orjson.loads(orjson.dumps([rule.trace for rule in resolution.decisions])) == trace["requirements"]
     body = _body(row, resolution, inputs, moment, lang)
-    intact = hashlib.sha256(row.inputs.encode()).digest() == row.inputs_digest
     # Answers of before these digests were kept have none.
     told_of = inputs.get("catalogue") in (None, item.digest())
     given = body if (lang or row.language) == row.language else _body(row, resolution, inputs, moment, None)
     told_so = trace.get("said") in (None, said(orjson.dumps(given["requirements"]), given["must_submit"]))
-    replay = "same" if same and intact and told_of and told_so else "differs"
+    replay = "same" if same and _intact(row) and sources is not None and told_of and told_so else "differs"
     return {**entry, "trace": whole, "body": body, "replay": replay}
+
+
+def _intact(row: sa.Row[Any]) -> bool:
+    return hashlib.sha256(row.inputs.encode()).digest() == bytes(row.inputs_digest)
 
 
 def _again(item: Item, inputs: Mapping[str, Any], sources: Sequence[Any], moment: dt.datetime) -> resolver.Resolution:

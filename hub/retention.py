@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from connectors import messages
 from connectors.errors import FatalError, UsageError
 from connectors.landing import Landing
-from hub import answer_texts, catalogue, checkpoint, database, partitions, records
+from hub import answer_sources, answer_texts, catalogue, checkpoint, database, partitions
 from hub.checkpoint import Checkpoint, Progress, quiet
 from hub.exchange import ledger_months
 
@@ -153,7 +153,7 @@ def apply(landing: Landing, keep: Keep, *, today: dt.date | None = None, progres
                     for table in TABLES[item.kind]:
                         partitions.drop(connection, table, month, keeping)
                     if item.kind == "answers":
-                        records.forget_sources(connection, partitions.following(month))
+                        answer_sources.forget(connection, partitions.following(month))
                         answer_texts.forget(connection, partitions.following(month))
         yield item
 

@@ -136,7 +136,7 @@ def _fetched(row: Any, *, lang: Language) -> dict[str, Any]:
         "receiver": row.receiver,
         "provider": row.provider,
         "purpose": row.purpose,
-        "case": row.case,
+        "case": row.case if row.own else None,  # as in :func:`_asked`
         "item": row.item,
         "answer": str(row.answer),
         "message": str(row.message) if row.message else None,
@@ -206,7 +206,7 @@ FROM answer WHERE applicant = ANY(:members) OR others && CAST(:members AS bytea[
 """
 _GIVEN = """
 SELECT e.holding, e.material, e.fields, e.given_at AS at, e.answer || encode(e.holding, 'hex') AS position, e.client, e.purpose,
-  e."case", e.item, e.answer, e.receiver, e.provider, e.message,
+  e."case", e.item, e.answer, e.receiver, e.provider, e.message, e.applicant = ANY(:members) AS own,
   (SELECT title FROM exchange_peer AS p WHERE p.name = e.receiver) AS receiver_name
 FROM evidence AS e WHERE"""
 # What partner hubs hold is known by whose it is; what it is called there changes with every epoch.

@@ -31,7 +31,7 @@ PURPOSE, CASE, ITEM = "handle-application", "31-2026-0001", "demo-food-permit"
 COLUMNS = ["certificate_number", "name", "status", "valid_to", "holder.holder", "attributes.registered_on"]
 TABLES = """exchange_agreement, exchange_message, exchange_record, exchange_pending, evidence, source, batch, landed_file,
   mapped_row, row_ledger, holding, holding_holder, holding_past, identity_link, identity_claim, identity_member,
-  identity_decision, answer, answer_sources, index_entry, index_key, index_scope, agreement, subject_view"""
+  identity_decision, answer, index_entry, index_key, index_scope, agreement, subject_view"""
 
 
 class Exchange:

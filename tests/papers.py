@@ -64,7 +64,7 @@ class Authority:
         )
         self.folder = folder
 
-    def sign(self, file: bytes) -> bytes:
+    def sign(self, file: bytes, field: str = "Seal") -> bytes:
         from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
         from pyhanko.sign import signers
 
@@ -74,6 +74,6 @@ class Authority:
         signer = signers.SimpleSigner.load(str(self.folder / "key.pem"), str(self.folder / "cert.pem"))
         assert signer is not None
         made = signers.sign_pdf(
-            IncrementalPdfFileWriter(io.BytesIO(file)), signers.PdfSignatureMetadata(field_name="Seal"), signer=signer
+            IncrementalPdfFileWriter(io.BytesIO(file)), signers.PdfSignatureMetadata(field_name=field), signer=signer
         )
         return bytes(made.getvalue())

@@ -137,9 +137,10 @@ WHERE v.recorded_to IS NULL AND (CAST(:key AS text) IS NULL OR v.holding = decod
 
 
 def emptied(engine: sa.Engine) -> sa.Engine:
-    """A store that tests of a module share, with nothing in it, nor in its home but the keys. Texts of answers stay: a server
-    that is up has written them and knows it."""
-    tables = [name for name in schema.metadata.tables if name not in ("setting", "feed_head", "answer_text")]
+    """A store that tests of a module share, with nothing in it, nor in its home but the keys. Texts and sources of answers
+    stay: a server that is up has written them and knows it."""
+    kept = ("setting", "feed_head", "answer_text", "answer_sources")
+    tables = [name for name in schema.metadata.tables if name not in kept]
     with engine.begin() as connection:
         empty(connection, tables, restart=True)
         connection.execute(sa.text("UPDATE feed_head SET position = 0, recorded_at = '-infinity'"))

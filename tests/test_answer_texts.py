@@ -135,7 +135,9 @@ def test_a_text_that_was_altered_shows(store: sa.Engine, licences: list[str], ta
             )
         )
         assert done.rowcount == 1
-    assert records.explain(store, answer["answer"])["replay"] == "differs"
+    kept = records.explain(store, answer["answer"])
+    assert kept["replay"] == "differs"
+    assert (kept["trace"]["requirements"], kept["trace"]["said"])[table == "said"] in ([], ""), "as if it were gone"
 
 
 def test_texts_go_when_no_answer_needs_them(store: sa.Engine, licences: list[str]) -> None:

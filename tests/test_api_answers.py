@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import jsonschema
 import pytest
@@ -39,6 +40,46 @@ def test_an_answer_with_its_trace(hub: Hub, store: sa.Engine) -> None:
     assert (body["body"], body["replay"], body["case"], body["client"]) == (given, "same", "31-1", "hall-1")
     assert body["trace"]["requirements"][0]["options"][0][0]["state"] == "held"
     assert stored.LICENCE_CODE not in shown.text
+
+
+def closed(schema: Any) -> Any:
+    """``schema`` with no member let through that it does not name."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: closed(one) for name, one in schema.items()}
+    if isinstance(found.get("properties"), dict) and found.get("type") == "object":
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+def test_a_trace_holds_nothing_that_is_not_documented(hub: Hub, store: sa.Engine) -> None:
+    """Of items with two parties, of which a certificate has to name both, or both where both are named."""
+    items = ["demo-household-move", "demo-newborn-insurance"]
+    secret = agreements.add("hall-2", None, "Another hall", items, ["handle"])
+    token = hub.post("/oauth2/token", data=FORM, auth=("hall-2", secret)).json()["access_token"]
+    hub.session.headers["Authorization"] = f"Bearer {token}"
+    person, spouse, child = f"cn.ric:{stored.RESIDENT}", f"cn.ric:{stored.SPOUSE}", "cn.ric:310115202501020017"
+    stored.source(store, "sh-mca-marriages", "marriage-certificate")
+    stored.holding(
+        store, "sh-mca-marriages", "marriage-certificate", ("spouse_a", "cn.ric", stored.RESIDENT),
+        ("spouse_b", "cn.ric", stored.SPOUSE),
+    )  # fmt: skip
+    document = hub.get("/openapi.json").json()
+    content = document["paths"]["/v1/answers/{answer}"]["get"]["responses"]["200"]["content"]
+    schema = {**content["application/json"]["schema"], "components": closed(document["components"])}
+    seen: set[str] = set()
+    for item, facts, roles in (
+        (items[0], {"married": True, "ground": "spouse", "moved_from": "shanghai"}, {"spouse": spouse}),
+        (items[1], {"child_registered": False}, {"child": child}),
+    ):
+        given = hub.lookup(items=[item], id=person, facts=facts, roles=roles).json()["answers"][0]
+        trace = hub.get(f"/v1/answers/{given['answer']}").json()
+        jsonschema.Draft202012Validator(schema).validate(trace)
+        uses = [use for rule in trace["trace"]["requirements"] for option in rule["options"] for use in option]
+        seen |= {name for use in uses for name in use}
+    assert {"with", "with_named", "holdings"} <= seen and trace["trace"]["said"]
 
 
 def test_only_to_the_client_it_was_given_to(hub: Hub) -> None:

@@ -201,6 +201,9 @@ def test_over_http_for_agreements_that_name_it(store: sa.Engine) -> None:
         assert "household-register" not in {row["material"] for row in materials}, "an item outside the agreement"
         problem(hub.get("/v1/burden?by=weather"), 422, "query-invalid")
         problem(hub.get("/v1/burden?since=2026-1-1"), 422, "query-invalid")
+        for query in ("since=2026-12-31&until=2026-01-01", "since=9999-12-31"):
+            problem(hub.get(f"/v1/burden?{query}"), 422, "period-invalid")
+        assert hub.get("/v1/burden?since=2026-01-01&until=2026-01-01").json()["rows"] == []
         document = hub.get("/openapi.json").json()
         schema = document["paths"]["/v1/burden"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         for query in (*(f"by={by}&still=true" for by in burden.BY), "since=0001-01-01&until=9999-12-31"):

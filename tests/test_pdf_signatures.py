@@ -43,6 +43,19 @@ def test_what_was_altered_is_invalid(tmp_path: Path, authority: papers.Authority
     assert altered.verdict == "invalid" and altered.signatures[0]["reason"] == "altered"
 
 
+def test_more_signatures_than_are_looked_at_are_unchecked(
+    tmp_path: Path, authority: papers.Authority, signed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = authority.sign(signed, "Other")
+    monkeypatch.setattr(pdf_signatures, "MOST", 2)
+    assert judged(tmp_path, both).verdict == "valid-untrusted"
+    monkeypatch.setattr(pdf_signatures, "MOST", 1)
+    assert judged(tmp_path, signed).verdict == "valid-untrusted"
+    found = judged(tmp_path, both)
+    assert (found.verdict, found.signatures[1:]) == ("unchecked", [{"verdict": "unchecked", "reason": "too-many"}])
+    assert judged(tmp_path, both.replace(b"a lease", b"a LEASE")).verdict == "invalid", "what was looked at is worse"
+
+
 def test_no_signature_and_no_pdf(tmp_path: Path) -> None:
     assert judged(tmp_path, papers.pdf(), apart=True) == ("unsigned", [])
     for broken in (b"%PDF-1.7\nnothing of the kind", papers.pdf()[:120], b"%PDF-1.7\n" + b"<<" * 20_000):

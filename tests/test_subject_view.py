@@ -94,6 +94,32 @@ def test_who_was_named_beside_the_applicant_sees_that_and_no_more(store: sa.Engi
     assert view(store, PASSPORT)["asked"]["entries"] == [seen]
 
 
+def test_who_holds_a_certificate_with_the_applicant_does_not_see_their_case(store: sa.Engine) -> None:
+    spouse = f"cn.ric:{stored.SPOUSE}"
+    agreements.add(
+        "hall-1", None, "一号大厅", ["demo-household-move"], ["handle"], fields={"marriage-certificate": ["status"]}
+    )
+    stored.source(store, "sh-mca-marriages", "marriage-certificate")
+    marriage = stored.holding(
+        store, "sh-mca-marriages", "marriage-certificate", ("spouse_a", "cn.ric", stored.RESIDENT),
+        ("spouse_b", "cn.ric", stored.SPOUSE),
+    )  # fmt: skip
+    facts = {"married": True, "ground": "spouse", "moved_from": "shanghai"}
+    for applicant, other, case in ((PERSON, spouse, "31-7"), (spouse, PERSON, "31-8")):
+        question = Question(
+            ("demo-household-move",), applicant, "hall-1", "handle", case=case, facts=facts, roles={"spouse": other}
+        )
+        evidence.fetch(store, "hall-1", marriage, answers.ask(store, question)[0]["answer"])
+    for who, cases in ((PERSON, [None, "31-7"]), (spouse, ["31-8", None])):
+        shown = view(store, who)
+        assert [one["case"] for one in shown["fetched"]["entries"]] == cases
+        assert [one["case"] for one in shown["asked"]["entries"]] == cases
+        assert {(one["client"], one["purpose"]) for one in shown["fetched"]["entries"]} == {("hall-1", "handle")}
+    with store.begin() as connection:  # under any number that is theirs
+        linked.deliver(connection, [Said(PERSON, PASSPORT)])
+    assert [one["case"] for one in view(store, PASSPORT)["fetched"]["entries"]] == [None, "31-7"]
+
+
 def test_pages_end_and_leave_nothing_out(store: sa.Engine, licence: str) -> None:
     given = [ask(store) for _ in range(5)]
     found: list[str] = []

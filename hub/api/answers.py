@@ -46,7 +46,8 @@ class EntryTraced(BaseModel):
 
 
 class FindingTraced(BaseModel):
-    """What became of one material of one party; ``source``: the one that is late."""
+    """What became of one material of one party; ``source``: the one that is late. The certificate has to name those in ``with``
+    too, and those in ``with_named`` where they are named."""
 
     material: str
     holder: str
@@ -55,6 +56,8 @@ class FindingTraced(BaseModel):
     holdings: list[HoldingTraced] | None = None
     entries: list[EntryTraced] | None = None
     source: str | None = None
+    with_: Annotated[list[str] | None, Field(alias="with")] = None
+    with_named: list[str] | None = None
 
 
 class ConditionTraced(BaseModel):
@@ -98,7 +101,8 @@ class Joining(BaseModel):
 
 
 class Trace(BaseModel):
-    """All that was decided from, and how. ``identity``: by role, what makes the party one with others."""
+    """All that was decided from, and how. ``identity``: by role, what makes the party one with others. ``said``: SHA-256 of what the
+    answer says, in its language; empty where its words are gone, not there in answers of before it was kept."""
 
     item: str
     version: int
@@ -107,6 +111,7 @@ class Trace(BaseModel):
     sources: list[SourceTraced]
     requirements: list[RuleTraced]
     identity: dict[str, list[Joining]] | None = None
+    said: str | None = None
 
 
 class EvidenceTraced(BaseModel):

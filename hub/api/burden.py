@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
+from connectors.errors import UsageError
 from hub import burden, catalogue, database
 from hub.api import language
 from hub.api.guard import Caller
@@ -98,6 +99,8 @@ def show_burden(
     lang = language.of(request.headers)
     today = catalogue.today()
     first, last = since or min(until or today, today).replace(day=1), until or today
+    if last < first:
+        raise UsageError("period-invalid")
     scope = burden.days(first, last, caller.items)
     with database.engine().begin() as connection:
         connection.execute(sa.text(f"SET LOCAL statement_timeout = '{LONGEST}s'"))

@@ -17,7 +17,7 @@ import asyncpg
 from sqlalchemy.engine import Engine
 
 from connectors.errors import UsageError
-from hub import answer_rows, answer_texts, answers, knowledge, records
+from hub import answer_rows, answer_sources, answer_texts, answers, knowledge
 from hub.agreements import Agreement
 from hub.answer_texts import Kept
 from hub.answers import Answered, Asked
@@ -69,7 +69,7 @@ _KEEP_ONE = "INSERT INTO answer ({}) VALUES ({})".format(
     ", ".join(f"${place + 1}" for place in range(len(Record._fields))),
 )
 _KEEP_TEXTS = answer_texts.KEEP.format(digests="$1::bytea[]", texts="$2::text[]")
-_KEEP_SOURCES = records.KEEP_SOURCES.format(digest="$1", sources="$2")
+_KEEP_SOURCES = answer_sources.KEEP.format(digest="$1", sources="$2")
 
 
 Tell = Callable[[list[Answered] | None], None]
@@ -96,7 +96,7 @@ class Lanes:
     agreements: dict[str, tuple[str, Agreement]] = field(default_factory=dict)
     idle: list[asyncpg.Connection] = field(default_factory=list)
     moment: Moment | None = None
-    stored: set[bytes] = field(default_factory=set)  # digests of texts that are in the store, as used in ``moment``
+    stored: set[bytes] = field(default_factory=set)  # digests of texts and sources in the store, as used in ``moment``
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
@@ -187,7 +187,10 @@ class Lanes:
                     if text.digest not in stored:
                         new[text.digest] = text
             given.append(answered)
-        if new:  # before what refers to them
+        if rows and found.known.digest not in stored:  # before what refers to them, and once a day
+            await connection.execute(_KEEP_SOURCES, found.known.digest, found.known.text)
+            stored.add(found.known.digest)
+        if new:
             await connection.execute(_KEEP_TEXTS, list(new), [text.text.decode() for text in new.values()])
             stored.update(new)
         if len(rows) == 1:
@@ -228,7 +231,6 @@ class Lanes:
             found = Gathered((row for row in rows if row[0] != "a"), known, foreign)
             if found.version != known.version:
                 newer = knowledge.snapshot(*(await connection.fetchrow(knowledge.SNAPSHOT)))
-                await connection.execute(_KEEP_SOURCES, newer.digest, newer.text)
                 self.known = newer
                 continue
             if any(self.agreements.get(client, ("",))[0] != version for client, version in versions.items()):

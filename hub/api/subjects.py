@@ -74,7 +74,8 @@ class AskedShown(BaseModel):
 
 class FetchedShown(BaseModel):
     """Evidence that was given out of a certificate that names this person. ``receiver``: the partner hub that asked for it;
-    ``provider``: the partner hub that it was fetched from; ``message``: by which both hubs' ledgers know it."""
+    ``provider``: the partner hub that it was fetched from; ``message``: by which both hubs' ledgers know it. ``case`` is null
+    where the matter is somebody else's."""
 
     holding: str
     material: str

@@ -7,7 +7,6 @@ keeps identifiers of whoever was asked about.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import catalogue, evidence, home, knowledge, records
+from hub import catalogue, evidence, home, records
 from hub.exchange.evidence import Consent
 from hub.home import identifier_text
 from hub.knowledge import Shape
@@ -69,7 +68,7 @@ def opening(connection: sa.Connection, answer: sa.Row[Any], wanted: Wanted) -> O
     if wanted.handle is None:
         hub, material = wanted.hub or "", wanted.material or ""
         roles = {use["holder"] for rule in rules for use in _unsettled(rule, UNKNOWN) if use["material"] == material}
-        if not roles or _tells(connection, inputs["sources"], answer.asked_at, hub, material):
+        if not roles or _tells(connection, answer, hub, material):
             raise UsageError("grant-not-for-material")
         holder, scheme, value, subject = _party(wanted.ids, inputs["parties"], roles)
         key = home.keyed_hash().of(f"asked\x1f{hub}\x1f{material}\x1f{subject.hex()}")
@@ -104,11 +103,10 @@ def _entries(use: Mapping[str, Any]) -> list[str]:
     return [entry["entry"] for entry in use.get("entries", ())]
 
 
-def _tells(connection: sa.Connection, digest: str, at: dt.datetime, hub: str, material: str) -> bool:
+def _tells(connection: sa.Connection, answer: sa.Row[Any], hub: str, material: str) -> bool:
     """Whether the index of ``hub`` was about ``material`` when the answer was given, and in time: then its silence counts."""
-    told = connection.scalar(_SOURCES, {"digest": digest})
-    sources = map(knowledge.restored, orjson.loads(told or "[]"))
-    return any((one.hub, one.material) == (hub, material) and not one.late(at) for one in sources)
+    sources = records.sources(connection, answer) or ()
+    return any((one.hub, one.material) == (hub, material) and not one.late(answer.asked_at) for one in sources)
 
 
 def _party(
@@ -151,7 +149,6 @@ def _require_announced(connection: sa.Connection, handle: str, shape: Shape) -> 
         raise UsageError("holding-changed")
 
 
-_SOURCES = sa.text("SELECT sources FROM answer_sources WHERE digest = decode(:digest, 'hex')")
 _ENTRY = sa.text("""
 SELECT material, status, valid_from::text, valid_to::text, epoch FROM index_entry
 WHERE source = :source AND handle = :handle AND recorded_to IS NULL LIMIT 1
