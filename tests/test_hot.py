@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import datetime as dt
-import json
 import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -172,63 +170,6 @@ def test_a_connection_that_is_lost_costs_nobody_an_answer(hub: Hub, store: sa.En
         ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'yici-lanes'"
         assert connection.scalar(sa.text(ended)) == 1
     assert [hub.lookup().status_code for _ in range(3)] == [200, 200, 200]
-
-
-def test_a_batch_is_answered_line_by_line(hub: Hub, store: sa.Engine) -> None:
-    key = stored.holding(store, "sh-amr-enterprises", "business-licence", ("holder", "cn.uscc", FIRMS[2]))
-    subjects: list[dict[str, Any]] = [{"id": f"cn.uscc:{code}"} for code in (FIRMS * 17)[:1000]]
-    subjects[7] = {"id": "cn.uscc:91310117MA1J3AJ43X"}
-    subjects[8] = {"id": f"cn.uscc:{FIRMS[8]}", "facts": {"no_such_fact": True}}
-    answer = hub.post("/v1/lookups/batch", json={"items": ["demo-food-permit"], "subjects": subjects})
-    assert answer.status_code == 200, answer.text
-    lines = [json.loads(line) for line in answer.text.splitlines()]
-    assert [line["subject"] for line in lines] == list(range(len(subjects)))
-    problems = {line["subject"]: line["problem"]["code"] for line in lines if "problem" in line}
-    assert problems == {7: "identifier-invalid", 8: "fact-unknown"}
-    held = [
-        line["subject"] for line in lines if "held" in str(line.get("answers", [{}])[0].get("requirements", [{}])[0])
-    ]
-    assert set(range(2, 1000, len(FIRMS))) <= set(held) and key in answer.text
-    with store.connect() as connection:
-        assert connection.scalar(sa.text("SELECT count(*) FROM answer")) == len(subjects) - 2
-
-
-@pytest.mark.parametrize("forever", [False, True])
-def test_a_store_lost_under_a_batch_is_told_subject_by_subject(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, forever: bool
-) -> None:
-    """Once: the slice is asked for again. For longer: each subject has its line, and the stream its end."""
-    real, calls = lanes.Lanes._asked, iter(range(1000))
-
-    async def losing(self: lanes.Lanes, connection: Any, together: Any) -> Any:
-        call = next(calls)
-        if call == 1 or (forever and call):
-            raise asyncpg.AdminShutdownError("terminating connection due to administrator command")
-        return await real(self, connection, together)
-
-    hub.lookup()
-    monkeypatch.setattr(lanes.Lanes, "_asked", losing)
-    subjects = [{"id": f"cn.uscc:{code}"} for code in (FIRMS * 6)[:250]]
-    answer = hub.post("/v1/lookups/batch", json={"items": ["demo-food-permit"], "subjects": subjects})
-    lines = [json.loads(line) for line in answer.text.splitlines()]
-    assert [line["subject"] for line in lines] == list(range(250))
-    told = {line["subject"]: line["problem"]["code"] for line in lines if "problem" in line}
-    assert told == (dict.fromkeys(range(100, 250), "store-unavailable") if forever else {})
-
-
-@pytest.mark.parametrize(
-    ("more", "status", "code"),
-    [
-        ({"subjects": []}, 422, "body-invalid"),
-        ({"subjects": [{"id": LICENCE}] * 1001}, 422, "body-invalid"),
-        ({"items": ["no-such-item"]}, 404, "item-unknown"),
-        ({"purpose": "curiosity"}, 403, "purpose-not-agreed"),
-        ({"subjects": [{"id": 5}]}, 422, "body-invalid"),
-    ],
-)
-def test_what_is_wrong_with_a_whole_batch(hub: Hub, more: dict[str, Any], status: int, code: str) -> None:
-    answer = hub.post("/v1/lookups/batch", json={"items": ["demo-food-permit"], "subjects": [{"id": LICENCE}], **more})
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
 def _hot(hub: Hub) -> Hot:

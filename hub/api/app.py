@@ -35,6 +35,7 @@ from hub.api import (
     service,
     shared_files,
     shares,
+    store_failures,
     subjects,
 )
 from hub.api.envelope import Envelope
@@ -125,16 +126,11 @@ async def _on_error(request: Request, error: YiciError) -> Response:
 
 async def _on_store(request: Request, error: Exception) -> Response:
     """A database that is gone, busy or not migrated is the hub's state; any other error is a fault of ours."""
-    lang = language.of(request.headers)
-    cause = getattr(error, "orig", error)
-    log.error("%s %s", type(cause).__name__, getattr(cause, "sqlstate", None) or "")
-    if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        return problem("store-not-migrated", lang)
-    if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | sa.exc.TimeoutError) or getattr(
-        error, "connection_invalidated", False
-    ):
-        return problem("store-unavailable", lang)
-    raise error
+    log.error("%s", store_failures.named(error))
+    code = store_failures.code_of(error)
+    if code is None:
+        raise error
+    return problem(code, language.of(request.headers))
 
 
 async def _on_http(request: Request, error: HTTPException) -> Response:

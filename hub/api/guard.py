@@ -16,6 +16,7 @@ from connectors.errors import UsageError
 from hub import agreements, database, tokens
 from hub.agreements import Agreement
 from hub.api.rates import TRIED
+from hub.tokens import Bearer
 
 TOKEN_URL = "/oauth2/token"  # an address, no secret  # noqa: S105
 
@@ -29,12 +30,18 @@ _scheme = OAuth2(
 
 
 def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)]) -> Agreement:
-    """The caller's agreement, read anew each time so that its end takes effect at once.
+    """The caller's agreement. UsageError ``token-missing`` or ``rate-exceeded``, and as :func:`agreed`."""
+    found = agreed(tokens.bearer(bearer_of(header)))
+    if not request.scope.get(TRIED):
+        request.app.state.rates.take(found.client, found.rate)
+    return found
 
-    UsageError ``token-missing``, ``token-invalid`` (also of a client removed, or agreed with anew, since),
-    ``agreement-ended`` or ``rate-exceeded``.
+
+def agreed(bearer: Bearer) -> Agreement:
+    """The agreement of whom a token was issued to, read anew each time so that its end takes effect at once.
+
+    UsageError ``token-invalid`` (also of a client removed, or agreed with anew, since) or ``agreement-ended``.
     """
-    bearer = tokens.bearer(bearer_of(header))
     with database.engine().connect() as connection:
         found = agreements.of(connection, bearer.client)
     if found is None:
@@ -43,8 +50,6 @@ def agreement(request: Request, header: Annotated[str | None, Depends(_scheme)])
         raise UsageError("agreement-ended")
     if not bearer.since(found.valid_from):
         raise UsageError("token-invalid")
-    if not request.scope.get(TRIED):
-        request.app.state.rates.take(found.client, found.rate)
     return found
 
 

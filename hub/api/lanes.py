@@ -21,18 +21,14 @@ from hub import answer_rows, answer_sources, answer_texts, answers, knowledge
 from hub.agreements import Agreement
 from hub.answer_texts import Kept
 from hub.answers import Answered, Asked
+from hub.api import store_failures
+from hub.api.store_failures import AWAY
 from hub.knowledge import Gathered, Snapshot
 from hub.records import Record
 from hub.sketches import Moment
 from hub.tokens import Bearer
 
 log = logging.getLogger("yici.api")
-
-LOST = (
-    asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.TooManyConnectionsError, OSError, TimeoutError,
-    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError,
-)  # fmt: skip
-"""What a store that is away or busy looks like here."""
 
 LANES = 3  # while one waits for the store another decides
 BATCHES = 3  # slices of batches under way, beside the lanes: batches must not crowd out single questions
@@ -146,11 +142,14 @@ class Lanes:
         try:
             given = await self._asked(connection, together)
         except BaseException as error:
+            cut = connection.is_closed() and isinstance(error, Exception)
             connection.terminate()
-            if isinstance(error, LOST):  # the others are of the same store: the next question tries a new one
-                while self.idle:
+            if cut or store_failures.code_of(error) == AWAY:
+                while self.idle:  # of the same store: the next question tries a new one
                     self.idle.pop().terminate()
                 self.moment = None  # it may come back with less in it
+            if cut and store_failures.code_of(error) is None:  # inside COPY the loop notices first, in its own words
+                raise asyncpg.ConnectionDoesNotExistError("cut") from error
             raise
         self.idle.append(connection)
         return given

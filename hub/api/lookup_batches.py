@@ -7,7 +7,10 @@ import contextlib
 import datetime as dt
 import functools
 import itertools
+import logging
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
@@ -21,15 +24,17 @@ from connectors.errors import UsageError, YiciError
 from connectors.messages import Language
 from hub import answers, catalogue, clock, database, mentions, problems, tokens
 from hub.answers import Answered, Asked, Question
-from hub.api import bodies, language
+from hub.api import bodies, guard, language, store_failures
 from hub.api.guard import Caller, bearer_of
-from hub.api.hot import Hot, in_force
-from hub.api.lanes import LOST, Lanes
+from hub.api.hot import Hot, NotHere, in_force
+from hub.api.lanes import Lanes
 from hub.api.lookups import Answer, Plain, body_errors, existing
 from hub.api.responses import documented, problem
 from hub.home import KeyedHash, keyed_hash
 from hub.tokens import Bearer
 from mappings.items import FactValue, Item
+
+log = logging.getLogger("yici.api")
 
 MOST = 1000
 SLICE = 100  # subjects in one statement: answers of the first are on their way while the next are decided
@@ -38,6 +43,9 @@ LINES = "application/x-ndjson"
 
 Lines = Callable[[int], Awaitable[bytes]]
 """The lines of the slice that begins at a place."""
+Problem = dict[str, Any]
+Told = list[Answered] | Problem
+"""What is said of one subject."""
 
 router = APIRouter()
 
@@ -111,45 +119,16 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
     request.app.state.rates.take(caller.client, caller.rate, len(asked.subjects) - 1)
     hot: Hot = request.app.state.hot
     bearer = tokens.bearer(bearer_of(request.headers.get("authorization")))
-    hashing = keyed_hash()
-
-    async def slice_of(start: int) -> bytes:
-        """The lines of one slice."""
-        lanes = await hot.lanes_here()
-        find = functools.cache(in_force)
-        told: list[Asked | dict[str, Any]] = [
-            _prepared(items, subject, bearer.client, purpose, lang, find, hashing)
-            for subject in asked.subjects[start : start + SLICE]
-        ]
-        ready = [one for one in told if isinstance(one, Asked)]
-        given = iter(await _together(lanes, bearer, ready)) if ready else iter(())
-        lines = []
-        for place, one in enumerate(told, start=start):
-            if isinstance(one, Asked):
-                found = next(given)
-                if found is None:  # the agreement ended meanwhile
-                    lines.append(_line(place, problems.document("agreement-ended", lang)))
-                    continue
-                hot.metrics.decided(found)
-                bodies = b",".join([each.body for each in found])
-                lines.append(b'{"subject":%d,"answers":[%s]}\n' % (place, bodies))
-            else:
-                lines.append(_line(place, one))
-        return b"".join(lines)
-
-    async def line_by_line(start: int) -> bytes:
-        """The lines of a slice behind the first: where the store is away each subject is told so."""
-        try:
-            return await slice_of(start)
-        except LOST:
-            away = problems.document("store-unavailable", lang)
-            return b"".join(_line(place, away) for place in range(start, min(start + SLICE, len(asked.subjects))))
-
-    slices = _in_order(slice_of, line_by_line, len(asked.subjects))
+    batch = Batch(items, tuple(asked.subjects), purpose, bearer, lang, hot, keyed_hash())
+    slices = _in_order(batch.first, batch.lines, len(asked.subjects))
     try:  # the first slice decides whether this can be answered at all
         first = await anext(slices)
-    except LOST:
-        return problem("store-unavailable", lang)
+    except Exception as error:
+        code = store_failures.code_of(error)
+        if code is None:
+            raise
+        log.error("%s", store_failures.named(error))
+        return problem(code, lang)
     return StreamingResponse(
         _all(first, slices),
         media_type=LINES,
@@ -157,18 +136,108 @@ async def lookup_batch(request: Request, caller: Caller) -> Response:
     )
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What is asked about whom, by whom."""
+
+    items: tuple[str, ...]
+    subjects: tuple[Subject, ...] = field(repr=False)
+    purpose: str
+    bearer: Bearer
+    lang: Language
+    hot: Hot
+    hashing: KeyedHash = field(repr=False)
+
+    async def first(self) -> bytes:
+        """The lines of the first slice. Errors of the store come through."""
+        return await self._slice(0)
+
+    async def lines(self, start: int) -> bytes:
+        """The lines of the slice behind the first that begins at ``start``: what fails it is told to each of its subjects."""
+        try:
+            return await self._slice(start)
+        except Exception as error:  # the stream has begun: cut off, it would say nothing
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("%s at %s:%s", store_failures.named(error), frame.filename, frame.lineno)
+            if isinstance(error, YiciError):
+                told = problems.of(error, self.lang)
+            else:
+                told = problems.document(store_failures.code_of(error) or "internal", self.lang)
+            return b"".join(_line(place, told) for place in range(start, min(start + SLICE, len(self.subjects))))
+
+    async def _slice(self, start: int) -> bytes:
+        lanes = await self.hot.lanes_here()
+        find = functools.cache(in_force)
+        told: list[Told | Asked | Question] = [
+            self._prepared(subject, find) for subject in self.subjects[start : start + SLICE]
+        ]
+        ready = [(place, one) for place, one in enumerate(told) if isinstance(one, Asked)]
+        if ready:
+            given = await _together(lanes, self.bearer, [one for _, one in ready])
+            for (place, one), found in zip(ready, given, strict=True):
+                told[place] = one.question if found is None else found
+        if left := [(place, one) for place, one in enumerate(told) if isinstance(one, Question)]:
+            heard = await run_in_threadpool(self._slowly, [one for _, one in left])
+            for (place, _), answer in zip(left, heard, strict=True):
+                told[place] = answer
+        lines = []
+        for place, said in enumerate(told, start=start):
+            if isinstance(said, list):
+                self.hot.metrics.decided(said)
+                lines.append(b'{"subject":%d,"answers":[%s]}\n' % (place, b",".join([each.body for each in said])))
+            else:
+                assert isinstance(said, dict)
+                lines.append(_line(place, said))
+        return b"".join(lines)
+
+    def _prepared(self, subject: Subject, find: Callable[[str, dt.date], Item]) -> Problem | Asked | Question:
+        """The question about one subject, or the problem with it; not yet prepared where only the slow way can tell."""
+        question = Question(
+            self.items, subject.id, self.bearer.client, self.purpose, subject.facts, subject.roles, subject.case, None,
+            self.lang,
+        )  # fmt: skip
+        try:
+            if subject.case is not None and mentions.names_somebody(subject.case):
+                raise UsageError("case-names-somebody")
+            return answers.prepare(question, dt.datetime.now(dt.UTC), find, self.hashing)
+        except NotHere:
+            return question
+        except YiciError as error:
+            return problems.of(error, self.lang)
+
+    def _slowly(self, questions: Sequence[Question]) -> list[Told]:
+        """As :mod:`hub.api.lookups` takes each: what is no longer in order since the batch began (the agreement, an item after
+        midnight) it answers as things are now, or says what is wrong. Errors of the store come through."""
+        engine = database.engine()
+        try:
+            agreed = guard.agreed(self.bearer)
+            existing(self.items, agreed)
+            agreed.admit(self.items, self.purpose, dt.datetime.now(dt.UTC))
+        except YiciError as error:
+            return [problems.of(error, self.lang)] * len(questions)
+        told: list[Told] = []
+        for question in questions:
+            try:
+                told.append(answers.answered_now(engine, question))
+            except YiciError as error:
+                told.append(problems.of(error, self.lang))
+        return told
+
+
 async def _together(lanes: Lanes, bearer: Bearer, ready: Sequence[Asked]) -> list[list[Answered] | None]:
-    """The answers, asked for once more where the connection was lost: what was stored and not heard stays stored beside them."""
+    """The answers, asked for once more where the store failed: what was stored and not heard stays stored beside them."""
     try:
         return await lanes.together(bearer, ready)
-    except LOST:
+    except Exception as error:
+        if store_failures.code_of(error) != store_failures.AWAY:
+            raise
         return await lanes.together(bearer, ready)
 
 
-async def _in_order(first: Lines, others: Lines, count: int) -> AsyncGenerator[bytes]:
+async def _in_order(first: Callable[[], Awaitable[bytes]], others: Lines, count: int) -> AsyncGenerator[bytes]:
     """The lines of slice after slice; the next are decided while one waits for the store or is sent."""
     starts = iter(range(SLICE, count, SLICE))
-    under_way = [asyncio.ensure_future(first(0))]
+    under_way = [asyncio.ensure_future(first())]
     under_way += [asyncio.ensure_future(others(start)) for start in itertools.islice(starts, AHEAD)]
     try:
         while under_way:
@@ -194,25 +263,6 @@ def _offered(items: Sequence[str], caller: Any, now: dt.datetime) -> None:
     with database.engine().connect() as connection:
         for code in items:
             catalogue.find(connection, code, clock.today(now))
-
-
-def _prepared(
-    items: tuple[str, ...],
-    subject: Subject,
-    client: str,
-    purpose: str,
-    lang: Language,
-    find: Callable[[str, dt.date], Item],
-    hashing: KeyedHash,
-) -> Asked | dict[str, Any]:
-    """The question about one subject, or the problem with it."""
-    try:
-        if subject.case is not None and mentions.names_somebody(subject.case):
-            raise UsageError("case-names-somebody")
-        question = Question(items, subject.id, client, purpose, subject.facts, subject.roles, subject.case, None, lang)
-        return answers.prepare(question, dt.datetime.now(dt.UTC), find, hashing)
-    except YiciError as error:
-        return problems.of(error, lang)
 
 
 def _colons(subject: Subject) -> int:
