@@ -304,24 +304,30 @@ def _compare(truth: Truth, scenario: Scenario, answered: Any, count: Count, whol
     doubtful = truth.doubtful(scenario)
     rights = truth.answer(scenario)
     requirements = scenario.item["requirements"]
-    for requirement, verdict, got in zip(requirements, rights, said, strict=True):
+    told = json.loads(answered.body)["requirements"]
+    for requirement, verdict, got, words in zip(requirements, rights, said, told, strict=True):
         right = verdict.disposition
         if whole:
             count.whole += 1
             count.open += got == "undetermined"
             count.doubted += got == "undetermined" and doubtful
-        if got == right:
+        lacks = frozenset((one["material"], one["holder"], one["region"]) for one in words.get("lacking", ()))
+        if got == right and lacks == verdict.lacks:
             continue
         if truth.filed_wrong(scenario, requirement):
             count.explained += 1
             continue
-        if got in HELD and right not in HELD:
+        if got == right:  # the right answer, about the wrong papers
+            count.wrong_submit += len(lacks - verdict.lacks)
+            count.other += len(verdict.lacks - lacks)
+        elif got in HELD and right not in HELD:
             count.wrong_held += 1
         elif got in SUBMIT and right not in SUBMIT:
             count.wrong_submit += 1
         else:
             count.other += 1
-        _show(count, f"{got} for {right}", lambda: _example(truth, scenario, requirement, right, got))  # noqa: B023
+        what, wanted = (f"{right} {sorted(verdict.lacks, key=str)}", f"{got} {sorted(lacks, key=str)}")
+        _show(count, f"{got} for {right}", lambda: _example(truth, scenario, requirement, what, wanted))  # noqa: B023
 
 
 def _compare_asked(truth: Truth, scenarios: Sequence[Scenario], given: Sequence[Any], count: Count) -> None:

@@ -104,10 +104,16 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a requirement comes to, and the materials that are asked for."""
+    """What a requirement comes to, and what lacks: of each paper the material, whose it is by role, and the province where only its
+    own will do (two digits)."""
 
     disposition: str
-    asked: frozenset[str] = frozenset()
+    lacks: frozenset[tuple[str, str, str | None]] = frozenset()
+
+    @property
+    def asked(self) -> frozenset[tuple[str, str, str | None]]:
+        """What is to be handed in now."""
+        return frozenset() if self.disposition == "deferred" else self.lacks
 
 
 @dataclass
@@ -241,13 +247,21 @@ class Truth:
         return [self.requirement(scenario, requirement) for requirement in scenario.item["requirements"]]
 
     def asked(self, scenarios: Sequence[Scenario]) -> list[frozenset[str]]:
-        """What each of several items asked about together asks for: nothing that one before it has asked for already."""
-        before: set[str] = set()
+        """The materials that each of several items asked about together asks for: of no person any paper that one before it has
+        asked that person for."""
+        before: set[tuple[str, str, str | None]] = set()
         found = []
         for scenario in scenarios:
-            verdicts = self.answer(scenario)
-            wanted = {material for verdict in verdicts for material in verdict.asked}
-            found.append(frozenset(wanted - before))
+            wanted = {
+                (material, scenario.parties[role].identifier, province)
+                for verdict in self.answer(scenario) for material, role, province in verdict.asked
+            }  # fmt: skip
+            # A paper of any province is there once the one of a certain province is.
+            again = {
+                (material, person, province) for material, person, province in wanted
+                if any(old[:2] == (material, person) and province in (None, old[2]) for old in before)
+            }  # fmt: skip
+            found.append(frozenset(material for material, _, _ in wanted - again))
             before |= wanted
         return found
 
@@ -273,12 +287,14 @@ class Truth:
         # Something is not known now that could make it unnecessary to ask.
         if any(set(option) <= {"there", "at a partner", "not known"} for option in options):
             return Verdict("undetermined")
-        if requirement.get("deferral"):
-            return Verdict("deferred")
         # What is asked for is what certainly lacks of the preferred option, which is the first.
-        uses = zip(requirement["options"][0]["materials"], options[0], strict=True)
-        asked = frozenset(use["material"] for use, each in uses if each in ("not there", "ended"))
-        return Verdict("submit" if "not there" in options[0] else "expired", asked)
+        uses = zip(map(_whole, requirement["options"][0]["materials"]), options[0], strict=True)
+        lacks = frozenset(
+            (use["material"], use["holder"], use["region"]) for use, each in uses if each in ("not there", "ended")
+        )
+        if requirement.get("deferral"):
+            return Verdict("deferred", lacks)
+        return Verdict("submit" if "not there" in options[0] else "expired", lacks)
 
     def material(self, scenario: Scenario, use: Mapping[str, Any]) -> str:
         """``there``, ``at a partner``, ``not there``, ``ended`` or ``not known``: one certificate that an option needs."""

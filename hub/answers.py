@@ -17,14 +17,15 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import catalogue, clock, findings, holdings, knowledge, records, sketches
+from hub import catalogue, clock, findings, holdings, knowledge, papers, records, sketches
 from hub.answer_texts import Kept
 from hub.home import KeyedHash, identifier_text, keyed_hash
 from hub.knowledge import Snapshot, Subject
+from hub.papers import Paper
 from hub.records import Record
 from hub.sketches import Case, Moment, Person, Want
 from mappings import scalars
-from mappings.items import APPLICANT, FactValue, Item
+from mappings.items import APPLICANT, FactValue, Item, Use
 
 MAX_ITEMS = 20
 EARLIEST_YEAR = 1900  # nothing was recorded before, and the calendar's ends have no other time zone
@@ -140,10 +141,10 @@ def prepare(
 def complete(
     asked: Asked, subjects: Mapping[str, Subject], moment: Moment, asked_at: dt.datetime, purpose: str
 ) -> list[Answered]:
-    """The answers to ``asked`` from what is known; each material is asked for once over all its items."""
+    """The answers to ``asked`` from what is known; each paper of each person is asked for once over all its items."""
     people = {role: Person(asked.provinces[role], subjects[role]) for role in asked.digests}
     answers = []
-    asked_for: list[str] = []
+    asked_for: list[Paper] = []
     question = asked.question
     lang = question.language
     at = asked_at.isoformat()
@@ -153,13 +154,14 @@ def complete(
         concerned = {role: one for role, one in people.items() if role == APPLICANT or role in item.roles}
         compiled = _of(item)
         parts, decided = [], []
-        must: list[str] = []
+        must: list[Use] = []
         for place, wanted in enumerate(compiled.wants):
             sketch, found = moment.sketch(case, place, wanted, concerned)
             parts.append(sketches.filled(sketch.text(lang), found))
             decided.append(sketch)
             must += sketch.asked
-        once = [code for code in dict.fromkeys(must) if code not in asked_for]
+        fresh = papers.new(must, asked.digests, asked_for) if must else []
+        once = papers.codes(fresh)
         key = records.numbered(asked_at, number)
         named = key.hex()
         body = b'{"answer":"%s","item":%s,"asked_at":"%s","as_of":"%s","requirements":[%s],"must_submit":%s}' % (
@@ -167,12 +169,16 @@ def complete(
             as_of.encode(), b",".join(parts), orjson.dumps(once),
         )  # fmt: skip
         texts = moment.texts(decided, lang)
-        record = records.record(
-            key, asked, case, concerned, compiled, moment, asked_at, purpose, asked_for, once, texts
-        )
+        before = papers.written(asked_for, _named_as(asked, concerned)) if asked_for else []
+        record = records.record(key, asked, case, concerned, compiled, moment, asked_at, purpose, before, once, texts)
         answers.append(Answered(body, record, texts, tuple([sketch.disposition for sketch in decided])))
-        asked_for = asked_for + once
+        asked_for += fresh
     return answers
+
+
+def _named_as(asked: Asked, concerned: Iterable[str]) -> dict[str, bytes]:
+    """Keyed hashes by role, those of an item's own parties first: what it says of them it says by their role there."""
+    return {role: asked.digests[role] for role in (*concerned, *asked.digests)}
 
 
 def at(known: Snapshot, moment: dt.datetime) -> Moment:

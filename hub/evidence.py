@@ -30,6 +30,7 @@ from mappings import model
 
 # What the uses of an option are where it satisfies its requirement, by what the requirement came to.
 SATISFIED = {"held": ("held",), "alternative_held": ("held",), "held_elsewhere": PRESENT}
+COMPLETED = ("submit", "expired", "deferred")  # the preferred option is what the applicant is asked to complete
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def fetch(engine: sa.Engine, client: str, holding: str, grant: str, wanted: Sequ
 
     ``wanted``: columns (:func:`hub.agreements.columns`) to narrow it to. UsageError ``agreement-ended``, ``item-not-agreed``,
     ``purpose-not-agreed``, ``field-not-agreed``; ``grant-unknown``, ``grant-expired``, ``grant-not-for-holding``,
-    ``grant-used``; ``holding-changed`` when it is no longer as the answer found it.
+    ``grant-fact-missing``, ``grant-used``; ``holding-changed`` when it is no longer as the answer found it.
     """
     now = dt.datetime.now(dt.UTC)
     with engine.begin() as connection:
@@ -81,20 +82,43 @@ def agreed(connection: sa.Connection, client: str, now: dt.datetime) -> Agreemen
 
 
 def opened(trace: Mapping[str, Any]) -> Iterable[str]:
-    """Keys of the holdings that satisfy a requirement of an answer, also where partner hubs hold the rest of what it takes."""
+    """Keys of the holdings here that count for a requirement of an answer (:func:`counting`)."""
     for rule in trace["requirements"]:
-        for use in satisfying(rule):
-            yield from (found["holding"] for found in use.get("holdings", ()))
+        for use in counting(rule):
+            yield from (one["holding"] for one in use.get("holdings", ()))
 
 
-def satisfying(rule: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """What was found for the first option that satisfies a requirement, as its trace has it; nothing where none does."""
+def counting(rule: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What was found for a requirement that is known to apply, as its trace has it: all of the first option that satisfies it, or
+    what is there of the option that the applicant is asked to complete; nothing of any other.
+
+    Whether a requirement applies must be known: who leaves facts out is shown no more than who states them.
+    """
+    return found(rule) if rule["condition"]["value"] is True else ()
+
+
+def found(rule: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The same, also where it is not known whether the requirement applies."""
+    if rule["disposition"] in COMPLETED:
+        return [use for use in rule["options"][0] if use["state"] in PRESENT]
     states = SATISFIED.get(rule["disposition"])
     if states is None:
         return ()
-    found: Sequence[Mapping[str, Any]]
-    found = next(option for option in rule["options"] if all(use["state"] in states for use in option))
-    return found
+    option: Sequence[Mapping[str, Any]]
+    option = next(option for option in rule["options"] if all(use["state"] in states for use in option))
+    return option
+
+
+def refusal(rules: Iterable[Mapping[str, Any]], certificate: str) -> UsageError:
+    """Why no requirement of an answer opens ``certificate``, here or at a partner hub: ``grant-fact-missing`` where one might, if it were
+    known to apply; else ``grant-not-for-holding``."""
+    might = [rule for rule in rules if any(certificate in _keys(use) for use in found(rule))]
+    facts = dict.fromkeys(name for rule in might for name in rule["condition"]["deciding"])  # none where it is known
+    return UsageError("grant-fact-missing", facts=", ".join(facts)) if facts else UsageError("grant-not-for-holding")
+
+
+def _keys(use: Mapping[str, Any]) -> list[str]:
+    return [one["holding"] for one in use.get("holdings", ())] + [one["entry"] for one in use.get("entries", ())]
 
 
 def answered(connection: sa.Connection, client: str, grant: str) -> sa.Row[Any]:
@@ -124,12 +148,14 @@ def require_open(agreement: Agreement, answer: sa.Row[Any], now: dt.datetime) ->
 def _granted(connection: sa.Connection, answer: sa.Row[Any], holding: str) -> tuple[bytes, Shape, list[bytes]]:
     """The holding's key, what it was when the answer was given, and whose: keyed hashes of the parties it was found for."""
     inputs = orjson.loads(answer.inputs)
-    if inputs["as_of"] is None and holding in opened(records.trace(connection, answer)):
-        shapes = {role: shape for role, found in inputs["known"].items() for key, shape, _ in found if key == holding}
-        if shapes:
-            whose = [bytes.fromhex(inputs["parties"][role][0]) for role in shapes]
-            return bytes.fromhex(holding), Shape(*next(iter(shapes.values()))), whose
-    raise UsageError("grant-not-for-holding")
+    if inputs["as_of"] is not None:  # about the past
+        raise UsageError("grant-not-for-holding")
+    trace = records.trace(connection, answer)
+    shapes = {role: shape for role, known in inputs["known"].items() for key, shape, _ in known if key == holding}
+    if not shapes or holding not in opened(trace):
+        raise refusal(trace["requirements"], holding)
+    whose = [bytes.fromhex(inputs["parties"][role][0]) for role in shapes]
+    return bytes.fromhex(holding), Shape(*next(iter(shapes.values()))), whose
 
 
 def _unchanged(

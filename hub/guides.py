@@ -16,7 +16,7 @@ from connectors import messages
 from connectors.messages import Language
 from hub import catalogue
 from mappings import guide_words, model, regions, wording
-from mappings.items import APPLICANT, Item, Option, Requirement, Use
+from mappings.items import Item, Option, Requirement
 
 HTML = "text/html"
 # The page needs nothing from anywhere: no script, no image, its own style.
@@ -135,20 +135,11 @@ def _option(item: Item, option: Option, lang: Language) -> list[dict[str, Any]]:
             "material": use.material,
             "name": getattr(model.load(use.material).name, lang),
             "holder": use.holder,
-            "text": _use(item, use, lang),
+            "text": wording.paper(use, item.parties(), lang),
             "wanted": wording.wanted(use, item.parties(), lang),
         }
         for use in option.materials
     ]
-
-
-def _use(item: Item, use: Use, lang: Language) -> str:
-    """A material and whose it is."""
-    name = getattr(model.load(use.material).name, lang)
-    holder = (
-        _label(lang, "applicant").lower() if use.holder == APPLICANT else getattr(item.party(use.holder).name, lang)
-    )
-    return _label(lang, "of", material=name, holder=holder)
 
 
 def _say(lang: Language, name: str, **values: object) -> str:

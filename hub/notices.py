@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -18,9 +19,10 @@ import sqlalchemy as sa
 from connectors import messages
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import catalogue, findings, guides, records
-from mappings import model
-from mappings.items import Item
+from hub import catalogue, findings, guides, papers, records
+from hub.papers import Paper
+from mappings import model, wording
+from mappings.items import Item, Requirement, Use
 
 HTML, POLICY = guides.HTML, guides.POLICY
 HELD = ("held", "alternative_held", "held_elsewhere")
@@ -41,7 +43,7 @@ SELECT o.id::text AS answer, o.item FROM answer AS a JOIN answer AS o
   ON o.asked_at = a.asked_at AND o.client = a.client AND o.purpose = a.purpose
   AND o."case" IS NOT DISTINCT FROM a."case" AND (o.id = a.id OR o.applicant = a.applicant)
 WHERE a.id = :answer AND a.asked_at = :asked_at
-ORDER BY length(substring(coalesce(o.inputs, '') FROM '"asked_for":\\[[^]]*\\]')), o.id
+ORDER BY length(regexp_replace(substring(coalesce(o.inputs, '') FROM '"asked_for":\\[[^]]*\\]'), '[^"]', '', 'g')), o.id
 """)
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -51,8 +53,10 @@ _WANTED = {
     "properties": {"material": _TEXT, "name": _TEXT, "holder": _TEXT, "text": _TEXT, "wanted": {"type": "array", "items": _TEXT}},
     "required": ["material", "name", "holder", "text", "wanted"],
 }  # fmt: skip
-_NAMED = {
-    "type": "object", "properties": {"material": _TEXT, "name": _TEXT}, "required": ["material", "name"],
+_PAPER = {
+    "type": "object",
+    "properties": {"material": _TEXT, "name": _TEXT, "holder": _TEXT, "text": {**_TEXT, "description": "Name and whose it is."}},
+    "required": ["material", "name", "holder", "text"],
 }  # fmt: skip
 _REQUIREMENT: dict[str, Any] = {
     "item": _TEXT,
@@ -61,8 +65,12 @@ _REQUIREMENT: dict[str, Any] = {
     "disposition": _TEXT,
     "reason": _TEXT,
     "legal_basis": _OPEN,
-    "materials": {"type": "array", "items": _NAMED, "description": "What is lacking of the preferred option."},
-    "options": {"type": "array", "items": {"type": "array", "items": _WANTED}, "description": "Any one of them will do."},
+    "materials": {"type": "array", "items": _PAPER, "description": "What is lacking of the preferred option."},
+    "options": {
+        "type": "array",
+        "items": {"type": "array", "items": _WANTED},
+        "description": "What is lacking of each option: any one of them will do.",
+    },
     "next_step": _OPEN,
     "question": _OPEN,
     "questions": {"type": "array", "items": _TEXT, "description": "Every question that decides it."},
@@ -87,11 +95,11 @@ _NOTICE: dict[str, Any] = {
     "asked_at": _TEXT,
     "as_of": _TEXT,
     "items": {"type": "array", "items": {"type": "object", "properties": _ITEM, "required": list(_ITEM)}},
-    "must_submit": {"type": "array", "items": _NAMED, "description": "Each material once over all items."},
+    "must_submit": {"type": "array", "items": _PAPER, "description": "Each person's paper once over all items."},
     "missing": _PART,
     "deferred": _PART,
     "open": _PART,
-    "held": {"type": "array", "items": _NAMED},
+    "held": {"type": "array", "items": _PAPER, "description": "What is there, also where others of an option lack."},
 }
 SCHEMA = {"type": "object", "properties": _NOTICE, "required": list(_NOTICE), "additionalProperties": False}
 
@@ -104,7 +112,8 @@ def notice(engine: sa.Engine, answer: str, lang: Language) -> dict[str, Any]:
     with engine.connect() as connection:
         row = records.found(connection, answer)
         named = connection.execute(_TOGETHER, {"answer": row.id, "asked_at": row.asked_at}).all()
-    together = list({item: found for found, item in reversed(named)}.items())[::-1]
+        together = list({item: found for found, item in reversed(named)}.items())[::-1]
+        parties = {found: _people(records.found(connection, found)) for _, found in together}
     explained = [records.explain(engine, found, lang) for _, found in together]
     made: dict[str, Any] = {
         "case": row.case,
@@ -117,7 +126,8 @@ def notice(engine: sa.Engine, answer: str, lang: Language) -> dict[str, Any]:
         "open": [],
         "held": [],
     }
-    asked, held = [], []
+    asked: dict[Paper, dict[str, str]] = {}
+    held: dict[Paper, dict[str, str]] = {}
     for one in explained:
         # Without what was decided, or the rules that it was decided under, there is nothing to say.
         if one["body"] is None or (item := _version(one)) is None or not one["trace"]["requirements"]:
@@ -130,11 +140,38 @@ def notice(engine: sa.Engine, answer: str, lang: Language) -> dict[str, Any]:
             "body": getattr(item.guide.body, lang) if item.guide.body else None,
             "answer": one["answer"],
         })  # fmt: skip
-        asked += one["body"]["must_submit"]
-        held += _sort(made, item, one, lang)
-    made["must_submit"] = _names(dict.fromkeys(asked), lang)
-    made["held"] = _names(dict.fromkeys(code for code in held if code not in asked), lang)
+        _sort(made, one, _Told(item, parties[one["answer"]], lang, asked, held))
+    made["must_submit"] = list(asked.values())
+    wanted = {paper[:2] for paper in asked}
+    made["held"] = [shown for paper, shown in held.items() if paper[:2] not in wanted]
     return made
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One item, and in words the papers that are asked for and held over all items: the first that speaks of one names it."""
+
+    item: Item
+    people: Mapping[str, str]
+    lang: Language
+    asked: dict[Paper, dict[str, str]]
+    held: dict[Paper, dict[str, str]]
+
+    def add(self, told: dict[Paper, dict[str, str]], uses: Sequence[Use]) -> None:
+        told |= {paper: self.named(use) for paper, use in papers.new(uses, self.people, told).items()}
+
+    def named(self, use: Use) -> dict[str, str]:
+        return {
+            "material": use.material,
+            "name": getattr(model.load(use.material).name, self.lang),
+            "holder": use.holder,
+            "text": wording.paper_of_province(use, self.item.parties(), self.lang),
+        }
+
+
+def _people(row: sa.Row[Any]) -> dict[str, str]:
+    """Keyed hashes of the parties of an answer, by role."""
+    return {role: digest for role, (digest, _) in orjson.loads(row.inputs)["parties"].items()} if row.inputs else {}
 
 
 def json(made: Mapping[str, Any]) -> bytes:
@@ -152,20 +189,27 @@ def html(made: Mapping[str, Any], lang: Language) -> bytes:
     return page.render(lang=lang, notice=made, say=say, names=names, as_of=shown).encode()
 
 
-def _sort(made: dict[str, Any], item: Item, one: Mapping[str, Any], lang: Language) -> list[str]:
-    """Put each requirement of one answer where it belongs; returns the materials that are held."""
+def _sort(made: dict[str, Any], one: Mapping[str, Any], told: _Told) -> None:
+    """Put each requirement of one answer where it belongs, and what it asks for and has with what the others do."""
+    item, lang = told.item, told.lang
     published = {entry["requirement"]: entry for entry in guides.guide(item, lang)["requirements"]}
-    held: list[str] = []
-    for rule, said in zip(one["trace"]["requirements"], one["body"]["requirements"], strict=True):
+    rules = zip(item.requirements, one["trace"]["requirements"], one["body"]["requirements"], strict=True)
+    for requirement, rule, said in rules:
         disposition = said["disposition"]
-        if disposition in HELD:
-            held += said["materials"]
         place = (
             "missing" if disposition in MISSING else {"deferred": "deferred", "undetermined": "open"}.get(disposition)
         )
+        states = _states(requirement, rule)
+        if disposition in HELD:
+            whole = (found for found in states if all(state in findings.PRESENT for _, state in found))
+            told.add(told.held, [use for use, _ in next(whole, ())])
         if place is None:
             continue
-        lacking = rule.get("must_submit") or rule.get("deferred") or said["materials"]
+        for found in states:
+            told.add(told.held, [use for use, state in found if state in findings.PRESENT])
+        lacking = _lacking(states, said["reason_code"], open_=place == "open")
+        if place == "missing":
+            told.add(told.asked, lacking)
         wanted = published[said["requirement"]]
         why = WHY.get(said["reason_code"], "unclear" if place == "open" else "absent")
         made[place].append({
@@ -175,8 +219,11 @@ def _sort(made: dict[str, Any], item: Item, one: Mapping[str, Any], lang: Langua
             "disposition": disposition,
             "reason": _say(lang, f"why-{why}"),
             "legal_basis": said["legal_basis"],
-            "materials": _names(lacking, lang),
-            "options": wanted["options"],
+            "materials": [told.named(use) for use in lacking],
+            "options": [
+                [shown for shown, (_, state) in zip(option, found, strict=True) if state not in findings.PRESENT]
+                for option, found in zip(wanted["options"], states, strict=True)
+            ],
             "next_step": _next(why, lang) if place == "open" else None,
             "question": said["question"]["text"] if "question" in said else None,
             "questions": [each["text"] for each in said.get("questions", ())],
@@ -184,7 +231,28 @@ def _sort(made: dict[str, Any], item: Item, one: Mapping[str, Any], lang: Langua
             "roles_needed": said.get("roles_needed", []),
             "terms": _terms(wanted["deferral"], lang),
         })  # fmt: skip
-    return held
+
+
+def _states(requirement: Requirement, rule: Mapping[str, Any]) -> list[list[tuple[Use, str]]]:
+    """What became of each paper of each option when the answer was given; missing, where the item read otherwise then."""
+    traced = [[(use["material"], use["holder"], use["state"]) for use in option] for option in rule["options"]]
+    found = [
+        [(use, state) for use, (material, holder, state) in zip(option.materials, known, strict=False)
+         if (use.material, use.holder) == (material, holder)]
+        for option, known in zip(requirement.options, traced, strict=False)
+    ]  # fmt: skip
+    if [len(one) for one in found] == [len(option.materials) for option in requirement.options]:
+        return found
+    return [[(use, "missing") for use in option.materials] for option in requirement.options]
+
+
+def _lacking(states: Sequence[Sequence[tuple[Use, str]]], reason: str, *, open_: bool) -> list[Use]:
+    """What is not there of the option that is spoken of: the first that may yet do, where something is open about it, else the first."""
+    if not open_:
+        return [use for use, state in states[0] if state in ("missing", "expired")]
+    may = (found for found in states if all(state in findings.PRESENT + findings.OPEN for _, state in found))
+    spoken = states[0] if reason == "fact-missing" else next(may, states[0])
+    return [use for use, state in spoken if state not in findings.PRESENT]
 
 
 def _next(why: str, lang: Language) -> str | None:
@@ -200,10 +268,6 @@ def _terms(deferral: Mapping[str, Any] | None, lang: Language) -> str | None:
         return None
     text = messages.text(f"page-deferral-{deferral['kind']}", lang, days=deferral["within_days"])
     return text + ("；" if lang == "zh" else "; ") + deferral["basis"]
-
-
-def _names(codes: Sequence[str] | Mapping[str, Any], lang: Language) -> list[dict[str, str]]:
-    return [{"material": code, "name": getattr(model.load(code).name, lang)} for code in codes]
 
 
 def _version(one: Mapping[str, Any]) -> Item | None:

@@ -75,6 +75,7 @@ KINDS: Mapping[str, Kind] = {
     "region-not-agreed": Kind(403),
     "grant-unknown": Kind(403),
     "grant-expired": Kind(403),
+    "grant-fact-missing": Kind(403),
     "grant-not-for-holding": Kind(403),
     "grant-not-for-material": Kind(403),
     "agreement-none": Kind(403),

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import answer_sources, answer_texts, catalogue, knowledge, rendering, resolver, schema
+from hub import answer_sources, answer_texts, catalogue, knowledge, papers, rendering, resolver, schema
 from hub.answer_texts import Kept
 from hub.clock import CHINA
 from hub.findings import Party
@@ -105,7 +105,8 @@ def record(
     once: Sequence[str],
     texts: tuple[Kept, Kept],
 ) -> Record:
-    """What is kept of one answer. ``once``: what it asks to submit; ``texts``: why, and what it says (:meth:`Moment.texts`)."""
+    """What is kept of one answer. ``asked_for``: what answers before it to the same question ask for (:func:`hub.papers.written`);
+    ``once``: what it asks to submit; ``texts``: why, and what it says (:meth:`Moment.texts`)."""
     question = asked.question
     digests = asked.digests
     known: dict[str, list[Any]] = {role: [] for role in people}
@@ -327,6 +328,9 @@ def _body(
     lang: Language | None,
 ) -> dict[str, Any]:
     lang = lang or ("zh" if row.language == "zh" else "en")
+    people = {role: digest for role, (digest, _) in inputs["parties"].items()}
+    before = inputs["asked_for"]
+    once = papers.codes(papers.new(resolution.asked, people, papers.read(before, people)))
     return {
         "answer": str(row.id),
         "item": row.item,
@@ -334,5 +338,6 @@ def _body(
         "asked_at": row.asked_at.astimezone(dt.UTC).isoformat(),
         "as_of": moment.astimezone(dt.UTC).isoformat(),
         "requirements": [rendering.requirement(resolution.item, one, lang) for one in resolution.decisions],
-        "must_submit": [code for code in resolution.must_submit if code not in inputs["asked_for"]],
+        # Of before papers were told apart, what was asked for before are codes of materials alone.
+        "must_submit": [code for code in once if code not in before],
     }

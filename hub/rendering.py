@@ -11,7 +11,7 @@ from connectors.documents import Text
 from connectors.messages import Language
 from hub.resolver import Decision
 from mappings import model, regions, wording
-from mappings.items import Item
+from mappings.items import Item, Use
 
 
 def requirement(item: Item, decision: Decision, lang: Language) -> dict[str, Any]:
@@ -22,10 +22,12 @@ def requirement(item: Item, decision: Decision, lang: Language) -> dict[str, Any
         "name": getattr(wanted.name, lang),
         "materials": list(decision.materials),
         "disposition": decision.disposition,
-        "reason": messages.text(f"answer-{decision.reason}", lang, **_words(item, decision.values, lang)),
+        "reason": _reason(item, decision, lang),
         "reason_code": decision.reason,
         "legal_basis": getattr(wanted.legal_basis, lang) if wanted.legal_basis else None,
     }
+    if decision.lacking:
+        entry["lacking"] = [lacking(item, use, lang) for use in decision.lacking]
     if decision.question is not None:
         entry["question"] = _question(item, decision.question, lang)
     if decision.questions:
@@ -77,6 +79,23 @@ def requirement(item: Item, decision: Decision, lang: Language) -> dict[str, Any
         rows = {(row.source, row.file, row.row) for _, holding in decision.holdings for row in holding.provenance}
         entry["provenance"] = [{"source": source, "file": file, "row": row} for source, file, row in sorted(rows)]
     return entry
+
+
+def lacking(item: Item, use: Use, lang: Language) -> dict[str, Any]:
+    """A paper that lacks: which material, whose, of which province where only one will do."""
+    return {
+        "material": use.material,
+        "holder": use.holder,
+        "name": wording.paper_of_province(use, item.parties(), lang),
+        "region": use.region,
+    }
+
+
+def _reason(item: Item, decision: Decision, lang: Language) -> str:
+    text = messages.text(f"answer-{decision.reason}", lang, **_words(item, decision.values, lang))
+    if decision.whose is None:
+        return text
+    return messages.text("answer-whose", lang, role_name=getattr(item.party(decision.whose).name, lang), reason=text)
 
 
 def _question(item: Item, name: str, lang: Language) -> dict[str, Any]:

@@ -36,9 +36,10 @@ Disposition = Literal[
 
 @dataclass(frozen=True)
 class Decision:
-    """One requirement decided. ``values`` fill the sentence of ``reason``, ``next_values`` that of ``next_step``;
-    ``deferred``: material codes that the requirement's deferral stands in for. ``questions``, ``roles_needed``: every fact and
-    role not given that can still change it; ``question`` is the first of the facts."""
+    """One requirement decided. ``values`` fill the sentence of ``reason``, ``next_values`` that of ``next_step``; ``whose``: the role
+    whose paper ``reason`` is about, where the option has papers of several. ``lacking``: what the preferred option certainly lacks,
+    ``must_submit`` its material codes, ``deferred`` instead where the requirement's deferral stands in for it. ``questions``,
+    ``roles_needed``: every fact and role not given that can still change it; ``question`` is the first of the facts."""
 
     requirement: Requirement
     disposition: Disposition
@@ -47,6 +48,8 @@ class Decision:
     materials: tuple[str, ...]
     trace: Mapping[str, Any]
     holdings: tuple[tuple[Use, Holding], ...] = ()
+    whose: str | None = None
+    lacking: tuple[Use, ...] = ()
     must_submit: tuple[str, ...] = ()
     deferred: tuple[str, ...] = ()
     question: str | None = None
@@ -66,6 +69,11 @@ class Resolution:
     @property
     def must_submit(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(code for decision in self.decisions for code in decision.must_submit))
+
+    @property
+    def asked(self) -> tuple[Use, ...]:
+        """What is asked for, requirement by requirement, less what may follow later."""
+        return tuple(use for decision in self.decisions if decision.must_submit for use in decision.lacking)
 
 
 def resolve(
@@ -198,6 +206,7 @@ def _open(requirement: Requirement, option: Option, findings: tuple[Finding, ...
     return {
         "reason": first.reason,
         "values": first.values,
+        "whose": _whose(option, first),
         "materials": option.codes(),
         "holdings": _shown(findings),
         **_next(requirement, first),
@@ -214,11 +223,18 @@ def _lacking(requirement: Requirement, option: Option, findings: tuple[Finding, 
         "disposition": "submit" if gone else "expired",
         "reason": first.reason,
         "values": first.values,
+        "whose": _whose(option, first),
         "materials": option.codes(),
         "holdings": _shown(findings),
+        "lacking": tuple(finding.use for finding in lacking),
         "must_submit": tuple(dict.fromkeys(finding.use.material for finding in lacking)),
         **(_next(requirement, unsure) if unsure else {}),
     }
+
+
+def _whose(option: Option, finding: Finding) -> str | None:
+    """Whose paper the finding is about, where there are papers of others beside."""
+    return finding.use.holder if len({use.holder for use in option.materials}) > 1 else None
 
 
 def _deferred(requirement: Requirement, lacking: dict[str, Any]) -> dict[str, Any]:
@@ -229,6 +245,7 @@ def _deferred(requirement: Requirement, lacking: dict[str, Any]) -> dict[str, An
         "disposition": "deferred",
         "reason": f"deferred-{requirement.deferral.kind}",
         "values": {"materials": lacking["must_submit"], **_terms(requirement)},
+        "whose": None,
         "must_submit": (),
         "deferred": lacking["must_submit"],
     }

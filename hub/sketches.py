@@ -26,7 +26,7 @@ from hub.findings import Party
 from hub.holdings import Holding, Known, Provenance
 from hub.identity_lookup import People
 from hub.knowledge import Found, Shape, Snapshot, Subject
-from mappings.items import FactValue, Item, Requirement
+from mappings.items import FactValue, Item, Requirement, Use
 
 STOOD_IN = 300  # places of a case, at most, that a day in place of another can tell: less than the days of a year
 MOST = 10_000  # cases kept of one moment; each takes two or three kilobytes
@@ -71,11 +71,11 @@ class Person:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A requirement decided, with holes. ``asked``: material codes; ``names``: of the certificates at the places of holes;
+    """A requirement decided, with holes. ``asked``: what the applicant is to hand in; ``names``: of the certificates at the places of holes;
     ``number``: no other sketch of this process has it."""
 
     disposition: str
-    asked: tuple[str, ...]
+    asked: tuple[Use, ...]
     trace: tuple[Part, ...]
     names: tuple[str, ...]
     decision: resolver.Decision
@@ -191,9 +191,8 @@ class Moment:
         decision = resolver.decide(
             case.item, requirement, dict(case.facts), parties, known, catalogue.volatile(), self.moment
         )
-        return Sketch(
-            decision.disposition, decision.must_submit, _parts(decision.trace), tuple(names), decision, case.item
-        )
+        asked = decision.lacking if decision.must_submit else ()
+        return Sketch(decision.disposition, asked, _parts(decision.trace), tuple(names), decision, case.item)
 
 
 def wants(requirement: Requirement) -> tuple[Want, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from connectors import messages
 from connectors.messages import Language
 from mappings import model, regions
-from mappings.items import Condition, Fact, Party, Predicate, Use
+from mappings.items import APPLICANT, Condition, Fact, Party, Predicate, Use
 
 _BRACKETS = {"zh": "（{}）", "en": "({})"}
 # The word of an order and of its opposite, by the fact's type.
@@ -64,6 +64,23 @@ def _test(test: Condition, facts: Mapping[str, Fact], lang: Language, *, negated
     return messages.text(f"wording-{word}", lang, question=getattr(fact.question, lang), value=said)
 
 
+def paper(use: Use, parties: Mapping[str, Party], lang: Language) -> str:
+    """A material and whose it is; ``parties``: the item's by role."""
+    applicant = use.holder == APPLICANT
+    holder = messages.text("page-applicant", lang).lower() if applicant else getattr(parties[use.holder].name, lang)
+    return messages.text("page-of", lang, material=getattr(model.load(use.material).name, lang), holder=holder)
+
+
+def paper_of_province(use: Use, parties: Mapping[str, Party], lang: Language) -> str:
+    """The same, and of which province where only one will do."""
+    text = paper(use, parties, lang)
+    return text if use.region is None else text + _BRACKETS[lang].format(_province(use.region, lang))
+
+
+def _province(region: str, lang: Language) -> str:
+    return _say("page-from-province", lang, province=regions.entries()[f"{region}0000"][-1].name, code=region)
+
+
 def wanted(use: Use, parties: Mapping[str, Party], lang: Language) -> list[str]:
     """What is wanted of a material beside being there: role, whom else it names (of ``parties``, the item's by role), validity
     left, age, province, and what it must say."""
@@ -82,8 +99,7 @@ def wanted(use: Use, parties: Mapping[str, Party], lang: Language) -> list[str]:
     if use.max_age is not None:
         said.append(_say("wording-max-age", lang, days=use.max_age.days))
     if use.region is not None:
-        province = regions.entries()[f"{use.region}0000"][-1].name
-        said.append(_say("page-from-province", lang, province=province, code=use.region))
+        said.append(_province(use.region, lang))
     return said + [predicate(each, use.material, lang) for each in use.where]
 
 

@@ -93,6 +93,59 @@ def test_several_items_ask_once(store: sa.Engine, licence: str) -> None:
     assert by_code(given[1])["premises"]["disposition"] == "submit"
 
 
+def test_of_two_people_it_says_whose_paper_lacks(store: sa.Engine) -> None:
+    stored.source(store, "sh-ga-residents", "resident-id-card")
+    stored.holding(store, "sh-ga-residents", "resident-id-card", ("holder", "cn.ric", stored.RESIDENT))
+    buyer, facts = {"buyer": f"cn.ric:{stored.SPOUSE}"}, {"ground": "gift"}
+    for language, begins, name in (
+        ("en", "New owner: sh-ga-residents", "Resident identity card of the New owner"),
+        ("zh", "受让方：sh-ga-residents", "受让方的居民身份证"),
+    ):
+        [answer] = ask(store, "demo-home-transfer", applicant=PERSON, roles=buyer, facts=facts, language=language)
+        both = by_code(answer)["identities"]
+        assert both["reason"].startswith(begins) and both["reason_code"] == "absent"
+        assert both["lacking"] == [{"material": "resident-id-card", "holder": "buyer", "name": name, "region": None}]
+        assert [one["holder"] for one in both["holdings"]] == ["applicant"]
+        assert "whose" not in both and ":" not in by_code(answer)["title"]["reason"].partition("sh-")[0]
+
+
+def test_papers_of_two_people_are_asked_for_apart(store: sa.Engine) -> None:
+    """The applicant's card by both items, the legal representative's by the second alone: the same material, not the same paper."""
+    stored.source(store, "sh-ga-residents", "resident-id-card")
+    other = f"cn.ric:{stored.SPOUSE}"
+    facts = {"founder_is_legal_representative": False, "company_registered": False}
+    items = ("demo-tax-registration", "demo-company-establishment")
+    for who, again in ((other, True), (PERSON, False)):
+        first, second = ask(store, *items, applicant=PERSON, roles={"legal_representative": who}, facts=facts)
+        asked = [one for entry in second["requirements"] for one in entry.get("lacking", ())]
+        assert ("resident-id-card", "legal_representative") in {(one["material"], one["holder"]) for one in asked}
+        assert "resident-id-card" in first["must_submit"]
+        assert ("resident-id-card" in second["must_submit"]) is again, "one person in two roles has one card"
+        for answer in (first, second):
+            kept = records.explain(store, answer["answer"])
+            assert (kept["replay"], kept["body"]) == ("same", answer)
+
+
+def test_what_was_asked_for_before_papers_were_told_apart_is_read_as_it_was(store: sa.Engine) -> None:
+    stored.source(store, "sh-ga-residents", "resident-id-card")
+    facts = {"founder_is_legal_representative": False, "company_registered": False}
+    roles = {"legal_representative": f"cn.ric:{stored.SPOUSE}"}
+    items = ("demo-tax-registration", "demo-company-establishment")
+    answer = ask(store, *items, applicant=PERSON, roles=roles, facts=facts)[1]
+    with store.begin() as connection:
+        inputs = json.loads(
+            connection.scalar(sa.text("SELECT inputs FROM answer WHERE id = :id"), {"id": answer["answer"]})
+        )
+        inputs["asked_for"] = [one.partition(" ")[0] for one in inputs["asked_for"]]
+        assert "resident-id-card" in inputs["asked_for"]
+        connection.execute(
+            sa.text("UPDATE answer SET inputs = :inputs WHERE id = :id"),
+            {"inputs": json.dumps(inputs, sort_keys=True), "id": answer["answer"]},
+        )
+    kept = records.explain(store, answer["answer"])["body"]
+    assert "resident-id-card" not in kept["must_submit"] and kept["requirements"] == answer["requirements"]
+
+
 def test_roles_are_looked_up(store: sa.Engine, licence: str) -> None:
     stored.source(store, "sh-ga-residents", "resident-id-card", region="110000")
     stored.holding(

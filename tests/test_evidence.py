@@ -290,6 +290,73 @@ def test_only_what_satisfies_a_requirement_is_opened(store: sa.Engine, licence: 
     assert list(opened(trace)) == []
 
 
+HOME = {"items": ["demo-home-transfer"], "roles": {"buyer": f"cn.ric:{stored.SPOUSE}"}, "facts": {"ground": "gift"}}
+
+
+def test_what_is_held_of_papers_to_be_completed_is_opened(
+    store: sa.Engine, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seller's identity card, while the buyer's lacks: it applies, and the applicant is asked for the rest."""
+    monkeypatch.setattr("tests.test_evidence.ITEMS", HOME["items"])
+    stored.source(store, "sh-ga-residents", "resident-id-card")
+    stored.source(store, "sh-ga-households", "household-register")
+    card = stored.holding(store, "sh-ga-residents", "resident-id-card", ("holder", "cn.ric", stored.RESIDENT))
+    other = stored.holding(store, "sh-ga-households", "household-register", ("holder", "cn.ric", stored.RESIDENT))
+    hall = Hall(base, "hall-1", fields={"resident-id-card": ["status"], "household-register": ["status"]})
+    grant = hall.ask(id=f"cn.ric:{stored.RESIDENT}", **HOME)
+    [rule, *_] = records.explain(store, grant)["trace"]["requirements"]
+    assert (rule["disposition"], rule["must_submit"]) == ("submit", ["resident-id-card"])
+    given = hall.fetch(card, grant)
+    assert given.status_code == 200 and given.json()["certificate"] == {"status": "in_force"}
+    problem(hall.fetch(card, grant), 409, "grant-used")
+    problem(hall.fetch(other, grant), 403, "grant-not-for-holding")
+    assert records.explain(store, grant)["replay"] == "same"
+
+
+def test_of_other_options_nothing_is_opened() -> None:
+    from hub.evidence import opened
+
+    def use(key: str, state: str) -> dict[str, Any]:
+        return {"material": "m", "holder": "h", "state": state, "holdings": [{"holding": key}]}
+
+    rule = {
+        "disposition": "submit", "condition": {"value": True, "deciding": []},
+        "options": [[use("1", "held"), use("2", "expired"), use("3", "late")], [use("4", "held"), use("5", "missing")]],
+    }  # fmt: skip
+    for disposition, keys in {
+        "submit": ["1"], "expired": ["1"], "deferred": ["1"], "undetermined": [], "not_required": [],
+    }.items():  # fmt: skip
+        assert list(opened({"requirements": [{**rule, "disposition": disposition}]})) == keys
+    unknown = {"value": None, "deciding": ["a"]}
+    assert list(opened({"requirements": [{**rule, "condition": unknown}]})) == []
+
+
+def test_who_leaves_facts_out_is_shown_no_more(store: sa.Engine, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held is said to be, but whether it is needed depends on facts: only once they are stated it is shown, if it is."""
+    item = ["demo-household-move"]
+    monkeypatch.setattr("tests.test_evidence.ITEMS", item)
+    stored.source(store, "sh-ga-households", "household-register")
+    stored.source(store, "sh-mca-marriages", "marriage-certificate")
+    for who in (stored.RESIDENT, stored.SPOUSE):
+        stored.holding(store, "sh-ga-households", "household-register", ("holder", "cn.ric", who))
+    with store.connect() as connection:
+        own = {"key": hashing_of(f"cn.ric:{stored.SPOUSE}")}
+        key = connection.scalar(sa.text("SELECT holding FROM holding_holder WHERE identifier = :key"), own).hex()
+    hall = Hall(base, "hall-1", fields={"household-register": ["status"]})
+    parties = {"id": f"cn.ric:{stored.RESIDENT}", "roles": {"spouse": f"cn.ric:{stored.SPOUSE}"}}
+    grant = hall.ask(**parties)
+    [rule] = [
+        one
+        for one in records.explain(store, grant)["trace"]["requirements"]
+        if one["requirement"] == "spouse-household"
+    ]
+    assert rule["disposition"] == "held" and rule["condition"]["value"] is None
+    refused = hall.fetch(key, grant)
+    problem(refused, 403, "grant-fact-missing")
+    assert all(fact in refused.text for fact in rule["condition"]["deciding"])
+    assert written(store) == []
+
+
 def test_the_page_lists_every_problem_with_its_status() -> None:
     text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d{3}) \| (.+) \| (\w+) \|$", text, re.M)

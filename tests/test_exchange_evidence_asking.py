@@ -472,7 +472,7 @@ def test_what_is_held_here_and_there_is_fetched_here_and_there(
     from hub import evidence
 
     rule = {
-        "disposition": "held_elsewhere", "reason": "elsewhere",
+        "disposition": "held_elsewhere", "reason": "elsewhere", "condition": {"value": True, "deciding": []},
         "options": [
             [{"material": "a", "holder": "applicant", "state": "held", "holdings": [{"holding": "1"}]},
              {"material": "b", "holder": "applicant", "state": "missing"}],
@@ -570,7 +570,7 @@ def test_a_certificate_whose_text_decides_is_fetched_to_be_read(
     from hub.exchange import evidence_grants
 
     rule = {
-        "disposition": "undetermined", "reason": "attribute-untold",
+        "disposition": "undetermined", "reason": "attribute-untold", "condition": {"value": True, "deciding": []},
         "options": [[{"material": LICENCE, "holder": "applicant", "state": "untold", "entries": [{"entry": "7"}]}]],
     }  # fmt: skip
     assert [use["material"] for use in evidence_grants._found(rule)] == [LICENCE]

@@ -70,7 +70,14 @@ def test_all_that_is_missing_with_what_would_do(store: sa.Engine) -> None:
     made = notices.notice(store, more, "zh")
     assert [each["name"] for each in made["must_submit"]] == ["居民身份证", "授权委托书"]
     identity = by_code(made["missing"])["branch-head-identity"]
-    assert identity["materials"] == [{"material": "resident-id-card", "name": "居民身份证"}]
+    assert identity["materials"] == [
+        {
+            "material": "resident-id-card",
+            "name": "居民身份证",
+            "holder": "branch_head",
+            "text": "分公司负责人的居民身份证",
+        }
+    ]
     assert "30" in identity["options"][0][0]["wanted"][0]
 
 
@@ -115,13 +122,41 @@ def test_of_items_asked_together_each_material_is_asked_for_once(store: sa.Engin
     assert [item["item"] for item in made[0]["items"]] == [
         "demo-newborn-registration", "demo-newborn-insurance", "demo-newborn-social-card",
     ]  # fmt: skip
-    codes = [each["material"] for each in made[0]["must_submit"]]
-    assert "birth-certificate" in codes and len(codes) == len(set(codes))
+    papers = [(each["material"], each["holder"]) for each in made[0]["must_submit"]]
+    assert len(papers) == len(set(papers)) and ("birth-certificate", "applicant") in papers
+    assert {("resident-id-card", "applicant"), ("resident-id-card", "child")} <= set(papers), "two people's are two"
     wanting = {(entry["item"], entry["requirement"]) for entry in made[0]["missing"]}
     assert {("demo-newborn-registration", "birth"), ("demo-newborn-social-card", "birth-registered")} <= wanting
     # Asked apart they are apart.
     [alone] = ask(store, "demo-newborn-social-card", applicant=PERSON)
     assert [item["item"] for item in notices.notice(store, alone, "en")["items"]] == ["demo-newborn-social-card"]
+
+
+def test_of_an_option_that_is_half_held_only_the_other_half_is_asked_for(store: sa.Engine) -> None:
+    stored.source(store, "sh-ga-residents", "resident-id-card")
+    stored.holding(store, "sh-ga-residents", "resident-id-card", ("holder", "cn.ric", stored.RESIDENT))
+    [answer] = ask(store, "demo-home-transfer", applicant=PERSON, roles={"buyer": SPOUSE}, facts={"ground": "gift"})
+    made = notices.notice(store, answer, "zh")
+    buyers = {"material": "resident-id-card", "name": "居民身份证", "holder": "buyer", "text": "受让方的居民身份证"}
+    own = {**buyers, "holder": "applicant", "text": "申请人的居民身份证"}
+    assert buyers in made["must_submit"] and own not in made["must_submit"]
+    both = by_code(made["missing"])["identities"]
+    assert both["materials"] == [buyers]
+    assert [[use["text"] for use in option] for option in both["options"]] == [["受让方的居民身份证"]]
+    assert made["held"] == [own]
+    page = html.unescape(notices.html(made, "zh").decode())
+    missing, _, held = page.partition("政府已掌握")
+    assert "受让方的居民身份证" in missing and "申请人的居民身份证" not in missing and "申请人的居民身份证" in held
+
+
+def test_the_records_of_two_provinces_are_two(store: sa.Engine) -> None:
+    for name, region in (("sh-hrss-insurance", "310000"), ("js-hrss-insurance", "320000")):
+        stored.source(store, name, "social-insurance-record", region=region)
+    facts = {"moved_from": "jiangsu", "sex": "male", "age": 30}
+    [answer] = ask(store, "demo-pension-transfer", applicant=PERSON, facts=facts)
+    made = notices.notice(store, answer, "zh")
+    texts = [each["text"] for each in made["must_submit"] if each["material"] == "social-insurance-record"]
+    assert len(texts) == 2 and "上海市" in texts[0] and "江苏省" in texts[1]
 
 
 def test_it_speaks_to_the_applicant(store: sa.Engine) -> None:

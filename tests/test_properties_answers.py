@@ -83,14 +83,27 @@ def test_asked_together_is_no_more_than_asked_one_by_one(seed: int) -> None:
     whole = question(choose, items)
     found = {role: held(choose, items) for role in (APPLICANT, *whole.roles)}
     sources = Snapshot("1", [fresh(code, days=choose.choice([0, 9])) for item in items for code in item.materials()])
-    together = submits(ask(whole, found, sources))
+    given = ask(whole, found, sources)
+    together = submits(given)
     alone: set[str] = set()
     for item in items:
         facts = {name: value for name, value in whole.facts.items() if name in item.facts}
         roles = {role: value for role, value in whole.roles.items() if role in item.roles}
         alone |= set(submits(ask(Question((item.code,), whole.applicant, "t", "t", facts, roles), found, sources)))
-    assert len(together) == len(set(together)), "each material once"
     assert set(together) == alone
+    before: set[tuple[str, str, str | None]] = set()
+    for answer in given:
+        papers = [
+            (one["material"], whole.roles.get(one["holder"], whole.applicant), one["region"])
+            for entry in answer["requirements"] if entry["disposition"] != "deferred"  # type: ignore[attr-defined]
+            for one in entry.get("lacking", ())
+        ]  # fmt: skip
+        asked = {paper[0] for paper in papers if paper not in before and not (
+            paper[2] is None and any(old[:2] == paper[:2] for old in before))}  # fmt: skip
+        assert set(answer["must_submit"]) == asked and len(asked) == len(answer["must_submit"]), (  # type: ignore[arg-type]
+            "each person's paper once"
+        )
+        before |= set(papers)
 
 
 @settings(max_examples=120, deadline=None)

@@ -109,6 +109,15 @@ class ProvenanceShown(BaseModel):
     row: int
 
 
+class LackingShown(BaseModel):
+    """A paper that lacks. ``holder``: whose, by role; ``region``: two digits of the province where only its paper will do."""
+
+    material: str
+    holder: str
+    name: str
+    region: str | None
+
+
 class RequirementShown(BaseModel):
     """One requirement decided."""
 
@@ -119,6 +128,9 @@ class RequirementShown(BaseModel):
     reason: str
     reason_code: str
     legal_basis: str | None
+    lacking: Annotated[
+        list[LackingShown] | None, Field(description="What is to be handed in, now or where deferred later")
+    ] = None
     question: Annotated[Ask | None, Field(description="The first of `questions`")] = None
     questions: Annotated[list[Ask] | None, Field(description="Every fact not given that can still change it")] = None
     needed_if: Annotated[str | None, Field(description="Which answers make it needed")] = None
@@ -133,8 +145,8 @@ class RequirementShown(BaseModel):
 
 
 class Answer(BaseModel):
-    """The answer for one item; ``must_submit`` names each material once over all items asked together, and none that is
-    deferred."""
+    """The answer for one item; ``must_submit`` names the materials of what its requirements lack, each once, and none that is deferred:
+    each person's paper is asked for once over all items asked together."""
 
     answer: str
     item: str

@@ -72,5 +72,5 @@ def _print(made: dict[str, Any], language: Any) -> None:
         for each in made[part]
     ]
     output.table(("", "", "", ""), rows, title=f"{say('title')} · {names}")
-    submit = ", ".join(each["name"] for each in made["must_submit"])
+    submit = ", ".join(each["text"] for each in made["must_submit"])
     output.console().print(f"{say('must-submit')}: {submit}" if submit else say("nothing"), markup=False)

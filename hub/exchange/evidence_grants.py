@@ -59,7 +59,7 @@ class Opening:
 def opening(connection: sa.Connection, answer: sa.Row[Any], wanted: Wanted) -> Opening:
     """What ``answer`` opens of what is ``wanted``.
 
-    UsageError ``grant-not-for-holding``, ``grant-not-for-material``; ``holding-changed`` when the partner announces it otherwise
+    UsageError ``grant-not-for-holding``, ``grant-fact-missing``, ``grant-not-for-material``; ``holding-changed`` when the partner announces it otherwise
     by now; ``identifier-invalid``, ``evidence-not-party``.
     """
     inputs, rules = orjson.loads(answer.inputs), records.trace(connection, answer)["requirements"]
@@ -78,7 +78,7 @@ def opening(connection: sa.Connection, answer: sa.Row[Any], wanted: Wanted) -> O
     known = (one for role in roles for one in inputs["known"].get(role, ()))
     shape = next((Shape(*shape) for key, shape, _ in known if key == wanted.handle), None)
     if shape is None or shape.hub is None or wanted.hub not in (None, shape.hub):
-        raise UsageError("grant-not-for-holding")
+        raise evidence.refusal(rules, wanted.handle)
     _, scheme, value, subject = _party(wanted.ids, inputs["parties"], roles)
     _require_announced(connection, wanted.handle, shape)
     key = bytes.fromhex(wanted.handle)
@@ -88,8 +88,8 @@ def opening(connection: sa.Connection, answer: sa.Row[Any], wanted: Wanted) -> O
 
 
 def _found(rule: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """What of a requirement is opened by handle: what satisfies it, or might."""
-    return evidence.satisfying(rule) or _unsettled(rule, UNSURE)
+    """What of a requirement is opened by handle: what counts for it, or might."""
+    return [*evidence.counting(rule), *_unsettled(rule, UNSURE)]
 
 
 def _unsettled(rule: Mapping[str, Any], states: Collection[str]) -> list[Mapping[str, Any]]:
