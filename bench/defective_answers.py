@@ -74,10 +74,30 @@ def asks_again() -> None:
     ]
 
 
+def asks_for_what_is_held() -> None:
+    """Where one paper of an option lacks, all of it is asked for."""
+    from hub import resolver
+
+    lacking = resolver._lacking
+    resolver._lacking = lambda requirement, option, findings: {
+        **lacking(requirement, option, findings), "lacking": tuple(one.use for one in findings if one.state != "role"),
+    }  # fmt: skip
+
+
+def takes_people_for_one() -> None:
+    """What one person was asked for, another who has to show the same is not."""
+    from hub import papers
+
+    new = papers.new
+    papers.new = lambda uses, people, before: new(uses, dict.fromkeys(people, next(iter(people.values()))), before)
+
+
 DEFECTS: dict[str, Callable[[], None]] = {
     "asked-again": asks_again,
     "contradictions": ignores_contradictions,
+    "halves": asks_for_what_is_held,
     "lateness": ignores_lateness,
+    "people": takes_people_for_one,
     "regions": ignores_regions,
     "roles": ignores_roles,
     "together": ignores_whom_else,

@@ -37,7 +37,9 @@ def test_a_defect_that_is_none_is_refused() -> None:
     assert set(defective_answers.DEFECTS) == {
         "asked-again",
         "contradictions",
+        "halves",
         "lateness",
+        "people",
         "regions",
         "roles",
         "together",
@@ -74,7 +76,7 @@ def test_no_answer_is_wrong(loaded: Loaded) -> None:
 @pytest.mark.parametrize("defect", sorted(defective_answers.DEFECTS))
 def test_a_deliberate_defect_is_caught(loaded: Loaded, defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from hub import answers as asking
-    from hub import findings, knowledge
+    from hub import findings, knowledge, papers, resolver
     from hub.holdings import Freshness
 
     for kind, name in (
@@ -83,13 +85,18 @@ def test_a_deliberate_defect_is_caught(loaded: Loaded, defect: str, monkeypatch:
         (findings.Evidence, "_concerns"),
         (Freshness, "late"),
         (knowledge.Gathered, "subject"),
+        (resolver, "_lacking"),
+        (papers, "new"),
     ):
         monkeypatch.setattr(kind, name, getattr(kind, name))  # put back afterwards
     defective_answers.DEFECTS[defect]()
     count = answers.judge(loaded, 5)
     assert not count.right
-    assert count.wrong_held > 0 or defect == "asked-again"
-    if defect in ("asked-again", "roles", "lateness"):
+    if defect == "people":
+        assert count.other > 0, "a paper that nobody is asked for"
+    else:
+        assert count.wrong_held > 0 or defect in ("asked-again", "halves")
+    if defect in ("asked-again", "halves", "roles", "lateness"):
         assert count.wrong_submit > 0, "the other way, or both ways"
 
 

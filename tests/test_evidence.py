@@ -355,6 +355,9 @@ def test_who_leaves_facts_out_is_shown_no_more(store: sa.Engine, base: str, monk
     problem(refused, 403, "grant-fact-missing")
     assert all(fact in refused.text for fact in rule["condition"]["deciding"])
     assert written(store) == []
+    stated = {"married": True, "ground": "spouse"}
+    problem(hall.fetch(key, hall.ask(**parties, facts={**stated, "married": False})), 403, "grant-not-for-holding")
+    assert hall.fetch(key, hall.ask(**parties, facts=stated)).status_code == 200
 
 
 def test_the_page_lists_every_problem_with_its_status() -> None:

@@ -484,6 +484,26 @@ def test_what_is_held_here_and_there_is_fetched_here_and_there(
     assert list(evidence.opened({"requirements": [{**rule, "disposition": "undetermined"}]})) == []
 
 
+def test_what_a_partner_holds_of_papers_to_be_completed_is_opened_once_it_is_known_to_apply() -> None:
+    from hub import evidence
+    from hub.exchange import evidence_grants
+
+    rule = {
+        "disposition": "submit", "reason": "absent", "condition": {"value": True, "deciding": []},
+        "options": [[{"material": LICENCE, "holder": "applicant", "state": "elsewhere", "entries": [{"entry": "7"}]},
+                     {"material": LICENCE, "holder": "buyer", "state": "missing"}]],
+    }  # fmt: skip
+    assert [use["holder"] for use in evidence_grants._found(rule)] == ["applicant"]
+    unknown = {
+        **rule, "disposition": "held_elsewhere", "reason": "elsewhere", "condition": {"value": None, "deciding": ["a", "b"]},
+        "options": [rule["options"][0][:1]],  # type: ignore[index]
+    }  # fmt: skip
+    assert list(evidence_grants._found(unknown)) == []
+    refused = evidence.refusal([unknown], "7")
+    assert (refused.code, refused.values["facts"]) == ("grant-fact-missing", "a, b")
+    assert evidence.refusal([unknown, rule], "8").code == "grant-not-for-holding"
+
+
 class Test_what_no_index_tells_of:
     """Marriages are announced to nobody: an answer asks to submit the certificate, or is open."""
 
