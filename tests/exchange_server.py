@@ -1,7 +1,7 @@
 """``yici exchange serve`` with kinds for tests: ``python -m tests.exchange_server PORT``.
 
-``test.echo`` says what it was told; ``test.once`` writes a row, after ``seconds``, and must not do so twice; ``test.long`` has as
-many bytes; ``test.fails`` meets a fault of its own; ``test.agreed`` needs an agreement. When ``die`` lies in the home, the process dies at the next
+``test.echo`` says what it was told; ``test.once`` writes a row, after ``seconds``, and must not do so twice; ``test.unless``
+is the same, refused while a code stands in its table; ``test.long`` has as many bytes; ``test.fails`` meets a fault of its own; ``test.agreed`` needs an agreement. When ``die`` lies in the home, the process dies at the next
 message: carried out, and no reply sent. ``YICI_TEST_CLOCK`` moves its clock by so many minutes.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from connectors.errors import FatalError
 from hub import database, home
 from hub.api import patience
 from hub.exchange import kinds, serve, service, tls
@@ -24,6 +25,7 @@ from hub.exchange.service import Answer, Context, Kind
 CLOCK = "YICI_TEST_CLOCK"
 DATETIME = dt.datetime
 DONE = "CREATE TABLE IF NOT EXISTS test_done (message uuid, deadline timestamptz)"
+REFUSAL = "CREATE TABLE IF NOT EXISTS test_refusal (code text)"
 
 
 class Once(msgspec.Struct):
@@ -43,6 +45,13 @@ def once(context: Context) -> Answer:
     return Answer.of({"done": str(uuid.uuid4())})
 
 
+def unless(context: Context) -> Answer:
+    told = context.connection.scalar(sa.text("SELECT max(code) FROM test_refusal"))
+    if told is not None:
+        raise FatalError(told)
+    return once(context)
+
+
 def long(context: Context) -> Answer:
     return Answer(b" " * int(context.body))
 
@@ -54,6 +63,7 @@ def fails(context: Context) -> Answer:
 KINDS = {
     "test.echo": Kind(echo, needs_agreement=False),
     "test.once": Kind(once, once=True, needs_agreement=False),
+    "test.unless": Kind(unless, once=True, needs_agreement=False),
     "test.long": Kind(long, needs_agreement=False),
     "test.fails": Kind(fails, needs_agreement=False),
     "test.agreed": Kind(echo),
@@ -83,6 +93,7 @@ def main() -> None:
     kinds.register().update(KINDS)
     with database.engine().begin() as connection:
         connection.execute(sa.text(DONE))
+        connection.execute(sa.text(REFUSAL))
     receive, die = service.receive, home.current().path / "die"
 
     def dying(*arguments: Any) -> bytes:

@@ -469,6 +469,53 @@ def test_a_repeat_of_what_is_not_kept_is_refused(hubs: tuple[Hub, Hub]) -> None:
     assert send(sh, zj, message).envelope.status == "message-repeated"
 
 
+def refusing(hub: Hub, *codes: str) -> None:
+    """What ``test.unless`` is refused for from now on."""
+    with hub.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM test_refusal"))
+        for code in codes:
+            connection.execute(sa.text("INSERT INTO test_refusal VALUES (:code)"), {"code": code})
+
+
+def test_a_copy_of_what_was_refused_for_good_is_refused_when_it_could_be_carried_out(hubs: tuple[Hub, Hub]) -> None:
+    """Whoever heard the refusal has gone on since; the network may bring the copy minutes later."""
+    sh, zj = hubs
+    message = question(sh, zj, "test.unless")
+    refusing(zj, "correction-version-old")
+    refused(hubs, message, "correction-version-old")
+    first = send(sh, zj, message)
+    refusing(zj)
+    assert send(sh, zj, message).wire == first.wire
+    assert zj.outcomes(message.envelope.id) == ["correction-version-old"]
+    assert not zj.rows("SELECT 1 FROM test_done WHERE message = :id", id=message.envelope.id)
+    assert send(sh, zj, question(sh, zj, "test.unless")).envelope.status == "ok", "asked anew"
+
+
+def test_what_was_refused_for_the_moment_may_be_sent_again(hubs: tuple[Hub, Hub]) -> None:
+    sh, zj = hubs
+    message = question(sh, zj, "test.unless")
+    refusing(zj, "store-unavailable")
+    refused(hubs, message, "store-unavailable")
+    refusing(zj)
+    assert send(sh, zj, message).envelope.status == "ok"
+    assert zj.outcomes(message.envelope.id) == ["store-unavailable", "ok"]
+
+
+def test_a_refusal_gives_way_to_a_copy_that_was_carried_out_meanwhile(hubs: tuple[Hub, Hub]) -> None:
+    """Of eight copies, in whatever order they come, all say the same."""
+    sh, zj = hubs
+    message = question(sh, zj, "test.unless", b'{"seconds": 0.2}')
+    refusing(zj, "correction-version-old")
+    replies: list[bytes] = []
+    threads = [threading.Thread(target=lambda: replies.append(send(sh, zj, message).wire)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    refusing(zj)
+    for thread in threads:
+        thread.join(30)
+    assert len(set(replies)) == 1 and len(replies) == 8
+
+
 def test_the_same_message_many_times_at_once(hubs: tuple[Hub, Hub]) -> None:
     sh, zj = hubs
     message = question(sh, zj, "test.once", b'{"seconds": 0.5}')

@@ -90,6 +90,13 @@ class Kind:
 KINDS: dict[str, Kind] = {}  # filled by hub.exchange.kinds
 
 
+@dataclass
+class _Way:
+    """How far a message came. ``first``: it must not happen twice, and was the first with its id to be looked at."""
+
+    first: bool = False
+
+
 class Repeated(Exception):
     """The message was carried out before; ``wire``: what was replied."""
 
@@ -111,15 +118,16 @@ def receive(engine: sa.Engine, wire: bytes, shown: str | None, came: dt.datetime
     except FatalError as error:
         unread(engine, shown, error.code, {"bytes": len(wire)})
         raise
+    way = _Way()
     try:
         with engine.begin() as connection:
-            return _carried_out(connection, message, shown, now, came)
+            return _carried_out(connection, message, shown, now, came, way)
     except Repeated as repeated:
         return repeated.wire
     except YiciError as error:
-        return _refused(engine, message, error, shown)
+        return _refused(engine, message, error, shown, way)
     except Exception as error:
-        return _refused(engine, message, _classified(error, message.envelope), shown)
+        return _refused(engine, message, _classified(error, message.envelope), shown, way)
 
 
 def unread(engine: sa.Engine, shown: str | None, code: str, detail: dict[str, Any]) -> None:
@@ -142,7 +150,7 @@ def unread(engine: sa.Engine, shown: str | None, code: str, detail: dict[str, An
 
 
 def _carried_out(
-    connection: sa.Connection, message: Message, shown: str | None, now: dt.datetime, came: dt.datetime
+    connection: sa.Connection, message: Message, shown: str | None, now: dt.datetime, came: dt.datetime, way: _Way
 ) -> bytes:
     asked = message.envelope
     peer = admitted(connection, message, shown, now)
@@ -155,6 +163,7 @@ def _carried_out(
     kind = KINDS.get(asked.kind)
     if kind is None:
         raise FatalError("kind-unknown", known=", ".join(sorted(KINDS)))
+    way.first = kind.once and kept is None
     # For a repeat as well: what was given while an agreement stood is not given out again once it does not.
     agreement = _agreed(connection, peer, asked, kind, now) if kind.needs_agreement else None
     if kept is not None:
@@ -257,17 +266,32 @@ def _classified(error: Exception, asked: Envelope) -> YiciError:
     return FatalError("internal")
 
 
-def _refused(engine: sa.Engine, message: Message, error: YiciError, shown: str | None) -> bytes:
-    """The reply that says so, once it is recorded; what cannot be recorded is said to be the store's."""
+def _refused(engine: sa.Engine, message: Message, error: YiciError, shown: str | None, way: _Way) -> bytes:
+    """The reply that says so, once it is recorded; what cannot be recorded is said to be the store's.
+
+    Whoever hears that something that must not happen twice is refused for good relies on it: a copy that comes later, when
+    it might be carried out, gets the same reply.
+    """
     code = problems.code_of(error)
+    known = problems.KINDS[code]
+    for_good = way.first and (known.fault == "caller" or known.status < 500)
     if code == "internal" and error.code != "internal":
         log.error("%s", error.code)
     try:
         with engine.begin() as connection:
+            if for_good:
+                try:
+                    other = _first(connection, message, LONGEST)
+                except FatalError:  # another message under this id was carried out meanwhile
+                    for_good = False
+                else:
+                    if other is not None:  # a copy was
+                        return sealing.unseal(other, _about(message.envelope))
             reply = _problem(message, code, error, ledger.head(connection))
             # Whose certificate it came under, where that need not be the sender's.
             detail = {"certificate": shown} if code in FORGED else {}
-            _record(connection, message, code, detail, reply)
+            kept = sealing.seal(reply.wire, _about(message.envelope)) if for_good else None
+            _record(connection, message, code, detail, reply, kept)
     except sa.exc.SQLAlchemyError as failure:
         log.error("a refusal was not recorded: %s", type(failure).__name__)
         reply = _problem(message, "store-unavailable", error, None)
