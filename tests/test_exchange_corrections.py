@@ -171,6 +171,32 @@ def test_the_owner_is_away_and_hears_later(exchange: Exchange) -> None:
     assert both(exchange, one)[0].state == "confirmed"
 
 
+def test_a_copy_that_comes_when_the_filing_was_refused_is_answered_all_the_same(exchange: Exchange) -> None:
+    """The network keeps the first message back; the next is refused, for a version that is not the one in force just then."""
+    kept: list[Any] = []
+
+    def fate(to: Any, wire: bytes, carry: Any) -> bytes:
+        kept.append(carry)
+        raise RetriableError("partner-away", peer=to.name, reason="kept back")
+
+    exchange.pair.fate = fate
+    one = file(exchange)
+    exchange.pair.forget_fate()
+    exchange.pair.rested()
+    was = exchange.sql(exchange.zj, "SELECT key, digest FROM holding")
+    correct(exchange)
+    with exchange.sh.acting():
+        assert corrections.tell_all() == {str(one.id): "correction-version-old"}
+        assert corrections.show(one.id)[0].state == "refused"
+    for key, digest in was:
+        exchange.sql(exchange.zj, "UPDATE holding SET digest = :digest WHERE key = :key", key=key, digest=digest)
+    kept[0]()
+    told = answer(exchange, one, "confirmed", "as the paper says")
+    assert told.told and both(exchange, one)[0].state == "confirmed"
+    body = {"correction": str(one.id), "outcome": "refused", "at": "2026-01-01T00:00:00Z", "reason": "x"}
+    assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, body)["status"] == "correction-answered"
+
+
 def test_the_upkeep_of_the_exchange_tells_it(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     exchange.zj.away = True
     one = file(exchange)

@@ -132,9 +132,11 @@ def answered(context: Context) -> Answer:
     row = context.connection.execute(_BY_ID, {"id": told.correction}).first()
     if row is None or row.owner or row.peer != context.peer.name:
         raise UsageError("correction-unknown")
-    if row.state not in ("filed", told.outcome):
+    # Refused as it was told, and a copy kept back by the network was taken later: the owner has it, and its word counts.
+    open_ = row.state == "filed" or not_taken(row)
+    if not open_ and row.state != told.outcome:
         raise UsageError("correction-answered", state=row.state)
-    if row.state == "filed":
+    if open_:
         bind: dict[str, Any] = {
             "state": told.outcome,
             "sealed_reason": told.reason and sealing.seal(told.reason.encode(), about(row.id)),
@@ -147,6 +149,11 @@ def answered(context: Context) -> Answer:
         if source := announced.source(context.connection, row.peer):
             sightings.look(context.connection, source)
     return Answer.of({"correction": told.correction}, correction=str(told.correction), outcome=told.outcome)
+
+
+def not_taken(row: sa.Row[Any]) -> bool:
+    """Whether a filing was over in the moment in which it was told: refused for what it says, not answered."""
+    return bool(row.state == "refused" and not row.owner and row.told_at == row.answered_at)
 
 
 def _due(filed_at: dt.datetime) -> dt.date:
