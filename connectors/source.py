@@ -56,9 +56,7 @@ Place = Annotated[str, StringConstraints(pattern=rf"^({PEER})?[a-z0-9]+(-[a-z0-9
 Cron = Annotated[str, AfterValidator(_cron)]
 Columns = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 UNKNOWN_COLUMNS = ("TODO",)
-
-
-EARLIEST = dt.date(1900, 1, 1)  # as of before it no source can be
+EARLIEST = dt.date(1900, 1, 1)  # no source, and no delivery of one, is as of a day before
 
 
 class AsOf(Strict):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from connectors import source
 from connectors.errors import UsageError
 from connectors.landing import LandedFile, Manifest
 from connectors.source import FileOptions, Source
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from connectors.channel import Partner
     from hub.exchange.index_channel import IndexChannel
 
-EARLIEST = dt.datetime(1900, 1, 1, tzinfo=clock.CHINA)  # no delivery shows an earlier state of its source
+EARLIEST = dt.datetime.combine(source.EARLIEST, dt.time(), clock.CHINA)
 
 
 def stated(as_of: str | None) -> dt.datetime | None:

@@ -29,10 +29,11 @@ def interruptible() -> Iterator[None]:
     def unraisable(dropped: sys.UnraisableHookArgs) -> None:
         if not isinstance(dropped.exc_value, Interrupted):
             return hook(dropped)
-        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
-        again.daemon = True
-        again.start()
+        again.append(threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM)))
+        again[-1].daemon = True
+        again[-1].start()
 
+    again: list[threading.Timer] = []
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
@@ -41,6 +42,8 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        for one in again:  # what is over is interrupted no more
+            one.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook

@@ -58,7 +58,7 @@ Mask = NDArray[np.bool_]
 
 
 def of_rows(
-    material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash, source: str = ""
+    material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash, source: str
 ) -> pa.Table:
     """Outcome of gated rows of ``source``, as :data:`SCHEMA`, by ordinal. ``raw``: the rows before mapping, in the same order;
     ``released``: digests of row versions that an operator let pass: accepted unless they cannot be read at all."""

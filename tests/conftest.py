@@ -132,6 +132,15 @@ def store(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     engine.dispose()
 
 
+@pytest.fixture
+def fresh(store: sa.Engine) -> Iterator[str]:
+    """URL of a database that does not exist yet, on the same server, for a store that is made anew."""
+    target = store.url.set(database=f"{store.url.database}_fresh")
+    yield target.render_as_string(hide_password=False)
+    with sa.create_engine(store.url.set(database="postgres"), isolation_level="AUTOCOMMIT").connect() as admin:
+        admin.execute(sa.text(f'DROP DATABASE IF EXISTS "{target.database}" WITH (FORCE)'))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real data beside the checkout; without it the test says so."""

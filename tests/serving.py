@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 import sqlalchemy as sa
 import uvicorn
 from fastapi import FastAPI
 
-from hub import agreements
+from hub import agreements, database, embedded
 from hub.api.app import create
 from hub.api.wire import Wire
+from hub.home import Home
 from tests import stored
 
 LICENCE = f"cn.uscc:{stored.LICENCE_CODE}"
 ITEMS = ["demo-food-permit", "demo-elder-card"]
 LOADED = "511Z07001006-511602000000"
 FORM = {"grant_type": "client_credentials"}
+
+
+@contextlib.contextmanager
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A PostgreSQL server that nobody else uses, to be stopped and killed, and an empty store on it that the settings name."""
+    folder = Path(tempfile.mkdtemp(prefix="yici-test-"))  # pytest's own folder is closed to the database's user
+    folder.chmod(0o711)
+    server = Home(folder / "server")
+    try:
+        admin = sa.create_engine(embedded.url(server, "postgres"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(sa.text("CREATE DATABASE hub"))
+        admin.dispose()
+        monkeypatch.setenv("YICI_HOME", str(folder / "home"))
+        monkeypatch.setenv("YICI_DATABASE_URL", embedded.url(server, "hub"))
+        monkeypatch.setenv("YICI_LANG", "en")
+        database.upgrade()
+        yield server
+    finally:
+        database.engine().dispose()
+        embedded.release(server)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +20,8 @@ import sqlalchemy as sa
 from hub import database, embedded
 from hub.api.app import create
 from hub.api.envelope import BODY_LIMIT
-from hub.home import Home
 from tests import stored
-from tests.serving import FORM, ITEMS, LICENCE, Hub, filled_hub, problem, served
+from tests.serving import FORM, ITEMS, LICENCE, Hub, filled_hub, own_server, problem, served
 
 
 @pytest.fixture
@@ -104,18 +101,7 @@ def test_the_tables_must_be_of_this_version(hub: Hub) -> None:
 
 
 def test_the_database_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="yici-test-"))
-    folder.chmod(0o711)
-    server = Home(folder / "server")
-    try:
-        admin = sa.create_engine(embedded.url(server, "postgres"), isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(sa.text("CREATE DATABASE hub"))
-        admin.dispose()
-        monkeypatch.setenv("YICI_HOME", str(folder / "home"))
-        monkeypatch.setenv("YICI_DATABASE_URL", embedded.url(server, "hub"))
-        monkeypatch.setenv("YICI_LANG", "en")
-        database.upgrade()
+    with own_server(monkeypatch) as server:
         app = create()
         with served(app) as base:
             hub = Hub(base, app).sign_in()
@@ -131,10 +117,6 @@ def test_the_database_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> No
             embedded.hold(server)
             assert hub.get("/readyz").status_code == 200
             assert hub.lookup().status_code == 200
-    finally:
-        database.engine().dispose()
-        embedded.release(server)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_it_starts_without_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
+from hub import signing
 from hub.exchange import agreement_acts, agreements
 from hub.exchange.agreement_acts import Done
 from hub.home import Home
@@ -207,6 +208,39 @@ def test_nobody_ends_it_alone(hubs: Pair) -> None:
     for what in (agreement_acts.suspend, agreement_acts.resume):
         refused("agreement-not-in-force", lambda what=what: act(hubs.sh, what, agreed))
     assert act(hubs.sh, agreement_acts.end, agreed).state == "ended"
+
+
+@pytest.mark.parametrize("ahead", ["provider", "receiver"])
+def test_who_signed_while_the_clock_was_ahead_may_end_it_once_it_is_right(
+    hubs: Pair, monkeypatch: pytest.MonkeyPatch, ahead: str
+) -> None:
+    """Each word of a hub is later than its last, its signature too: an end of before the signature would not be heeded."""
+    right = agreement_acts._now
+    wrong = {"provider": hubs.zj, "receiver": hubs.sh}[ahead]
+
+    def now() -> dt.datetime:
+        return right() + dt.timedelta(minutes=10) * (signing.own_name() == wrong.name)
+
+    monkeypatch.setattr(agreement_acts, "_now", now)
+    agreed = hubs.agree(hubs.zj, hubs.sh)
+    monkeypatch.setattr(agreement_acts, "_now", right)
+    act(hubs.zj, agreement_acts.end, agreed)
+    act(hubs.sh, agreement_acts.end, agreed)
+    assert hubs.states(agreed) == {"zj": {1: "ended"}, "sh": {1: "ended"}}
+
+
+def test_a_version_signed_after_an_end_said_by_a_clock_that_was_ahead_has_not_ended(
+    hubs: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreed = hubs.agree(hubs.zj, hubs.sh)
+    right = agreement_acts._now
+    monkeypatch.setattr(agreement_acts, "_now", lambda: right() + dt.timedelta(minutes=10))
+    act(hubs.zj, agreement_acts.end, agreed)
+    monkeypatch.setattr(agreement_acts, "_now", right)
+    again = hubs.propose(hubs.zj, hubs.sh, id=str(agreed))
+    act(hubs.sh, agreement_acts.accept, named(again))
+    for hub in (hubs.zj, hubs.sh):
+        assert not hubs.rows(hub, agreed)[0].ended_by, "who signs a later version wants the end no more"
 
 
 def test_both_ends_crossing(hubs: Pair) -> None:

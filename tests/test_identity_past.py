@@ -352,15 +352,6 @@ BEARER = f"cn.ric:{residents.number(residents.PEOPLE[0][1])}"  # a man, born on 
 BORN, CARDS = "1956-09-12", "sh-ga-residents"
 
 
-@pytest.fixture
-def fresh(store: sa.Engine) -> Iterator[str]:
-    """URL of a database that does not exist yet, on the same server."""
-    target = store.url.set(database=f"{store.url.database}_fresh")
-    yield target.render_as_string(hide_password=False)
-    with sa.create_engine(store.url.set(database="postgres"), isolation_level="AUTOCOMMIT").connect() as admin:
-        admin.execute(sa.text(f"DROP DATABASE IF EXISTS {target.database} WITH (FORCE)"))
-
-
 def test_a_rebuild_ends_with_the_same_past(store: sa.Engine, tmp_path: Path, fresh: str) -> None:
     """Links, one of them corrected; a card that contradicts and one that takes it back; decisions."""
     files = iter(range(9))

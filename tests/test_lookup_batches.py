@@ -7,14 +7,11 @@ import asyncio
 import datetime as dt
 import json
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,14 +21,13 @@ import requests
 import sqlalchemy as sa
 
 from bench.store import codes
-from hub import answers, catalogue, clock, database, embedded
+from hub import answers, catalogue, clock, embedded
 from hub.api import lanes, lookup_batches
 from hub.api.app import create
 from hub.api.hot import Hot
-from hub.home import Home
 from mappings.items import Item
 from tests import stored
-from tests.serving import LICENCE, Hub, filled_hub, problem, served
+from tests.serving import LICENCE, Hub, filled_hub, own_server, problem, served
 
 FIRMS = codes(0, 60).to_pylist()
 FOOD = "demo-food-permit"
@@ -275,18 +271,7 @@ def test_tables_that_go_in_the_middle(hub: Hub, store: sa.Engine, between: Calla
 
 
 def test_a_server_that_is_killed_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="yici-test-"))
-    folder.chmod(0o711)
-    server = Home(folder / "server")
-    try:
-        admin = sa.create_engine(embedded.url(server, "postgres"), isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(sa.text("CREATE DATABASE hub"))
-        admin.dispose()
-        monkeypatch.setenv("YICI_HOME", str(folder / "home"))
-        monkeypatch.setenv("YICI_DATABASE_URL", embedded.url(server, "hub"))
-        monkeypatch.setenv("YICI_LANG", "en")
-        database.upgrade()
+    with own_server(monkeypatch) as server:
         process = int((embedded.data_folder(server) / "postmaster.pid").read_text().split()[0])
         real = lanes.Lanes._asked
 
@@ -302,10 +287,6 @@ def test_a_server_that_is_killed_in_the_middle(monkeypatch: pytest.MonkeyPatch) 
             found = told(ask(hub, 1000), 1000)
             assert found[0] == "" and set(found) == {"", "store-unavailable"}
             problem(ask(hub, 250), 503, "store-unavailable")
-    finally:
-        database.engine().dispose()
-        embedded.release(server)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize(

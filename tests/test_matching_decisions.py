@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +43,6 @@ def couple(store: sa.Engine, tmp_path: Path) -> int:
 def queue(**filters: Any) -> list[dict[str, Any]]:
     with database.engine().connect() as connection:
         return matching_queue.listed(connection, **filters)
-
-
-@pytest.fixture
-def fresh(store: sa.Engine) -> Iterator[str]:
-    """URL of a database that does not exist yet, on the same server."""
-    target = store.url.set(database=f"{store.url.database}_fresh")
-    yield target.render_as_string(hide_password=False)
-    with sa.create_engine(store.url.set(database="postgres"), isolation_level="AUTOCOMMIT").connect() as admin:
-        admin.execute(sa.text(f'DROP DATABASE IF EXISTS "{target.database}" WITH (FORCE)'))
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def of(*rows: dict[str, Any], released: tuple[bytes, ...] = (), material: Materi
     schema = pa.schema([*arrow.schema(material), *fields, *system.items()])
     gated = pa.Table.from_pylist(tables, schema)
     raw = pa.Table.from_pylist(tables, pa.schema({"raw": pa.string(), "leer": pa.string(), "_ordinal": pa.int64()}))
-    found = outcome.of_rows(material, raw, gated, pa.array(released, outcome.KEY), HASHING)
+    found = outcome.of_rows(material, raw, gated, pa.array(released, outcome.KEY), HASHING, "xx-source")
     assert found.schema.equals(outcome.SCHEMA)
     found.validate(full=True)
     return found.to_pylist()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +92,6 @@ def _waiting(number: int, source: str = SH) -> int:
             if licences.credit_code(number) in quarantine.show(connection, row.id)["raw"]:
                 return int(row.id)
     raise LookupError(number)
-
-
-@pytest.fixture
-def fresh(store: sa.Engine) -> Iterator[str]:
-    """URL of a database that does not exist yet, on the same server."""
-    target = store.url.set(database=f"{store.url.database}_fresh")
-    yield target.render_as_string(hide_password=False)
-    _drop(target, str(target.database))
 
 
 def _drop(server: sa.URL, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,6 @@ def entry(store: sa.Engine, tmp_path: Path) -> int:
     """Three rows are held, one waits: its entry in the quarantine."""
     deliver(tmp_path, *licences.rows(3), BAD)
     return waiting()[0]
-
-
-@pytest.fixture
-def fresh(store: sa.Engine) -> Iterator[str]:
-    """URL of a database that does not exist yet, on the same server."""
-    target = store.url.set(database=f"{store.url.database}_fresh")
-    yield target.render_as_string(hide_password=False)
-    with sa.create_engine(store.url.set(database="postgres"), isolation_level="AUTOCOMMIT").connect() as admin:
-        admin.execute(sa.text(f'DROP DATABASE IF EXISTS "{target.database}" WITH (FORCE)'))
 
 
 def deliver(folder: Path, *rows: dict[str, str]) -> dict[str, Any]:

@@ -80,9 +80,9 @@ def propose(name: str, path: Path, actor: str) -> Done:
         if draft.id and not rows:
             raise UsageError("agreement-unknown")
         terms = draft.numbered(named, rows[0].version + 1 if rows else 1)
-        document = agreement_terms.canonical(terms)
+        document, own = agreement_terms.canonical(terms), signing.own_name()
         agreement_states.file(
-            connection, rows, terms, document, Step(PROPOSE, signing.own_name(), now, actor=actor),
+            connection, rows, terms, document, Step(PROPOSE, own, agreement_states.after(rows, own, now), actor=actor),
             peer=peer.name, own_signature=_signed(document, now), now=now,
         )  # fmt: skip
     return _told(named, terms.version, PROPOSE)
@@ -103,7 +103,8 @@ def accept(named: uuid.UUID, actor: str, number: int | None = None) -> Done:
         if row.own_signature is None:
             if reasons := agreement_terms.flaws(terms, parties(peers.of(connection, row.peer))):
                 raise UsageError("agreement-terms", reasons="; ".join(reason for _, reason in reasons))
-            step = Step(ACCEPT, signing.own_name(), now, actor=actor)
+            own = signing.own_name()
+            step = Step(ACCEPT, own, agreement_states.after(rows, own, now), actor=actor)
             agreement_states.sign(connection, row, step, _signed(bytes(row.document), now), now)
     return _told(named, row.version, ACCEPT)
 

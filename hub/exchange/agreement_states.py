@@ -290,8 +290,8 @@ def _standing(suspended: Collection[str], ended: Collection[str]) -> str:
 
 
 def after(rows: Rows, hub: str, now: dt.datetime) -> dt.datetime:
-    """A moment for the next word of ``hub``, later than its last one even when a clock was put back."""
-    last = last_word(rows, hub)
+    """A moment for the next word of ``hub``, its signature as well, later than its last one even when a clock was put back."""
+    last = _last(rows, hub, (*STATEMENTS, PROPOSE, ACCEPT))
     return now if last < now else last + TICK
 
 
