@@ -33,7 +33,7 @@ def refusals_unrecorded() -> None:
     """What is refused is replied to and not recorded."""
     from hub.exchange import service
 
-    def unrecorded(engine: Any, message: Any, error: Any, shown: Any) -> bytes:
+    def unrecorded(engine: Any, message: Any, error: Any, *_: Any) -> bytes:
         from hub import problems
 
         return service._problem(message, problems.code_of(error), error, None).wire
