@@ -66,13 +66,25 @@ def judge(
     ]
 
 
-def behind(batch: sa.Row, merged: Merged) -> list[dict[str, Any]]:
+def merged(batch: sa.Row, done: Merged) -> list[dict[str, Any]]:
+    """Findings of what the merge itself came to."""
+    return [*_behind(batch, done), *_tied(batch, done)]
+
+
+def _tied(batch: sa.Row, done: Merged) -> list[dict[str, Any]]:
+    """Of accepted rows that do not count: another version says the same time and stands."""
+    if batch.kind != "run" or not done.tied:
+        return []
+    return [{"code": "versions-tied", "severity": "warn", "values": {"rows": done.tied}}]
+
+
+def _behind(batch: sa.Row, done: Merged) -> list[dict[str, Any]]:
     """Finding of a run that changed nothing because what it brought is older than what is known: a late delivery, or one
     before it came with a date that is still to come."""
-    if batch.kind != "run" or not merged.behind:
+    if batch.kind != "run" or not done.behind:
         return []
     times = {
         name: time.astimezone(clock.CHINA).isoformat() if time else "-"
-        for name, time in (("as_of", batch.as_of), ("known", merged.known_as_of))
+        for name, time in (("as_of", batch.as_of), ("known", done.known_as_of))
     }
-    return [{"code": "delivery-older", "severity": "warn", "values": {"rows": merged.older, **times}}]
+    return [{"code": "delivery-older", "severity": "warn", "values": {"rows": done.older, **times}}]

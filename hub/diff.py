@@ -123,6 +123,31 @@ def listed(connection: sa.Connection, batch: str) -> None:
     connection.execute(sa.text("ANALYZE listed"))
 
 
+def earlier(batch: str) -> dict[dt.datetime, list[int]]:
+    """The whole snapshots in a batch before its latest, the latest first: as_of, and the chunks of their rows. Files of one as_of
+    are parts of one; a line of no known time may be any row of any of them."""
+    workspace = Workspace(batch)
+    found = repeats.deliveries(workspace)
+    torn = {one.as_of for one in found if one.unread}
+    times = sorted({one.as_of for one in found if one.as_of}, reverse=True)[1:]
+    written = workspace.chunks("keys")
+    return {
+        as_of: [c for c in written if any(one.as_of == as_of and one.first <= c <= one.last for one in found)]
+        for as_of in times
+        if not torn & {as_of, None}
+    }
+
+
+def listed_in(connection: sa.Connection, batch: str, chunks: list[int]) -> None:
+    """Make the table of :func:`listed` anew: the keys in ``chunks`` alone."""
+    workspace = Workspace(batch)
+    connection.execute(sa.text("TRUNCATE listed"))
+    with copying.into(connection, "listed", ["row_key"], ["uuid"]) as copy:
+        for chunk in chunks:
+            copy.write(workspace.read("keys", chunk, ["row_key"]))
+    connection.execute(sa.text("ANALYZE listed"))
+
+
 def contract_key(contract: str) -> str:
     """The part of a contract's digest that the ledger keeps, as a uuid."""
     half = contract[:32].ljust(32, "0")

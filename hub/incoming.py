@@ -6,6 +6,8 @@ SQL over the temporary table ``incoming``; which holdings are touched then follo
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Mapping
 from typing import Protocol
 
 import pyarrow as pa
@@ -82,12 +84,15 @@ def quarantine(run: Run) -> None:
     run(_QUARANTINE_OPENED)
 
 
-def touch(connection: sa.Connection, run: Run, *, withdraws: bool) -> None:
-    """``touched (holding)``: what may change because of these rows, those in ``shared``, and absence."""
+def touch(connection: sa.Connection, run: Run, *, withdraws: bool, several: bool = False) -> None:
+    """``touched (holding)``: what may change because of these rows, those in ``shared``, and absence. ``several``: the batch has
+    whole snapshots before its latest, see :func:`deny`."""
     with joining.joined(connection, joining.count(connection, "again")) as join:
         run(_touched(join))
     if withdraws:
         run(_TOUCHED_BY_ABSENCE)
+    if several:
+        run(_TOUCHED_BY_EARLIER)
     run("CREATE INDEX ON touched (holding)")
     run("ANALYZE touched")
 
@@ -107,6 +112,15 @@ def settle(connection: sa.Connection, run: Run, *, withdraws: bool) -> tuple[int
     run(_LACKED)
     run(_QUARANTINE_GONE)
     return tied, withdrawn
+
+
+def deny(connection: sa.Connection, run: Run, batch: str, earlier: Mapping[dt.datetime, list[int]]) -> None:
+    """What the whole snapshots of :func:`hub.diff.earlier` leave out stands no longer behind a bad version, as if each had been
+    fetched by itself."""
+    for as_of, chunks in earlier.items():
+        diff.listed_in(connection, batch, chunks)
+        run(_UNSAID_DENIED, as_of=as_of)
+        run(_LACKED, as_of=as_of)
 
 
 def forget(connection: sa.Connection, run: Run) -> None:
@@ -268,6 +282,14 @@ UNION
 SELECT l.holding FROM row_ledger AS l WHERE l.holding IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED})
 EXCEPT SELECT holding FROM touched
 """
+# Of these :func:`deny` may take away what stands behind.
+_TOUCHED_BY_EARLIER = """
+INSERT INTO touched
+(SELECT holding FROM row_ledger WHERE source = :source AND holding IS NOT NULL AND verdict IN ('quarantined', 'rejected')
+UNION
+SELECT was_holding FROM incoming WHERE was_holding IS NOT NULL AND verdict IN ('quarantined', 'rejected'))
+EXCEPT SELECT holding FROM touched
+"""
 # What the source no longer lists need not be decided.
 _QUARANTINE_GONE = """
 UPDATE quarantine AS q SET state = 'superseded', decided_at = now() FROM row_ledger AS l
@@ -291,11 +313,13 @@ SELECT was_holding, was_mapped FROM incoming WHERE says AND was_mapped IS NOT NU
 UNION ALL
 SELECT holding, mapped FROM incoming WHERE NOT says AND mapped IS NOT NULL
 """
+_DENIED_MAPPED = f"SELECT l.holding, l.mapped FROM row_ledger AS l WHERE l.mapped IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED}"
+_UNSAID_DENIED = f"INSERT INTO unsaid {_DENIED_MAPPED}"
 _UNSAID_ABSENT = f"""
 INSERT INTO unsaid
 SELECT l.holding, l.mapped FROM row_ledger AS l
 WHERE l.source = :source AND l.mapped IS NOT NULL AND l.verdict <> 'withdrawn' AND {diff.UNLISTED}
 UNION
-SELECT l.holding, l.mapped FROM row_ledger AS l WHERE l.mapped IS NOT NULL AND l.said_as_of < :as_of AND {_DENIED}
+{_DENIED_MAPPED}
 """
 _FORGOTTEN = "DELETE FROM mapped_row AS m USING unsaid AS u WHERE m.holding = u.holding AND m.id = u.mapped"

@@ -113,10 +113,12 @@ def merge(
             short.into_shared(connection)
     if withdraws:
         diff.listed(connection, batch.id)
-    incoming.touch(connection, run, withdraws=withdraws)
+    earlier = diff.earlier(batch.id) if withdraws else {}
+    incoming.touch(connection, run, withdraws=withdraws, several=bool(earlier))
     if held:
         standing.remember(connection, run)
     tied, withdrawn = incoming.settle(connection, run, withdraws=withdraws)
+    incoming.deny(connection, run, batch.id, earlier)
     changed = 0
     if turn is not None:
         changed = index_entries.update(connection, run, batch, turn)

@@ -269,7 +269,7 @@ def merge(batch: str, *, recorded_at: dt.datetime | None = None) -> dict[str, An
         reasons = Counter(row.reasons)
         if merged.older:
             reasons["older"] += merged.older
-        findings = [*row.findings, *batch_findings.behind(row, merged)]
+        findings = [*row.findings, *batch_findings.merged(row, merged)]
         if row.kind == "run":
             batches.keep_key(connection, described)
         if row.kind == "run" and (halted := batches.supersede_halted(connection, row.source)):

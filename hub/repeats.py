@@ -33,12 +33,14 @@ FATES = pa.schema({"ordinal": pa.int64(), "fate": pa.string(), "ledger_key": pa.
 
 @dataclass(frozen=True)
 class Delivery:
-    """One delivery in the batch: chunks ``first`` to ``last`` of landed file ``file``; 0: all files together."""
+    """One delivery in the batch: chunks ``first`` to ``last`` of landed file ``file``; 0: all files together. ``unread``: lines
+    and rows in it that may be any row."""
 
     file: int
     first: int
     last: int
     as_of: dt.datetime | None
+    unread: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ def deliveries(workspace: Workspace) -> list[Delivery]:
     found = workspace.noted()["deliveries"]
     return [
         Delivery(
-            one["file"], one["first"], one["last"], dt.datetime.fromisoformat(one["as_of"]) if one["as_of"] else None
+            one["file"],
+            one["first"],
+            one["last"],
+            dt.datetime.fromisoformat(one["as_of"]) if one["as_of"] else None,
+            one.get("unread", 0),
         )
         for one in found
     ]

@@ -93,14 +93,17 @@ def stage(
                 chunk.add("malformed", prepared.malformed, file_id)
                 if apart or chunk.rows >= CHUNK_ROWS:
                     chunk.write()
-            deliveries.append({"file": file_id, "first": first, "last": chunk.number - 1, "as_of": stated or latest})
+            torn = staged.malformed + staged.keyless - before
+            deliveries.append(
+                {"file": file_id, "first": first, "last": chunk.number - 1, "as_of": stated or latest, "unread": torn}
+            )
             staged.as_of = _later(staged.as_of, stated or latest)
-            unread[stated or latest] += staged.malformed + staged.keyless - before
+            unread[stated or latest] += torn
         chunk.write()
         chunk.written()
     staged.unread = sum(rows for as_of, rows in unread.items() if not apart or as_of in (None, staged.as_of))
     if deliveries and not apart:
-        deliveries = [{"file": 0, "first": 0, "last": chunk.number, "as_of": staged.as_of}]
+        deliveries = [{"file": 0, "first": 0, "last": chunk.number, "as_of": staged.as_of, "unread": staged.unread}]
     workspace.note(
         deliveries=[
             {**delivery, "as_of": delivery["as_of"].isoformat() if delivery["as_of"] else None}

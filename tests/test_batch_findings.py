@@ -106,3 +106,16 @@ def test_an_older_snapshot_that_lacks_rows_says_that_it_is_older(deliver, varian
     assert summary["withdrawn"] == 0 and [one["code"] for one in summary["findings"]] == ["delivery-older"]
     warning = run_command.warnings(summary)[0]
     assert "as of 2020-04-01" in warning["message"] and name in warning["advice"]
+
+
+def test_rows_that_do_not_count_beside_another_version_of_their_time_are_told_of(deliver, variant) -> None:
+    name = variant("xx-tied")
+    deliver(licences.rows(6), source=name, as_of="2020-05-01")
+    renamed = [licences.row(number, name=f"更名{number}") for number in range(6)]
+    summary = deliver(renamed, source=name, as_of="2020-05-01")
+    tied = summary["flags"].get("tied", 0)
+    assert 0 < tied < 6, "by digest: some stand, some do not"
+    (finding,) = summary["findings"]
+    assert (finding["code"], finding["severity"], finding["values"]) == ("versions-tied", "warn", {"rows": tied})
+    assert "--as-of" in run_command.warnings(summary)[0]["advice"]
+    assert deliver(renamed, source=name, as_of="2020-05-02")["findings"] == []

@@ -77,6 +77,7 @@ KNOWN = {
     "a late roster brings what a later one lacks": ("snapshot", [File(1, (K,)), File(3), File(2, (OTHER,))]),
     "a late cut-off roster too": ("snapshot", [File(3), File(1, (K,), torn=1)]),
     "a roster in between lacks what stands behind a bad version": ("snapshot", [File(1, (K,)), File(3, (BAD_K,)), File(2)]),
+    "the same, fetched with the newest": ("snapshot", [File(1, (K, OTHER)), File(2, (OTHER,)), File(3, (BAD_K, OTHER))]),
     "a bad version in the newest roster": ("snapshot", [File(2, (BAD_K,)), File(1, (K,))]),
     "a bad version that the next roster lacks": ("snapshot", [File(1, (BAD_K,)), File(2)]),
     "own times that go back": ("snapshot", [File(1, (Row(1, 1, 1, 4),)), File(3, (Row(1, 1, 2, 3),)), File(2)]),
@@ -92,8 +93,9 @@ def test_orders_that_once_mattered(world: World) -> None:
     for what, (extent, files) in KNOWN.items():
         world.source(name := f"xx-{extent}", extent=extent)
         must, states = deliveries.held(expected(name, 100, extent, files)), []
-        for batches in ([[file] for file in sorted(files)], [[file] for file in files], [files]):
-            if len(batches) == 1 and any(file.torn for file in files):
+        apart = [[file] for file in files]
+        for batches in (sorted(apart), apart, [files], [*apart[:1], files[1:]], [files[:1], *apart]):
+            if len(batches) < len(files) and any(file.torn for file in files):
                 continue  # fetched with others it keeps them from taking anything back
             world.reset()
             for batch in batches:

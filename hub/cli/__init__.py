@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from connectors.errors import YiciError
+from connectors.errors import UsageError, YiciError
 
 TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "evidence", "notices", "burden", "deposits", "subjects", "items", "clients",
           "peers", "exchange", "agreement", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention", "ledger", "shares",
@@ -46,6 +46,8 @@ def main() -> None:
     except SystemExit as done:
         if done.code == INTERRUPTED:
             print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
+        elif said := getattr(done.__context__, "format_message", None):  # by typer, on standard error alone
+            described(UsageError("arguments", reason=said()))
         raise
     except RuntimeError as error:
         if str(error) != "Query interrupted":  # Ctrl-C while DuckDB computes
@@ -66,12 +68,17 @@ def report(error: YiciError) -> None:
     console.print(error.message(), markup=False)
     if advice := error.advice():
         console.print(f"  → {advice}", markup=False)
+    described(error)
+
+
+def described(error: YiciError) -> None:
+    """With ``--json``: the error as the one value of standard output."""
     if "--json" in sys.argv[1:]:
         named = {name: str(error.values[name]) for name in ("source", "batch") if name in error.values}
-        described = {
+        told = {
             "code": error.code,
             "message": error.message(),
             "advice": error.advice(),
             "exit_code": error.exit_code,
         }
-        print(json.dumps({"error": described | named}, ensure_ascii=False))
+        print(json.dumps({"error": told | named}, ensure_ascii=False))
