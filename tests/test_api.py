@@ -15,7 +15,7 @@ import requests
 import sqlalchemy as sa
 
 from hub import agreements, database, records, tokens
-from tests import stored
+from tests import residents, stored
 from tests.serving import FORM, ITEMS, LICENCE, LOADED, Hub, filled_hub, problem
 
 
@@ -268,3 +268,23 @@ def test_other_addresses_methods_and_media(hub: Hub) -> None:
     problem(refused, 405, "method-not-allowed")
     assert refused.headers["Allow"] == "POST"
     problem(hub.post("/v1/lookups", data="x", headers={"Content-Type": "text/plain"}), 415, "media-type-unsupported")
+
+
+def test_an_ordinary_number_of_a_case_is_taken(hub: Hub) -> None:
+    """Either way, and in a batch; the number of somebody whom the question names is not, whatever it looks like."""
+    hub.sign_in()
+    today = f"310115{dt.date.today():%Y%m%d}"
+    child = next(found for place in range(9) if (found := residents.number(f"{today}01{place}")).isdecimal())
+    ordinary = ["2026-00004", "260000004", "SH2600017", child]
+    named = {"roles": {"legal_representative": f"cn.ric:{child}"}, "case": f"31-{child}"}
+    for on in (True, False):
+        hub.app.state.hot.on = on
+        for case in ordinary:
+            assert hub.lookup(case=case).status_code == 200, case
+        for lang, fine in (("en", "310115-20261130-0017 or a UUID"), ("zh", "日期加流水号")):
+            hub.session.headers["Accept-Language"] = lang
+            assert fine in problem(hub.lookup(**named), 422, "case-names-somebody")["detail"]
+    subjects = [{"id": LICENCE, "case": case} for case in ordinary] + [{"id": LICENCE, **named}]
+    batch = hub.post("/v1/lookups/batch", json={"items": ["demo-food-permit"], "subjects": subjects})
+    *lines, last = map(json.loads, batch.text.splitlines())
+    assert all("answers" in line for line in lines) and last["problem"]["code"] == "case-names-somebody"

@@ -186,7 +186,9 @@ class Hot:
         return known if now < known.expires_at else None
 
     def _asked(self, given: Lookup, bearer: Bearer, lang: Language, now: dt.datetime) -> Asked | None:
-        if given.as_of is not None or (given.case is not None and mentions.names_somebody(given.case)):
+        if given.as_of is not None or (
+            given.case is not None and mentions.names_somebody(given.case, (given.id, *given.roles.values()))
+        ):
             return None
         question = Question(
             catalogue.expand(given.items), given.id, bearer.client, given.purpose, given.facts, given.roles, given.case, None,

@@ -197,7 +197,9 @@ class Batch:
             self.lang,
         )  # fmt: skip
         try:
-            if subject.case is not None and mentions.names_somebody(subject.case):
+            if subject.case is not None and mentions.names_somebody(
+                subject.case, (subject.id, *subject.roles.values())
+            ):
                 raise UsageError("case-names-somebody")
             return answers.prepare(question, dt.datetime.now(dt.UTC), find, self.hashing)
         except NotHere:

@@ -199,7 +199,7 @@ async def lookup(request: Request, caller: Caller) -> Response:
 
 
 def _ask(asked: Lookup, caller: Agreement, lang: Language) -> list[Answered]:
-    if asked.case is not None and mentions.names_somebody(asked.case):
+    if asked.case is not None and mentions.names_somebody(asked.case, (asked.id, *asked.roles.values())):
         raise UsageError("case-names-somebody")
     engine = database.engine()
     items = catalogue.expand(asked.items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,14 +56,15 @@ def register(app: typer.Typer) -> None:
         facts = {
             name: answers.fact_from_text(known, name, text) if known else text for name, text in _pairs(fact, "--fact")
         }
+        applicant, roles = _identifier(id_), dict(_pairs(role, "--role"))
         question = Question(
             items=codes,
-            applicant=_identifier(id_),
+            applicant=applicant,
             client=CLIENT,
             purpose=purpose,
             facts=facts,
-            roles=dict(_pairs(role, "--role")),
-            case=_case(case),
+            roles=roles,
+            case=_case(case, (applicant, *roles.values())),
             as_of=_time(as_of) if as_of else None,
             language=language,
         )
@@ -127,11 +129,11 @@ def _identifier(text: str) -> str:
     return line
 
 
-def _case(case: str | None) -> str | None:
+def _case(case: str | None, parties: Iterable[str]) -> str | None:
     from connectors.errors import UsageError
     from hub import mentions
 
-    if case is not None and mentions.names_somebody(case):
+    if case is not None and mentions.names_somebody(case, parties):
         raise UsageError("case-names-somebody")
     return case
 
