@@ -29,7 +29,7 @@ from hub import answers, catalogue, database, mentions, tokens
 from hub.answers import Asked, Question
 from hub.api import bodies, language
 from hub.api.envelope import BODY_SECONDS
-from hub.api.lanes import Lanes
+from hub.api.lanes import Lanes, Waiting
 from hub.api.lookups import Lookup
 from hub.api.metrics import Metrics
 from hub.api.rates import TRIED, Rates
@@ -108,7 +108,7 @@ class Hot:
             if ready is None:
                 return False
             bearer, asked, lang = ready
-            counted = self._within_rate(lanes, bearer)
+            one = Waiting(bearer, asked, counted=self._within_rate(lanes, bearer))
         except Refused:
             return False
         except Exception as error:
@@ -117,13 +117,14 @@ class Hot:
 
         def answered(found: list[answers.Answered] | None) -> None:
             if found is None:
-                tell(None, body, counted)
+                tell(None, body, one.counted)
                 return
             whole = _body(found)
-            tell(_LINES % (len(whole), lang.encode()), whole, counted)
+            tell(_LINES % (len(whole), lang.encode()), whole, one.counted)
             self._counted(found, began)
 
-        lanes.submit(bearer, asked, answered)
+        one.tell = answered
+        lanes.submit(one)
         return True
 
     def _counted(self, found: list[answers.Answered], began: float) -> None:
@@ -141,8 +142,11 @@ class Hot:
             lanes = await self.lanes_here()
         except (YiciError, SQLAlchemyError):
             return None
-        scope[TRIED] = self._within_rate(lanes, bearer)
-        found = await lanes.answer(bearer, asked)
+        one = Waiting(bearer, asked, counted=self._within_rate(lanes, bearer))
+        try:
+            found = await lanes.answer(one)
+        finally:
+            scope[TRIED] = one.counted
         return None if found is None else (found, lang)
 
     def _ready(self, headers: dict[bytes, bytes], body: bytes) -> tuple[Bearer, Asked, Language] | None:
@@ -162,7 +166,8 @@ class Hot:
         return None if asked is None else (bearer, asked, lang)
 
     def _within_rate(self, lanes: Lanes, bearer: Bearer) -> bool:
-        """Counts the request, where it is known how many its client may make. Refused when they are too many."""
+        """Counts the request, where it is known how many its client may make (else the lane does that, which finds out). Refused when
+        they are too many."""
         agreed = lanes.agreements.get(bearer.client)
         if agreed is None:
             return False
@@ -204,7 +209,7 @@ class Hot:
         found = self.lanes.get(loop)
         if found is None:
             engine = await run_in_threadpool(database.engine)
-            found = self.lanes.setdefault(loop, Lanes(engine))
+            found = self.lanes.setdefault(loop, Lanes(engine, self.rates))
         return found
 
 

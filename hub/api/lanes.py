@@ -22,6 +22,7 @@ from hub.agreements import Agreement
 from hub.answer_texts import Kept
 from hub.answers import Answered, Asked
 from hub.api import store_failures
+from hub.api.rates import Rates
 from hub.api.store_failures import AWAY
 from hub.knowledge import Gathered, Snapshot
 from hub.records import Record
@@ -73,11 +74,13 @@ Tell = Callable[[list[Answered] | None], None]
 
 @dataclass(eq=False)
 class Waiting:
-    """A question under way. ``tell`` hears its answers, or None when the slow way has to say what is wrong."""
+    """A question under way. ``tell`` hears its answers, or None when the slow way has to say what is wrong. ``counted``: towards what
+    its client may ask a second."""
 
     bearer: Bearer
     asked: Asked
     tell: Tell | None = None
+    counted: bool = True
 
 
 @dataclass
@@ -85,6 +88,7 @@ class Lanes:
     """Connections of one event loop, and the questions that wait for one."""
 
     engine: Engine
+    rates: Rates
     count: int = LANES
     waiting: list[Waiting] = field(default_factory=list)
     running: int = 0
@@ -96,15 +100,16 @@ class Lanes:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
-    async def answer(self, bearer: Bearer, asked: Asked) -> list[Answered] | None:
-        """The answers to ``asked``, stored; None where there are none this way."""
+    async def answer(self, one: Waiting) -> list[Answered] | None:
+        """The answers to a question, stored; None where there are none this way."""
         answered: asyncio.Future[list[Answered] | None] = asyncio.get_running_loop().create_future()
-        self.submit(bearer, asked, lambda found: None if answered.done() else answered.set_result(found))
+        one.tell = lambda found: None if answered.done() else answered.set_result(found)
+        self.submit(one)
         return await answered
 
-    def submit(self, bearer: Bearer, asked: Asked, tell: Tell) -> None:
-        """Have ``asked`` answered soon, in this loop; ``tell`` hears what :meth:`answer` returns."""
-        self.waiting.append(Waiting(bearer, asked, tell))
+    def submit(self, one: Waiting) -> None:
+        """Have a question answered soon, in this loop; its ``tell`` hears what :meth:`answer` returns."""
+        self.waiting.append(one)
         if self.running < self.count:
             self.running += 1
             task = asyncio.get_running_loop().create_task(self._run())
@@ -175,7 +180,7 @@ class Lanes:
             asked_at = read_at + dt.timedelta(microseconds=place)
             purpose = self._purpose(one, agreed, asked_at)
             current = all(case.item.in_force.covers(moment.day) for case in one.asked.cases)  # midnight has passed
-            if purpose is None or not current:
+            if purpose is None or not current or not (one.counted or self._count(one, agreed)):
                 given.append(None)
                 continue
             subjects = {role: found.subject(digest) for role, digest in one.asked.digests.items()}
@@ -248,6 +253,15 @@ class Lanes:
         ):
             agreement = Agreement(client, name, tuple(items), tuple(purposes), valid_from, valid_to, rate=rate)
             self.agreements[client] = version, agreement
+
+    def _count(self, one: Waiting, agreed: Mapping[str, Agreement]) -> bool:
+        """Count a question that came before it was known how many its client may ask. False: too many, and it was not."""
+        try:
+            self.rates.take(one.bearer.client, agreed[one.bearer.client].rate)
+        except UsageError:
+            return False
+        one.counted = True
+        return True
 
     def _purpose(self, one: Waiting, agreed: Mapping[str, Agreement], now: dt.datetime) -> str | None:
         """The purpose under which the agreement allows the question; None where it does not."""
