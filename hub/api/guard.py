@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Depends
@@ -64,30 +67,67 @@ def bearer_of(header: str | None) -> str:
 Caller = Annotated[Agreement, Depends(agreement)]
 
 
+class Attempt:
+    """One under way. ``fits``: whether it did; None where it came to nothing, and then it was none."""
+
+    fits: bool | None = None
+
+
 class Attempts:
-    """Failed attempts by (address, client): so many in a window, then a wait. Bounded in memory."""
+    """Failed attempts by (address, client): so many in a window, then a wait. Bounded in memory.
+
+    What is under way counts until it is known: many at once are no more than one after the other. Where it fills the window,
+    further ones wait for how it ends, so that nobody is refused for the right secret.
+    """
 
     def __init__(self, allowed: int = 10, seconds: int = 60, remembered: int = 10_000) -> None:
         self.allowed, self.seconds, self.remembered = allowed, seconds, remembered
         self._failures: dict[tuple[str, str], list[float]] = {}
-        self._lock = threading.Lock()
+        self._under_way: Counter[tuple[str, str]] = Counter()
+        self._changed = threading.Condition()
 
     def check(self, address: str, client: str) -> None:
         """UsageError ``too-many-attempts`` with the seconds to wait."""
+        with self._changed:
+            self._room((address, client))
+
+    @contextmanager
+    def trying(self, address: str, client: str) -> Iterator[Attempt]:
+        """An attempt, which its body says whether it fits. Errors as :meth:`check`, before the body."""
+        key = (address, client)
+        with self._changed:
+            while self._room(key) <= self._under_way[key]:
+                self._changed.wait()
+            self._under_way[key] += 1
+        attempt = Attempt()
+        try:
+            yield attempt
+        finally:
+            with self._changed:
+                self._under_way[key] -= 1
+                if not self._under_way[key]:
+                    del self._under_way[key]
+                if attempt.fits:
+                    self._failures.pop(key, None)
+                elif attempt.fits is False:
+                    self._failed(key)
+                self._changed.notify_all()
+
+    def _room(self, key: tuple[str, str]) -> int:
+        """How many attempts more may fail."""
         now = time.monotonic()
-        with self._lock:
-            recent = [at for at in self._failures.get((address, client), []) if at > now - self.seconds]
+        recent = self._recent(key, now)
         if len(recent) >= self.allowed:
             raise UsageError("too-many-attempts", seconds=max(1, round(recent[0] + self.seconds - now)))
+        return self.allowed - len(recent)
 
-    def failed(self, address: str, client: str) -> None:
+    def _failed(self, key: tuple[str, str]) -> None:
         now = time.monotonic()
-        with self._lock:
-            recent = [at for at in self._failures.pop((address, client), []) if at > now - self.seconds]
-            self._failures[(address, client)] = [*recent[-self.allowed :], now]
-            while len(self._failures) > self.remembered:
-                self._failures.pop(next(iter(self._failures)))
+        recent = self._recent(key, now)
+        self._failures.pop(key, None)
+        self._failures[key] = [*recent[-self.allowed :], now]
+        while len(self._failures) > self.remembered:
+            self._failures.pop(next(iter(self._failures)))
 
-    def succeeded(self, address: str, client: str) -> None:
-        with self._lock:
-            self._failures.pop((address, client), None)
+    def _recent(self, key: tuple[str, str], now: float) -> list[float]:
+        return [at for at in self._failures.get(key, ()) if at > now - self.seconds]

@@ -79,9 +79,8 @@ async def token(request: Request) -> Response:
     address = request.client.host if request.client else "-"
     attempts: guard.Attempts = request.app.state.attempts
     if given is not None:
-        attempts.check(address, given.client)
-        if await to_thread.run_sync(_authenticated, given, limiter=request.app.state.authenticating):
-            attempts.succeeded(address, given.client)
+        attempts.check(address, given.client)  # at once, where others queue
+        if await to_thread.run_sync(_fits, attempts, address, given, limiter=request.app.state.authenticating):
             made = tokens.issue(given.client)
             body: dict[str, Any] = {
                 "access_token": made.text,
@@ -90,14 +89,15 @@ async def token(request: Request) -> Response:
                 "scope": tokens.SCOPE,
             }
             return Json(body, headers={"Cache-Control": "no-store"})
-        attempts.failed(address, given.client)
     request.app.state.metrics.refused.inc()
     headers = {"WWW-Authenticate": 'Basic realm="yici"'}
     return problem("client-refused", lang, headers=headers, error="invalid_client")
 
 
-def _authenticated(given: Credentials) -> bool:
-    return agreements.authenticate(database.engine(), given.client, given.secret)
+def _fits(attempts: guard.Attempts, address: str, given: Credentials) -> bool:
+    with attempts.trying(address, given.client) as attempt:
+        attempt.fits = agreements.authenticate(database.engine(), given.client, given.secret)
+        return attempt.fits
 
 
 def _credentials(request: Request, form: dict[str, list[str]]) -> Credentials | None:

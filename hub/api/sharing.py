@@ -129,13 +129,13 @@ def trying(request: Request) -> Iterator[None]:
     """Count what does not fit; UsageError ``too-many-attempts`` before anything is looked at when there were too many."""
     address = request.client.host if request.client else ""
     attempts: guard.Attempts = request.app.state.attempts
-    attempts.check(address, "share")
-    try:
-        yield
-    except UsageError as error:
-        if error.code in TRIED:
-            attempts.failed(address, "share")
-        raise
+    with attempts.trying(address, "share") as attempt:
+        try:
+            yield
+        except UsageError as error:
+            if error.code in TRIED:
+                attempt.fits = False
+            raise
 
 
 AskingShare = Annotated[Asking, Depends(asking)]
