@@ -98,7 +98,9 @@ def application(guard: Guard, *routes: Route) -> Starlette:
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    return Starlette(routes=[Route("/oauth/token", guard.token, methods=["POST"]), *routes, Route("/healthz", healthz)])
+    made = Starlette(routes=[Route("/oauth/token", guard.token, methods=["POST"]), *routes, Route("/healthz", healthz)])
+    made.router.redirect_slashes = False
+    return made
 
 
 def main(module: str, about: str | None, make: Callable[[Path, Guard], Starlette], arguments: list[str] | None) -> int:

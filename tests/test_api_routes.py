@@ -68,6 +68,33 @@ def test_every_route_refuses_strangers(tmp_path: Any, monkeypatch: pytest.Monkey
     assert tried >= 3
 
 
+def test_an_address_with_something_behind_it_is_unknown(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is sent elsewhere, least of all to where the Host header says; and what an address does not do is a problem, too."""
+    monkeypatch.setenv("YICI_HOME", str(tmp_path))
+    monkeypatch.setenv("YICI_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    tried = 0
+    with served(create()) as base:
+        for route in routes():
+            address = base + route.path.replace("{code}", "demo-food-permit").replace(":path", "")
+            for method in ("GET", "POST"):
+                answer = requests.request(
+                    method, f"{address}/?x=1", headers={"Host": "evil.example"}, timeout=30, allow_redirects=False
+                )
+                assert "evil" not in str(answer.headers) + answer.text and "Location" not in answer.headers
+                if not route.path.startswith("/delta/"):  # whoever has no token learns nothing of what is there
+                    assert answer.status_code == 404, (method, route.path)
+                    assert answer.headers["Content-Type"] == problems.MEDIA_TYPE
+                    assert answer.json()["code"] == "page-unknown"
+                    tried += 1
+            if route.path.startswith("/delta/"):
+                continue
+            for method in {"DELETE", "PATCH", "TRACE"} - route.methods:
+                answer = requests.request(method, address, timeout=30)
+                assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed"), (method, address)
+                assert answer.headers["Content-Type"] == problems.MEDIA_TYPE and answer.headers["Allow"]
+    assert tried > 20
+
+
 def test_the_openapi_document_is_valid_and_every_operation_is_documented() -> None:
     document = create().openapi()
     openapi_spec_validator.validate(document)

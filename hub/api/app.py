@@ -79,6 +79,7 @@ def create() -> Application:
         docs_url=None,  # these pages load scripts from another host
         redoc_url=None,
         separate_input_output_schemas=False,
+        redirect_slashes=False,  # to an address of the Host header's making, with the query in it, before anybody is known
     )
     app.state.metrics = Metrics()
     app.state.attempts = guard.Attempts()
