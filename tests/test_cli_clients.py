@@ -9,8 +9,11 @@ import sys
 
 import pytest
 import sqlalchemy as sa
+from rich.console import Console
+from typer.testing import CliRunner
 
 from hub import agreements
+from hub.cli import app, output
 
 
 def yici(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -71,3 +74,22 @@ def test_items_must_exist(store: sa.Engine) -> None:
     refused = yici("add", "hall-1", "--item", "demo-none", "--purpose", "handle")
     assert refused.returncode == 2
     assert "demo-none" in refused.stderr
+
+
+def test_the_list_shows_all_that_is_granted(store: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "console", lambda: Console(width=100, highlight=False))
+    agreements.add("hall-0", None, "", ["demo-food-permit"], ["handle"])
+    agreements.add(
+        "hall-1", None, "一号大厅", ["demo-food-permit", "demo-elder-card", "demo-household-move", "demo-publication-retail"],
+        ["handle-application"], dt.datetime(2999, 12, 31, tzinfo=dt.UTC), evidence_minutes=17, own_view=True, rate=23,
+        fields={"business-licence": ["certificate_number", "holder.holder"]}, deposits=["premises-proof"],
+    )  # fmt: skip
+    shown = CliRunner().invoke(app, ["client", "list"]).stdout
+    assert shown and all(len(line) <= 100 for line in shown.splitlines())
+    nothing, _, all_ = shown.partition("hall-1")
+    for text in ("demo-publication-retail", "handle-application", "17 minutes", "business-licence: certificate_number, holder.holder",
+                 "premises-proof", "yes", "23 a second", "2999-12-31", "一号大厅"):  # fmt: skip
+        assert text in all_ and text not in nothing, text
+    assert "2000 a second" in nothing and "own view" in nothing and "minutes" not in nothing
+    listed = json.loads(yici("list", "--json").stdout)[1]
+    assert {"fields", "evidence_minutes", "deposits", "own_view", "rate", "valid_from", "valid_to"} <= set(listed)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json as json_
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from hub.agreements import Agreement
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +69,10 @@ def register(app: typer.Typer) -> None:
 
     @commands.command(name="list")
     def list_(json: Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")] = False) -> None:
-        """List clients and what they may ask."""
+        """List clients and what their agreements grant, a line for each kind.
+
+        Example: [bold]yici client list --json[/]
+        """
         from hub import agreements
         from hub.cli import output
 
@@ -90,13 +96,7 @@ def register(app: typer.Typer) -> None:
             ]
             typer.echo(json_.dumps(rows, ensure_ascii=False))
             return
-        lines = []
-        for agreement in found:
-            end = agreement.valid_to.isoformat(timespec="minutes") if agreement.valid_to else "-"
-            evidence = "\n".join(f"{material}: {', '.join(named)}" for material, named in agreement.fields.items())
-            listed = ("\n".join(each) for each in (agreement.items, agreement.purposes))
-            lines.append((agreement.client, agreement.name, *listed, evidence, "\n".join(agreement.deposits), end))
-        output.table(("client", "name", "items", "purposes", "evidence", "deposits", "ends"), lines)
+        output.table(("client", "grants", ""), [line for agreement in found for line in _granted(agreement)])
 
     @commands.command()
     def remove(client: Annotated[str, typer.Argument(help="As `yici client list` names it.")]) -> None:
@@ -105,6 +105,22 @@ def register(app: typer.Typer) -> None:
 
         agreements.remove(client)
         typer.echo(f"{client} removed", err=True)
+
+
+def _granted(agreement: Agreement) -> list[tuple[str, str, str]]:
+    """All that an agreement says, what it does not grant too; the client stands in the first line."""
+    evidence = [f"{material}: {', '.join(named)}" for material, named in agreement.fields.items()]
+    told = {
+        "name": agreement.name,
+        "items": ", ".join(agreement.items),
+        "purposes": ", ".join(agreement.purposes),
+        "evidence": "\n".join([f"for {agreement.evidence_minutes} minutes", *evidence]) if evidence else "-",
+        "deposits": ", ".join(agreement.deposits) or "-",
+        "own view": "yes" if agreement.own_view else "-",
+        "rate": f"{agreement.rate} a second",
+        "ends": agreement.valid_to.isoformat(timespec="minutes") if agreement.valid_to else "-",
+    }
+    return [(agreement.client if kind == "name" else "", kind, text) for kind, text in told.items()]
 
 
 def _fields(given: list[str] | None) -> dict[str, list[str]]:
