@@ -35,7 +35,8 @@ class Agreement:
 
     ``fields``: by material the columns that evidence may show, or :data:`EVERY`; of other materials there is none. An answer
     opens it for ``evidence_minutes``. ``deposits``: materials that may be handed in through it. ``own_view``: may show people what is held
-    about them. ``rate``: requests a second.
+    about them. ``rate``: requests a second. ``since``: from when on it is this client that has the name; agreements before this one were
+    of the same, back to there.
     """
 
     client: str
@@ -49,6 +50,7 @@ class Agreement:
     deposits: tuple[str, ...] = ()
     own_view: bool = False
     rate: int = RATE
+    since: dt.datetime | None = field(default=None, compare=False)
 
     def in_force(self, now: dt.datetime) -> bool:
         return self.valid_from <= now and (self.valid_to is None or now < self.valid_to)
@@ -71,6 +73,10 @@ class Agreement:
         if purpose is None or purpose not in purposes:
             raise UsageError("purpose-not-agreed", known=", ".join(purposes) or "-")
         return purpose
+
+    def given(self, client: str, at: dt.datetime) -> bool:
+        """Whether what ``client`` was given ``at`` a time was given to this one, and not to another that had its name before."""
+        return client == self.client and at >= (self.since or self.valid_from)
 
     def shows(self, material: Material) -> tuple[str, ...]:
         """The columns of ``material`` that evidence may show, in the order of the model; none where nothing is agreed."""
@@ -102,7 +108,8 @@ def add(
 ) -> str:
     """Write an agreement and return the client's secret, which is kept only as a hash.
 
-    ``secret`` None makes one. UsageError ``client-invalid-name``, ``client-known`` (unless ``replace``), ``client-empty``,
+    ``secret`` None makes one. One that replaces another goes on for the same client: what that was given stays its own as far as the
+    new agreement names it. UsageError ``client-invalid-name``, ``client-known`` (unless ``replace``), ``client-empty``,
     ``secret-short``, ``agreement-number``, ``material-unknown``, ``field-unknown``, or of an unknown item.
     """
     if not NAME.fullmatch(client) or len(client) > LONGEST_NAME:
@@ -122,13 +129,15 @@ def add(
         if unknown := [name for name in named if name != EVERY and name not in there]:
             raise UsageError("field-unknown", field=unknown[0][:80], material=material, known=", ".join(there))
     made = secret or client_secrets.made()
+    now = dt.datetime.now(dt.UTC)
     row: dict[str, Any] = {
         "client": client,
         "secret_hash": client_secrets.hashed(made),
         "name": name,
         "items": list(catalogue.expand(items)),
         "purposes": list(dict.fromkeys(purposes)),
-        "valid_from": dt.datetime.now(dt.UTC),
+        "valid_from": now,
+        "created_at": now,
         "valid_to": valid_to,
         "fields": {material: list(dict.fromkeys(named)) for material, named in (fields or {}).items()},
         "evidence_minutes": evidence_minutes,
@@ -141,7 +150,8 @@ def add(
             if item not in catalogue.published() and catalogue.listed(connection, item) is None:
                 raise UsageError("item-unknown", item=catalogue.shown(item))
         if replace:
-            connection.execute(sa.delete(schema.agreement).where(schema.agreement.c.client == client))
+            former = sa.delete(schema.agreement).where(schema.agreement.c.client == client)
+            row["created_at"] = connection.scalar(former.returning(schema.agreement.c.created_at)) or now
         try:
             with connection.begin_nested():
                 connection.execute(sa.insert(schema.agreement), [row])
@@ -180,13 +190,13 @@ def authenticate(engine: sa.Engine, client: str, secret: str) -> bool:
     return client_secrets.matches(secret, kept)
 
 
-_COLUMNS = [column for column in schema.agreement.c if column.name not in ("secret_hash", "created_at")]
+_COLUMNS = [column for column in schema.agreement.c if column.name != "secret_hash"]
 
 
 def _agreement(row: sa.Row) -> Agreement:
     return Agreement(
         row.client, row.name, tuple(row._mapping["items"]), tuple(row.purposes), row.valid_from, row.valid_to,
-        row.fields, row.evidence_minutes, tuple(row.deposits), row.own_view, row.rate,
+        row.fields, row.evidence_minutes, tuple(row.deposits), row.own_view, row.rate, row.created_at,
     )  # fmt: skip
 
 

@@ -43,15 +43,15 @@ def receive(
     """The deposit as :func:`shown`, and whether it is new. ``file``: on disk, of a size that was bounded.
 
     ``key``: the same one brings the same deposit again, UsageError ``idempotency-conflict`` with anything else.
-    UsageError ``deposit-not-agreed``, ``answer-unknown``, ``file-mislabelled``, and those of :func:`hub.handed_in.said`.
+    UsageError ``deposit-not-agreed``, ``answer-unknown``, ``item-not-agreed``, ``purpose-not-agreed``, ``answer-outdated`` (it was given
+    under an agreement of before: what is new needs an answer of this one), ``file-mislabelled``, and those of
+    :func:`hub.handed_in.said`.
     """
     now = dt.datetime.now(dt.UTC)
-    if handed.material not in agreement.deposits:
-        raise UsageError("deposit-not-agreed", material=catalogue.shown(handed.material),
-                         known=", ".join(agreement.deposits) or "-")  # fmt: skip
+    _require_agreed(agreement, handed.material)
     with engine.connect() as connection:
         answer = records.found(connection, handed.answer)
-        if answer.client != agreement.client or answer.inputs is None:
+        if not agreement.given(answer.client, answer.asked_at) or answer.inputs is None:
             raise UsageError("answer-unknown")
         agreement.admit([answer.item], answer.purpose, now)
         rules = records.trace(connection, answer)["requirements"]
@@ -63,6 +63,8 @@ def receive(
         content = hashlib.sha256(orjson.dumps([said, digest, str(answer.id)], option=orjson.OPT_SORT_KEYS)).digest()
         if known := _known(connection, agreement.client, key, content):
             return known, False
+    if answer.asked_at < agreement.valid_from:
+        raise UsageError("answer-outdated")
     checked = _signatures(file) if kind == media.PDF else Checked("unchecked", [])
     with engine.begin() as connection:
         # One at a time for a key: what is landed for it is what is recorded.
@@ -103,12 +105,23 @@ def receive(
         return shown(_one(connection, id_)), True
 
 
-def of_client(connection: sa.Connection, client: str, named: str) -> dict[str, Any]:
-    """A deposit as :func:`shown` to the client it came through. UsageError ``deposit-unknown``."""
+def of_client(connection: sa.Connection, agreement: Agreement, named: str) -> dict[str, Any]:
+    """A deposit as :func:`shown` to the client it came through, as long as its ``agreement`` names what it is about.
+
+    UsageError ``deposit-unknown``, ``item-not-agreed``, ``purpose-not-agreed``, ``deposit-not-agreed``.
+    """
     row = get(connection, named)
-    if row.client != client:
+    if not agreement.given(row.client, row.received_at):
         raise UsageError("deposit-unknown")
+    agreement.admit([row.item], row.purpose, dt.datetime.now(dt.UTC))
+    _require_agreed(agreement, row.material)
     return shown(row)
+
+
+def _require_agreed(agreement: Agreement, material: str) -> None:
+    if material not in agreement.deposits:
+        raise UsageError("deposit-not-agreed", material=catalogue.shown(material),
+                         known=", ".join(agreement.deposits) or "-")  # fmt: skip
 
 
 def get(connection: sa.Connection, named: str) -> sa.Row[Any]:

@@ -67,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
     "own-view-not-agreed": Kind(403),
     "purpose-not-agreed": Kind(403),
     "deposit-not-agreed": Kind(403),
+    "answer-outdated": Kind(403),
     "field-not-agreed": Kind(403),
     "agreement-foreign": Kind(403),
     "agreement-own": Kind(403),

@@ -127,3 +127,22 @@ def test_agreements_that_cannot_be(store: sa.Engine, subtests: pytest.Subtests) 
                 agreements.add(*arguments)
             assert caught.value.code == code
     assert agreements.every() == []
+
+
+def test_whose_is_what_was_given_under_a_name(store: sa.Engine) -> None:
+    def now() -> agreements.Agreement:
+        [found] = agreements.every()
+        return found
+
+    agreements.add("hall-1", None, "", ITEMS, ["a"])
+    first = now()
+    asked = dt.datetime.now(dt.UTC)
+    agreements.add("hall-1", None, "", ITEMS, ["b"], replace=True)
+    agreements.add("hall-1", None, "", ITEMS, ["c"], replace=True)
+    assert now().valid_from > first.valid_from and now().since == first.valid_from
+    assert now().given("hall-1", asked) and not now().given("hall-2", asked)
+    assert not now().given("hall-1", first.valid_from - dt.timedelta(seconds=1))
+    agreements.remove("hall-1")
+    agreements.add("hall-1", None, "", ITEMS, ["a"])
+    assert not now().given("hall-1", asked) and now().given("hall-1", dt.datetime.now(dt.UTC))
+    assert not agreed().given("c", NOW - dt.timedelta(2)), "not known: from its own beginning"

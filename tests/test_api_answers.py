@@ -112,3 +112,45 @@ def test_a_notice_as_page_and_as_data(hub: Hub, store: sa.Engine) -> None:
     assert hub.get(f"{path}?format=html").text.startswith("<!doctype html>")
     assert hub.get(f"{path}?format=json", headers={"Accept": "text/html"}).json()["case"] == "31-1"
     problem(hub.get(f"{path}?format=pdf"), 422, "query-invalid")
+
+
+def sign_in(hub: Hub, *arguments: Any, **more: Any) -> None:
+    secret = agreements.add("hall-2", None, "Another hall", *arguments, **more)
+    token = hub.post("/oauth2/token", data=FORM, auth=("hall-2", secret)).json()["access_token"]
+    hub.session.headers["Authorization"] = f"Bearer {token}"
+
+
+def test_what_the_agreement_names_no_more_is_not_shown(hub: Hub) -> None:
+    food, card = "demo-food-permit", "demo-elder-card"
+    sign_in(hub, [food, card], ["handle"])
+    first = hub.lookup().json()["answers"][0]["answer"]
+    other = hub.lookup(items=[card], id=f"cn.ric:{stored.RESIDENT}").json()["answers"][0]["answer"]
+    sign_in(hub, [food], ["handle"], replace=True)
+    for path in ("", "/notice"):
+        assert hub.get(f"/v1/answers/{first}{path}").status_code == 200, "the same client's still"
+        problem(hub.get(f"/v1/answers/{other}{path}"), 403, "item-not-agreed")
+    sign_in(hub, [food, card], ["check"], replace=True)
+    for path in ("", "/notice"):
+        problem(hub.get(f"/v1/answers/{first}{path}"), 403, "purpose-not-agreed")
+
+
+def test_a_notice_tells_of_no_item_that_the_agreement_does_not_name(hub: Hub) -> None:
+    items = ["demo-food-permit", "demo-publication-retail"]
+    sign_in(hub, items, ["handle"])
+    first = hub.lookup(items=items).json()["answers"][0]["answer"]
+    assert len(hub.get(f"/v1/answers/{first}/notice?format=json").json()["items"]) == 2
+    sign_in(hub, items[:1], ["handle"], replace=True)
+    assert hub.get(f"/v1/answers/{first}").status_code == 200
+    problem(hub.get(f"/v1/answers/{first}/notice"), 403, "item-not-agreed")
+
+
+def test_another_client_of_the_same_name_sees_nothing_of_the_former(hub: Hub) -> None:
+    sign_in(hub, ["demo-food-permit"], ["handle"])
+    answer = hub.lookup().json()["answers"][0]["answer"]
+    agreements.remove("hall-2")
+    sign_in(hub, ["demo-food-permit"], ["handle"])
+    own = hub.lookup().json()["answers"][0]["answer"]
+    sign_in(hub, ["demo-food-permit"], ["handle"], replace=True)
+    for path in ("", "/notice"):
+        problem(hub.get(f"/v1/answers/{answer}{path}"), 404, "answer-unknown")
+        assert hub.get(f"/v1/answers/{own}{path}").status_code == 200

@@ -447,3 +447,55 @@ def test_a_rebuild_knows_deposits_and_decisions(store: sa.Engine, hall: Hall, tm
         database.engine().dispose()
         with sa.create_engine(store.url.set(database="postgres"), isolation_level="AUTOCOMMIT").connect() as admin:
             admin.execute(sa.text(f"DROP DATABASE IF EXISTS {fresh.database} WITH (FORCE)"))
+
+
+def agreed_anew(hall: Hall, *purposes: str, deposits: Any = tuple(MATERIALS), items: Any = tuple(ITEMS)) -> None:
+    secret = agreements.add("hall-1", None, "hall-1", items, purposes or ["handle"], deposits=deposits, replace=True)
+    token = hall.session.post(f"{hall.base}/oauth2/token", data=FORM, auth=("hall-1", secret), timeout=30).json()
+    hall.session.headers["Authorization"] = f"Bearer {token['access_token']}"
+
+
+def test_an_agreement_of_today_takes_nothing_new_under_an_answer_of_before(store: sa.Engine, hall: Hall) -> None:
+    answer = hall.ask()["answer"]
+    given = hall.send({"answer": answer, **PREMISES})
+    assert given.status_code == 201, given.text
+    agreed_anew(hall)
+    problem(hall.send({"answer": answer, **PREMISES}, key="key-00000002"), 403, "answer-outdated")
+    again = hall.send({"answer": answer, **PREMISES})
+    assert (again.status_code, again.json()) == (200, given.json()), "a repetition of what was received"
+    assert hall.send({"answer": hall.ask()["answer"], **PREMISES}, key="key-00000002").status_code == 201
+    assert count(store) == 2
+
+
+def test_a_deposit_is_shown_as_far_as_the_agreement_names_it(store: sa.Engine, hall: Hall) -> None:
+    path = f"{hall.base}/v1/deposits/{hall.hand_in(PREMISES)['deposit']}"
+    agreed_anew(hall)
+    assert hall.session.get(path, timeout=30).status_code == 200
+    agreed_anew(hall, items=ITEMS[1:])
+    problem(hall.session.get(path, timeout=30), 403, "item-not-agreed")
+    agreed_anew(hall, "check")
+    problem(hall.session.get(path, timeout=30), 403, "purpose-not-agreed")
+    agreed_anew(hall, deposits=MATERIALS[1:])
+    problem(hall.session.get(path, timeout=30), 403, "deposit-not-agreed")
+    agreed_anew(hall)
+    assert hall.session.get(path, timeout=30).status_code == 200
+
+
+def test_another_client_of_the_same_name_hands_in_under_its_own_answers(store: sa.Engine, hall: Hall) -> None:
+    answer = hall.ask()["answer"]
+    deposit = hall.hand_in(PREMISES)["deposit"]
+    agreements.remove("hall-1")
+    agreed_anew(hall)
+    problem(hall.send({"answer": answer, **PREMISES}, key="key-00000002"), 404, "answer-unknown")
+    problem(hall.session.get(f"{hall.base}/v1/deposits/{deposit}", timeout=30), 404, "deposit-unknown")
+
+
+def test_a_key_names_nobody(store: sa.Engine, hall: Hall) -> None:
+    said = {"answer": hall.ask()["answer"], **PREMISES}
+    for place, key in enumerate(
+        ("2026-00004", "260000004", "5cf3e90d-7a11-4c43-8c1d-310115491231", "310115202611300001")
+    ):
+        assert hall.send(said, papers.PNG + bytes([place]), key=key).status_code == 201, key
+    for key in (stored.LICENCE_CODE, f"x-{stored.LICENCE_CODE[:8]}-{stored.LICENCE_CODE[8:]}", stored.RESIDENT):
+        found = problem(hall.send(said, key=key), 422, "idempotency-key-invalid")
+        assert "UUID" in found["detail"]

@@ -1,10 +1,12 @@
 """``/v1/answers/{answer}``: a stored answer with its trace, and the one-time notice 一次性告知书 made from it.
 
-An answer is shown to the client it was given to. To anybody else it does not exist.
+An answer is shown to the client it was given to, as long as its agreement names the item and the purpose. To anybody else it does
+not exist.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -181,10 +183,11 @@ def notice(
     format: Annotated[Literal["html", "json"] | None, Query(description="Without it, by Accept.")] = None,
 ) -> Response:
     """The notice for this answer and those asked together with it, in the language that is asked for here."""
-    _own(answer, caller)
+    purpose = _own(answer, caller)["purpose"]
     lang = language.of(request.headers)
     kind = format or ("html" if prefers_html(request.headers.get("accept", "")) else "json")
     made = notices.notice(database.engine(), answer, lang)
+    caller.admit([one["item"] for one in made["items"]], purpose, dt.datetime.now(dt.UTC))
     headers = {"Cache-Control": "no-store", "Content-Language": lang, "Vary": "Accept, Accept-Language"}
     if kind == "json":
         return Response(notices.json(made), media_type="application/json", headers=headers)
@@ -196,8 +199,10 @@ def notice(
 
 
 def _own(answer: str, caller: Agreement) -> dict[str, Any]:
-    """The answer, if it was given to ``caller``. UsageError ``answer-unknown``."""
+    """The answer, if it was given to ``caller`` and is about what its agreement names still. UsageError ``answer-unknown``,
+    ``item-not-agreed``, ``purpose-not-agreed``."""
     found = records.explain(database.engine(), answer)
-    if found["client"] != caller.client:
+    if not caller.given(found["client"], dt.datetime.fromisoformat(found["asked_at"])):
         raise UsageError("answer-unknown")
+    caller.admit([found["item"]], found["purpose"], dt.datetime.now(dt.UTC))
     return found

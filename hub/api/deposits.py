@@ -160,6 +160,8 @@ async def deposit(
         except ValidationError as error:
             code = error.errors(include_url=False, include_input=False, include_context=False)[0]["type"]
             return problem("body-malformed" if code == "json_invalid" else "body-invalid", lang)
+        if mentions.names_somebody(key, [one.id for one in given.holders.values()]):
+            raise UsageError("idempotency-key-invalid")
         media_type = (file.content_type or "").partition(";")[0].strip().lower()
         received = functools.partial(_received, caller, key, given, file.file, media_type)
         found, new = await to_thread.run_sync(received, limiter=request.app.state.depositing)
@@ -193,7 +195,7 @@ def _received(caller: Agreement, key: str, given: Deposit, file: Any, media_type
     response_class=Json,
 )
 def show(caller: Caller, named: Annotated[str, Path(alias="deposit", description="Its id.")]) -> Response:
-    """To the client it came through; to any other it does not exist."""
+    """To the client it came through, while its agreement names what it is about; to any other it does not exist."""
     with database.engine().connect() as connection:
-        found = deposits.of_client(connection, caller.client, named)
+        found = deposits.of_client(connection, caller, named)
     return Json(found, headers={"Cache-Control": "no-store"})
