@@ -5,8 +5,8 @@ where it stands by itself, companies by their 18 characters. A name in words can
 
 Numbers of cases look alike: a region, a day and a counter are 18 digits too, and one in eleven ends in the check digit of a
 resident number. A number that some cases get and others do not is of no use, so what reads as a *day of the last two years*
-(:data:`RECENT`) is taken for the day of a case and not of a birth. That lets the number of a small child pass where nothing
-else is known, so whoever knows whom a question is about says so (``parties``): their own numbers are refused, of whatever kind
+(:data:`RECENT`) is taken for the day of a case and not of a birth. That lets the number of a small child (or an old one of 15
+digits, of somebody past 98) pass where nothing else is known, so whoever knows whom a question is about says so (``parties``): their own numbers are refused, of whatever kind
 and age. Whoever puts applicants' numbers in place of cases' is told so by the first who is older. Organisation codes of 9
 characters and registration numbers of 13 or 15 digits count for nothing by themselves: they are nobody's, and every second
 office numbers its cases so.
@@ -39,7 +39,8 @@ def names_somebody(text: str, parties: Iterable[str] = ()) -> bool:
     whole = _GROUPS.sub("", folded)
     if len(whole) >= 18 and (_company(whole, True) or any(_company(one, False) for one in _COMPANY.findall(folded))):
         return True
-    return any(map(_holding(text), parties))
+    plain = _GROUPS.sub("", _folded(text).upper())
+    return any(_of(party, plain) for party in parties)
 
 
 def names_person(text: str) -> bool:
@@ -94,23 +95,17 @@ def _company(code: str, whole: bool) -> bool:
         return False
     if code.isdecimal():
         known = found.reason in (None, "region-retired")
-        numbered = (
-            code[:2] in regions.provinces() and abs(int(code[6:10]) - dt.date.today().year) <= 2
-        )  # a region and a year
+        # A region and a year at the places where a case has them.
+        numbered = code[:2] in regions.provinces() and abs(int(code[6:10]) - dt.date.today().year) <= 2
         return known and bool(_CATEGORY.match(code)) and not numbered
     return found.verdict == "valid" or (whole and bool(_CATEGORY.match(code)))
 
 
-class _holding:
-    """Whether a text holds the number of a party; short ones only where they are all of it."""
-
-    def __init__(self, text: str) -> None:
-        self.whole = _GROUPS.sub("", _folded(text).upper())
-
-    def __call__(self, party: str) -> bool:
-        given = _PREFIXED.match(party)
-        value = _GROUPS.sub("", schemes.compact(given["value"] if given else party))
-        return value in self.whole if len(value) >= LONG else bool(value) and value == self.whole
+def _of(party: str, whole: str) -> bool:
+    """Whether ``whole``, a text without its groups, holds the number of ``party``; a short one only where it is all of it."""
+    given = _PREFIXED.match(party)
+    value = _GROUPS.sub("", schemes.compact(given["value"] if given else party))
+    return value in whole if len(value) >= LONG else bool(value) and value == whole
 
 
 def _folded(text: str) -> str:
@@ -129,9 +124,8 @@ _ANYWHERE = re.compile(r"(?=([0-9]{17}[0-9Xx]))")
 _COMPANY = re.compile(
     r"(?!(?<=[0-9])[0-9]{18})(?![0-9]{19})(?=((?!1)[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}))"
 )
-_CATEGORY = re.compile(
-    "1[1-59]|2[19]|3[1-59]|4[19]|5[1-39]|6[19]|7[129]|8[19]|9[1-39]|[AY][19]|N[1-39]"
-)  # GB 32100, appendix
+# Authority and what it registers (GB 32100, appendix).
+_CATEGORY = re.compile("1[1-59]|2[19]|3[1-59]|4[19]|5[1-39]|6[19]|7[129]|8[19]|9[1-39]|[AY][19]|N[1-39]")
 # As they are written, also right behind or before letters; not within longer numbers.
 _ALONE = re.compile(
     r"(?<![0-9])[0-9]{17}[0-9Xx](?![0-9])|(?<![0-9])[0-9]{15}(?![0-9Xx])|(?<![0-9A-Za-z])[A-Za-z]{3}[0-9]{12}(?![0-9])"
