@@ -117,7 +117,7 @@ SHORTEST = 11  # characters of a telephone number
 _PREFIXED = re.compile(schemes.PREFIXED)
 _SPACE = re.compile(r"\s")
 _DASH = re.compile("[\u2010-\u2015\u2212]")
-_GROUPS = re.compile(r"[ ._/·-]")
+_GROUPS = re.compile(r"[ .,;:_/·、-]")
 _ANYWHERE = re.compile(r"(?=([0-9]{17}[0-9Xx]))")
 # Codes that begin with 1 are of authorities: with one begin the codes of items, and with these the numbers of cases. Digits alone
 # not within longer numbers.

@@ -38,6 +38,9 @@ from tests import residents, stored
         "138-0013-8000",
         "+86 138 0013 8000",
         "008613800138000",
+        "110105,19491231,002X",
+        "110105，19491231，002X",
+        "110105:19491231;002X",
     ],
 )
 def test_what_names_a_person(text: str) -> None:
