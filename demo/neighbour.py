@@ -48,7 +48,7 @@ class Neighbour:
         FatalError of :func:`hub.services.wait` names the log.
         """
         services.wait(self.api, lambda: services.answers(f"{self.api.address}/readyz"))
-        stack.wait_exchange(self.home, self.exchange)
+        stack.wait_exchange(self.home, self.exchange, variables=_variables())
         done = self.home.path / "runs.json"
         try:
             services.wait(self.runs, lambda: False, RUNS_SECONDS)
@@ -131,7 +131,7 @@ def start(main: Home, entries: Mapping[str, Mapping[str, Any]], names: Sequence[
         here.remember(hub=NAME, region=REGION, title=TITLE, api_port=str(port), exchange_port=wanted)
         serve = [sys.executable, "-m", "hub", "serve", "--host", services.HOST, "--port", str(port)]
         api = services.start(here, stack.API, serve, port=port, variables=_variables())
-        exchange = stack.start_exchange(here, api, _variables())
+        exchange = stack.start_exchange(here, _variables())
         assert exchange is not None  # it has just been told its region
         if RUNS not in known:
             (here.path / "runs.json").unlink(missing_ok=True)

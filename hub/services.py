@@ -10,6 +10,7 @@ home of its own and goes with it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -33,17 +34,20 @@ HOST = "127.0.0.1"
 GRACE_SECONDS = 6.0
 READY_SECONDS = 120.0
 PORTS_TRIED = 200
+RACES = 10  # ports in a row that others may take between the look and the start
+USED = (errno.EADDRINUSE, errno.EACCES)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A service as it was started. ``created`` is the process's creation time in seconds since 1970."""
+    """A service as it was started. ``created`` is the process's creation time in seconds since 1970; ``host`` is what it listens on."""
 
     name: str
     pid: int
     created: float
     port: int | None
     log: str
+    host: str = HOST
 
     @property
     def address(self) -> str:
@@ -57,6 +61,14 @@ class Running:
         except psutil.NoSuchProcess:
             return None
         return process if same else None
+
+    def listens(self) -> bool:
+        """Whether the service itself, or a process that it started, listens on its port: whoever else answers there is another."""
+        if (process := self.process()) is None:
+            return False
+        with contextlib.suppress(psutil.Error):
+            return _listens(process, self.port) or any(_listens(child, self.port) for child in _below(process))
+        return False
 
 
 @contextlib.contextmanager
@@ -87,19 +99,12 @@ def running(home: Home) -> dict[str, Running]:
     return {service.name: service for service in services if service.process()}
 
 
-def free_port(preferred: int, taken: Sequence[int] = ()) -> int:
-    """``preferred``, or the next port that nobody listens on. FatalError ``ports-used``."""
+def free_port(preferred: int, taken: Sequence[int] = (), host: str = HOST) -> int:
+    """``preferred``, or the next port of ``host`` that nobody listens on. FatalError ``ports-used``."""
     for port in range(preferred, preferred + PORTS_TRIED):
-        if port in taken:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+        if port not in taken and _free(port, host):
             return port
-    raise FatalError("ports-used", first=preferred, last=preferred + PORTS_TRIED - 1)
+    raise FatalError("ports-used", host=host, first=preferred, last=preferred + PORTS_TRIED - 1)
 
 
 def environment(home: Home, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -117,9 +122,9 @@ def environment(home: Home, extra: Mapping[str, str] | None = None) -> dict[str,
     }
 
 
-def start(home: Home, name: str, command: Sequence[str], *, port: int | None = None,
+def start(home: Home, name: str, command: Sequence[str], *, port: int | None = None, host: str = HOST,
           variables: Mapping[str, str] | None = None) -> Running:  # fmt: skip
-    """Start ``command`` in the background and note it; one that is up already is left alone."""
+    """Start ``command``, which listens on ``port`` of ``host``, in the background and note it; one that is up already is left alone."""
     known = running(home)
     if name in known:
         return known[name]
@@ -138,25 +143,45 @@ def start(home: Home, name: str, command: Sequence[str], *, port: int | None = N
     finally:
         if lock is not None:
             os.close(lock)
-    service = Running(name, process.pid, psutil.Process(process.pid).create_time(), port, str(log))
+    service = Running(name, process.pid, psutil.Process(process.pid).create_time(), port, str(log), host)
     _note(home, [*known.values(), service])
     _children[process.pid] = process
     return service
 
 
 def wait(service: Running, ready: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
-    """Wait until ``ready()`` says so. FatalError ``service-ended`` or ``service-slow`` names the log."""
+    """Wait until ``ready()`` says so and, where it has a port, it is the service itself that listens there.
+
+    FatalError ``service-ended`` or ``service-slow`` names the log; ``port-lost``: it ended, and another listens on its port.
+    """
     deadline = time.monotonic() + seconds
     while True:
         if (child := _children.get(service.pid)) is not None:
             child.poll()  # a dead child is reaped, so that it does not look alive
         if service.process() is None:
+            if service.port is not None and not _free(service.port, service.host):
+                raise FatalError("port-lost", service=service.name, port=service.port, log=service.log)
             raise FatalError("service-ended", service=service.name, log=service.log)
-        if ready():
+        if (service.port is None or service.listens()) and ready():
             return
         if time.monotonic() > deadline:
             raise FatalError("service-slow", service=service.name, seconds=int(seconds), log=service.log)
         time.sleep(0.2)
+
+
+def settled(service: Running, ready: Callable[[Running], bool], again: Callable[[list[int]], Running]) -> Running:
+    """The service once it answers, as :func:`wait`. Where another process, such as another hub's start, got its port first,
+    ``again(ports)`` starts it anew on a port that is none of those it lost."""
+    lost: list[int] = []
+    while True:
+        try:
+            wait(service, lambda service=service: ready(service))  # type: ignore[misc]
+            return service
+        except FatalError as error:
+            if error.code != "port-lost" or len(lost) == RACES:
+                raise
+        lost.append(service.port or 0)
+        service = again(lost)
 
 
 def answers(url: str, seconds: float = 5.0) -> bool:
@@ -170,6 +195,12 @@ def answers(url: str, seconds: float = 5.0) -> bool:
             return int(response.status) < 300
     except (OSError, http.client.HTTPException):
         return False
+
+
+def stop(found: Sequence[Running], grace: float = GRACE_SECONDS) -> None:
+    """Stop these services, and what they started, alone."""
+    known = [process for service in found if (process := service.process())]
+    _end([*known, *(child for process in known for child in _below(process))], grace)
 
 
 def stop_all(home: Home, grace: float = GRACE_SECONDS) -> int:
@@ -221,6 +252,29 @@ def processes(home: Home) -> list[psutil.Process]:
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def _free(port: int, host: str) -> bool:
+    """Whether one could listen there as far as others are concerned; what else is wrong with ``host`` the service says itself."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno not in USED
+    return True
+
+
+def _listens(process: psutil.Process, port: int | None) -> bool:
+    found = process.net_connections("tcp")
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found)
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _of_database(home: Home) -> list[psutil.Process]:

@@ -7,7 +7,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ def quiet(message: str) -> None:
     """Nothing is shown."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stack:
-    """What :func:`start` set going. Addresses are base URLs without a path."""
+    """What :func:`start` set going. Addresses are base URLs without a path, and stand once :meth:`wait` has returned."""
 
     home: Home
     api: Running
@@ -47,11 +47,15 @@ class Stack:
     exchange: Running | None = None
 
     def wait(self, say: Callable[[str], None] = quiet) -> None:
-        """Until everything answers. FatalError names the part that does not, and its log."""
-        services.wait(self.api, lambda: services.answers(f"{self.api.address}/readyz"))
-        say(f"API {self.api.address}")
-        wait_exchange(self.home, self.exchange, say)
-        services.wait(self.airflow, lambda: services.answers(f"{self.airflow.address}/api/v2/version"))
+        """Until everything answers; what lost its port to another process meanwhile is started anew on the next free one.
+
+        FatalError names the part that does not answer, and its log.
+        """
+        self.api = wait_api(self.home, self.api, say)
+        self.exchange = wait_exchange(self.home, self.exchange, say)
+        self.airflow = services.settled(
+            self.airflow, lambda part: services.answers(f"{part.address}/api/v2/version"), self._moved
+        )
         for component, name in HEALTH.items():
             services.wait(self.parts[name], lambda component=component: self._healthy(component))  # type: ignore[misc]
         say(f"Airflow {self.airflow.address}")
@@ -60,6 +64,12 @@ class Stack:
         """Parts that have ended although nobody stopped them."""
         parts = [self.api, *([self.exchange] if self.exchange else []), *self.parts.values()]
         return [part for part in parts if part.process() is None]
+
+    def _moved(self, lost: list[int]) -> Running:
+        """Every part of Airflow knows its address, so all of them start anew."""
+        services.stop(list(self.parts.values()))
+        self.parts = _airflow(self.home, lost)
+        return self.parts[API_SERVER]
 
     def _healthy(self, component: str) -> bool:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -74,13 +84,19 @@ def start(home: Home, say: Callable[[str], None] = quiet) -> Stack:
     """Start what is not up yet and return at once; :meth:`Stack.wait` waits. Call it under :func:`services.exclusive`."""
     if importlib.util.find_spec("airflow") is None:
         raise FatalError("airflow-missing")
-    known = services.running(home)
-    dags = orchestrator.dags_folder()
+    orchestrator.dags_folder()
     api = start_api(home, say)
-    exchange = start_exchange(home, api)
-    taken = [part.port or 0 for part in (api, exchange) if part]
-    airflow_port = _port(known.get(API_SERVER)) or services.free_port(AIRFLOW_PORT, taken=taken)
-    variables = {"YICI_DAGS": str(dags), **orchestrator.environment(home, airflow_port)}
+    exchange = start_exchange(home)
+    parts = _airflow(home)
+    credentials(home, airflow={"username": orchestrator.USERNAME, "password": orchestrator.password(home)})
+    return Stack(home, api, parts[API_SERVER], parts, exchange)
+
+
+def _airflow(home: Home, lost: Sequence[int] = ()) -> dict[str, Running]:
+    """Airflow's parts by name. ``lost``: ports that others got first."""
+    known = services.running(home)
+    airflow_port = _port(home, API_SERVER, AIRFLOW_PORT, lost)
+    variables = {"YICI_DAGS": str(orchestrator.dags_folder()), **orchestrator.environment(home, airflow_port)}
     if not set(AIRFLOW) <= known.keys():
         orchestrator.prepare(home, services.environment(home, variables))
     parts = {}
@@ -88,46 +104,73 @@ def start(home: Home, say: Callable[[str], None] = quiet) -> Stack:
         port = airflow_port if name == API_SERVER else None
         command = [sys.executable, "-m", module, *arguments]
         parts[name] = services.start(home, name, command, port=port, variables=variables)
-    credentials(home, airflow={"username": orchestrator.USERNAME, "password": orchestrator.password(home)})
-    return Stack(home, api, parts[API_SERVER], parts, exchange)
+    return parts
 
 
-def start_api(home: Home, say: Callable[[str], None] = quiet) -> Running:
-    """The store and the API alone, at the port of ``hub.json`` where it names one. Call it as :func:`start`."""
-    known = services.running(home)
+def start_api(home: Home, say: Callable[[str], None] = quiet, *, lost: Sequence[int] = ()) -> Running:
+    """The store and the API alone, at the port of ``hub.json`` where it names one. Call it as :func:`start`.
+
+    ``lost``: ports that others got first.
+    """
     database.engine()
     say("database")
-    port = _port(known.get(API)) or services.free_port(int(home.identity("api_port") or API_PORT))
+    port = _port(home, API, int(home.identity("api_port") or API_PORT), lost)
     command = [sys.executable, "-m", "hub", "serve", "--host", services.HOST, "--port", str(port)]
     return services.start(home, API, command, port=port)
 
 
-def start_exchange(home: Home, api: Running, variables: Mapping[str, str] | None = None) -> Running | None:
+def wait_api(home: Home, api: Running, say: Callable[[str], None] = quiet) -> Running:
+    """The API once it answers, started anew where it lost its port. FatalError as :meth:`Stack.wait`."""
+    answering = services.settled(
+        api,
+        lambda service: services.answers(f"{service.address}/readyz"),
+        lambda lost: start_api(home, say, lost=lost),
+    )
+    say(f"API {answering.address}")
+    return answering
+
+
+def start_exchange(
+    home: Home, variables: Mapping[str, str] | None = None, *, lost: Sequence[int] = ()
+) -> Running | None:
     """The listener for other hubs, at the port of ``hub.json`` where it is free, and on its ``exchange_host``; a hub that does not
-    say who it is has none. Call it after :func:`start_api`, as :func:`start`. ``variables``: of :func:`services.start`."""
+    say who it is has none. Call it after :func:`start_api`, as :func:`start`. ``variables``: of :func:`services.start`;
+    ``lost``: ports that others got first."""
     if home.identity("region") is None:
         return None
     from hub.exchange import cards
 
-    known = services.running(home)
-    wanted = int(home.identity("exchange_port") or cards.PORT)
-    port = _port(known.get(EXCHANGE)) or services.free_port(wanted, taken=[api.port or 0])
-    cards.settle(home, exchange_port=str(port))
     host = home.identity("exchange_host") or services.HOST
+    port = _port(home, EXCHANGE, int(home.identity("exchange_port") or cards.PORT), lost, host)
+    cards.settle(home, exchange_port=str(port))
     command = [sys.executable, "-m", "hub", "exchange", "serve", "--host", host, "--port", str(port)]
-    return services.start(home, EXCHANGE, command, port=port, variables=variables)
+    return services.start(home, EXCHANGE, command, port=port, host=host, variables=variables)
 
 
-def wait_exchange(home: Home, exchange: Running | None, say: Callable[[str], None] = quiet) -> str | None:
-    """Until it answers; its address. FatalError as :meth:`Stack.wait`."""
+def wait_exchange(
+    home: Home,
+    exchange: Running | None,
+    say: Callable[[str], None] = quiet,
+    variables: Mapping[str, str] | None = None,
+) -> Running | None:
+    """The listener once it answers, started anew where it lost its port. FatalError as :meth:`Stack.wait`."""
     if exchange is None:
         return None
     from hub.exchange import wire
 
-    address = f"https://{home.identity('exchange_host') or services.HOST}:{exchange.port}"
-    services.wait(exchange, lambda: wire.alive(home, exchange.port or 0))
-    say(f"exchange {address}")
-    return address
+    def again(lost: list[int]) -> Running:
+        begun = start_exchange(home, variables, lost=lost)
+        assert begun is not None  # it was there before
+        return begun
+
+    answering = services.settled(exchange, lambda service: wire.alive(home, service.port or 0), again)
+    say(f"exchange {exchange_address(answering)}")
+    return answering
+
+
+def exchange_address(exchange: Running) -> str:
+    """Where other hubs reach it, as far as this machine knows."""
+    return f"https://{exchange.host}:{exchange.port}"
 
 
 def credentials(home: Home, **parts: dict[str, str]) -> Path:
@@ -144,5 +187,10 @@ def read_credentials(home: Home) -> dict[str, Any]:
         return {}
 
 
-def _port(service: Running | None) -> int | None:
-    return service.port if service else None
+def _port(home: Home, name: str, wanted: int, lost: Sequence[int], host: str = services.HOST) -> int:
+    """That of the service where it is up; else ``wanted``, or the next that is free and that no other service here is about to take."""
+    known = services.running(home)
+    if name in known:
+        return known[name].port or wanted
+    beside = [service.port for service in known.values() if service.port]
+    return services.free_port(wanted, taken=[*lost, *beside], host=host)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
-from hub import embedded, services
-from hub.home import Home
+from hub import embedded, orchestrator, services, stack
+from hub.home import Home, current
+from tests.test_services import ANSWERING, eventually
 
 
 def yici(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +60,98 @@ def test_without_airflow_there_are_no_passwords_to_name(tmp_path: Path, postgres
     finally:
         yici(home, "down", **external)
     assert services.processes(Home(home)) == []
+
+
+def test_two_homes_that_start_at_once_get_a_port_each(tmp_path: Path, postgres_url: str) -> None:
+    external = {"YICI_DATABASE_URL": postgres_url.replace("+psycopg", "")}
+    homes = [tmp_path / "b1", tmp_path / "b2"]
+    wanted = services.free_port(18770)
+    for home in homes:
+        Home(home).remember(api_port=str(wanted))
+    try:
+        assert yici(homes[0], "db", "upgrade", **external).returncode == 0
+        shutil.copytree(homes[0] / "keys", homes[1] / "keys", dirs_exist_ok=True)
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(lambda home: yici(home, "up", "--without-airflow", "--json", **external), homes))
+        assert [each.returncode for each in done] == [0, 0], [each.stderr for each in done]
+        addresses = [json.loads(each.stdout)["api"] for each in done]
+        assert len(set(addresses)) == 2
+        for home, address in zip(homes, addresses, strict=True):
+            service = services.running(Home(home))[stack.API]
+            assert service.address == address and service.listens()
+        assert json.loads(yici(homes[0], "up", "--without-airflow", "--json", **external).stdout)["api"] == addresses[0]
+    finally:
+        for home in homes:
+            yici(home, "down", **external)
+
+
+@contextmanager
+def foreign(wanted: int) -> Iterator[int]:
+    """Something that is no part of this hub and says to everything that it is well."""
+    port = services.free_port(wanted)
+    process = subprocess.Popen([sys.executable, "-c", ANSWERING, str(port)])
+    try:
+        eventually(lambda: services.answers(f"http://{services.HOST}:{port}"))
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def here(store: sa.Engine) -> Iterator[Home]:
+    """A home on the operator's own database."""
+    home = current()
+    yield home
+    services.stop_all(home)
+
+
+def looked_too_early(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """The first look finds ``port`` free: who listens there came after it."""
+    free, seen = services.free_port, [port]
+    monkeypatch.setattr(services, "free_port", lambda *given, **more: seen.pop() if seen else free(*given, **more))
+
+
+def test_an_api_whose_port_another_took_gets_the_next(here: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    with foreign(18870) as port:
+        here.remember(api_port=str(port))
+        looked_too_early(monkeypatch, port)
+        lost = stack.start_api(here)
+        assert lost.port == port
+        api = stack.wait_api(here, lost)
+    assert api.port != port and services.running(here) == {stack.API: api} and api.listens()
+
+
+def test_a_listener_for_hubs_whose_port_another_took_gets_the_next(here: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.remember(hub="sh", region="310000")
+    with foreign(18970) as port:
+        looked_too_early(monkeypatch, port)
+        lost = stack.start_exchange(here)
+        assert lost is not None and lost.port == port
+        exchange = stack.wait_exchange(here, lost)
+    assert exchange is not None and exchange.port != port and exchange.listens()
+    assert here.identity("exchange_port") == str(exchange.port), "its card names it"
+
+
+def test_airflow_starts_anew_on_another_port_where_it_lost_one(here: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts all know the address: here programs that keep it, and listen where they are told."""
+    program = f"import os, sys, time; sys.argv[1:] = [os.environ['AIRFLOW__API__PORT']]\n{ANSWERING}"
+    parts = dict.fromkeys(stack.AIRFLOW, ("timeit", "-n1", "-r1", "import time; time.sleep(600)"))
+    monkeypatch.setattr(stack, "AIRFLOW", {**parts, stack.API_SERVER: ("timeit", "-n1", "-r1", program)})
+    monkeypatch.setattr(orchestrator, "prepare", lambda *_: None)
+    monkeypatch.setattr(stack.Stack, "_healthy", lambda *_: True)
+    with foreign(19070) as port:
+        looked_too_early(monkeypatch, port)
+        begun = stack._airflow(here)
+        api = stack.start_api(here)
+        started = stack.Stack(here, api, begun[stack.API_SERVER], begun)
+        assert started.airflow.port == port
+        started.wait()
+    assert started.airflow.port != port and started.airflow.listens() and started.ended() == []
+    assert all(part.process() is None for part in begun.values()), "what knew the lost address runs no more"
+    for part in started.parts.values():
+        process = part.process()
+        assert process is not None and process.environ()["AIRFLOW__API__PORT"] == str(started.airflow.port)
 
 
 @pytest.mark.e2e

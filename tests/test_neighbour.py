@@ -49,8 +49,8 @@ def test_a_second_hub(main_home: Home, tmp_path: Path) -> None:
     entries = {"zj-amr": {"url": str(tmp_path)}}
     main_home.remember(hub="sh", region="310000")
     with services.exclusive(main_home):
-        api = stack.start_api(main_home)
-        listener = stack.start_exchange(main_home, api)
+        stack.start_api(main_home)
+        listener = stack.start_exchange(main_home)
         started = neighbour.start(main_home, entries, (*ZJ, "sh-amr-enterprises", "zj-not-there"))
         assert started.names == ZJ, "what has no connection, or is not there, is not run"
         [run] = started.wait()

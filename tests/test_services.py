@@ -124,6 +124,63 @@ def test_readiness_is_waited_for_over_http(home: Home) -> None:
     assert service.address == f"http://127.0.0.1:{port}"
 
 
+ANSWERING = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The port on which a program that is no service of this home answers everything with 200."""
+    port = services.free_port(18570)
+    process = subprocess.Popen([sys.executable, "-c", ANSWERING, str(port)])
+    try:
+        eventually(lambda: services.answers(f"http://{services.HOST}:{port}"))
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_else_answers_on_its_port_is_not_taken_for_the_service(home: Home, stranger: int) -> None:
+    service = services.start(home, "sleeper", SLEEP, port=stranger)
+    assert services.answers(service.address)
+    with pytest.raises(FatalError) as caught:
+        services.wait(service, lambda: services.answers(service.address), seconds=0.5)
+    assert caught.value.code == "service-slow"
+    ended = services.start(home, "web", [sys.executable, "-c", ANSWERING, str(stranger)], port=stranger)
+    with pytest.raises(FatalError) as caught:
+        services.wait(ended, lambda: services.answers(ended.address))
+    assert caught.value.code == "port-lost" and str(stranger) in caught.value.message("en")
+
+
+def test_a_port_that_another_got_first_is_replaced_by_the_next_free_one(home: Home, stranger: int) -> None:
+    def start(port: int) -> services.Running:
+        return services.start(home, "web", [sys.executable, "-c", ANSWERING, str(port)], port=port)
+
+    def again(lost: list[int]) -> services.Running:
+        assert lost == [stranger]
+        return start(services.free_port(stranger, taken=lost))
+
+    settled = services.settled(start(stranger), lambda service: services.answers(service.address), again)
+    assert settled.port != stranger and services.running(home) == {"web": settled} and settled.listens()
+
+
+def test_a_service_may_leave_listening_to_a_process_of_its_own(home: Home) -> None:
+    port = services.free_port(18670)
+    service = services.start(home, "parent", [sys.executable, "-c", PARENT, ANSWERING, str(port)], port=port)
+    services.wait(service, lambda: services.answers(service.address))
+    assert not services._listens(psutil.Process(service.pid), port)
+    services.stop([service])
+    eventually(lambda: not services.answers(service.address))
+
+
 def test_a_service_that_ends_at_once_is_named_with_its_log(home: Home) -> None:
     service = services.start(home, "broken", [sys.executable, "-c", "raise SystemExit('no such thing')"])
     with pytest.raises(FatalError) as caught:

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 def _started(here: Home, say: Callable[[str], None], airflow: bool) -> dict[str, str]:
     """Start and wait; addresses by name."""
-    from hub import services, stack
+    from hub import stack
 
     if airflow:
         started = stack.start(here, say)
         started.wait(say)
-        exchange = stack.wait_exchange(here, started.exchange)
+        exchange = started.exchange
         addresses = {"api": started.api.address, "airflow": started.airflow.address}
     else:
         api = stack.start_api(here, say)
-        listening = stack.start_exchange(here, api)
-        services.wait(api, lambda: services.answers(f"{api.address}/readyz"))
+        listening = stack.start_exchange(here)
+        api = stack.wait_api(here, api, say)
         exchange = stack.wait_exchange(here, listening, say)
         addresses = {"api": api.address}
-    return {**addresses, "exchange": exchange} if exchange else addresses
+    return {**addresses, "exchange": stack.exchange_address(exchange)} if exchange else addresses
 
 
 def _publish() -> None:
