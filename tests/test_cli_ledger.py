@@ -97,8 +97,24 @@ def test_verify(yici: Yici, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None
     assert "nobody there" in yici("verify")
     monkeypatch.setattr(witnesses, "ask", lambda name, after=0: Told(name))
     shown = yici("verify")
-    assert "nothing was changed" in shown and "not fully checked" not in shown
+    assert "nothing was changed" in shown and "not fully checked" not in shown and "told of no checkpoint yet" in shown
     assert json.loads(yici("verify", "--json"))["complete"]
+    with kept.engine.connect() as connection:
+        query = "SELECT position, chain FROM exchange_checkpoint WHERE hub = 'sh'"
+        chains = {row.position: row.chain for row in connection.exec_driver_sql(query)}
+    monkeypatch.setattr(witnesses, "ask", lambda name, after=0: Told(name, chains))
+    shown = " ".join(yici("verify").split())
+    assert "zj: knew before 此前已知 2 checkpoints 检查点, positions 位置 4-6" in shown
+    assert "witnessed up to 已见证至 6" in shown
+    monkeypatch.setattr(witnesses, "ask", lambda name, after=0: Told(name))
+    monkeypatch.setattr(witnesses, "told_before", lambda *_: True)
+    shown = " ".join(yici("verify").split())
+    assert (
+        "not fully checked 未能完全核验: nothing known to 毫不知情 zj" in shown and "nothing was changed" not in shown
+    )
+    assert "ask its operators" in shown
+    [told] = json.loads(yici("verify", "--json"))["witnesses"]
+    assert (told["asked"], told["code"], told["first"]) == (True, "witness-empty", None) and told["message"]
     ledgers.changed(kept.engine, f"DELETE FROM exchange_record WHERE id = '{kept.made[3]}'")
     report = json.loads(yici("verify", "--json", status=1))
     [difference] = report["differences"]

@@ -384,7 +384,7 @@ def test_what_a_peer_cannot_or_does_not_say_rightly(
     assert report.ok and not report.complete and not report.shown()["complete"]
     assert report.shown()["witnesses"] == [
         {
-            "peer": "zj", "asked": False, "checkpoints": 0, "latest": None, "code": "partner-away",
+            "peer": "zj", "asked": False, "checkpoints": 0, "first": None, "latest": None, "code": "partner-away",
             "message": "zj does not answer",
         }
     ]  # fmt: skip

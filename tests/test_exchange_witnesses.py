@@ -98,11 +98,61 @@ def test_a_ledger_written_anew_and_signed_again_is_found_and_the_peer_notes_it(h
     report = ledger_verify.verify()
     [difference] = report.differences
     assert difference.code == "chain-witness-differs" and difference.keys[0].startswith("zj: positions ")
-    outcomes = [row.outcome for row in hubs[1].rows("SELECT outcome FROM exchange_record WHERE direction = 'noted'")]
-    assert outcomes == ["checkpoint-contradicts"], "the question itself carried the new end of the chain"
+    noted = "SELECT outcome FROM exchange_record WHERE direction = 'noted'"
+    assert hubs[1].rows(noted) == [], "the question itself tells nothing of the chain"
+    caller.ask("zj", "test.echo", {})
+    assert [row.outcome for row in hubs[1].rows(noted)] == ["checkpoint-contradicts"]
     ledgers.changed(acting, *(f"DELETE FROM {table}" for table in tables))
     ledgers.changed(acting, *(f"INSERT INTO {table} TABLE kept_{table}; DROP TABLE kept_{table}" for table in tables))
     assert ledger_verify.verify().ok
+
+
+def test_what_the_question_itself_brought_is_no_witness(hubs: Hubs, acting: sa.Engine) -> None:
+    """The end is cut back to where this hub signed, and the peer's memory emptied: the peer says nothing that counts."""
+    zj = hubs[1]
+    talked(acting, 4)
+    tables = ledgers.TABLES
+    ledgers.changed(acting, *(f"CREATE TABLE kept_{table} AS TABLE {table}" for table in tables))
+    with zj.acting() as engine:
+        ledgers.changed(engine, "CREATE TABLE kept_checkpoint AS TABLE exchange_checkpoint",
+                        "DELETE FROM exchange_checkpoint WHERE hub = 'sh'")  # fmt: skip
+    ledgers.changed(
+        acting,
+        """DELETE FROM exchange_checkpoint WHERE hub = 'sh' AND position > (
+          SELECT position FROM exchange_checkpoint WHERE hub = 'sh' ORDER BY position DESC OFFSET 1 LIMIT 1)""",
+        """DELETE FROM exchange_record WHERE id NOT IN (SELECT record FROM exchange_chain WHERE position <= (
+          SELECT max(position) FROM exchange_checkpoint WHERE hub = 'sh'))""",
+        "DELETE FROM exchange_pending",
+        "DELETE FROM exchange_chain WHERE position > (SELECT max(position) FROM exchange_checkpoint WHERE hub = 'sh')",
+        """UPDATE exchange_head SET (position, chain) =
+          (SELECT position, chain FROM exchange_chain ORDER BY position DESC LIMIT 1)""",
+    )
+    try:
+        report = ledger_verify.verify()
+        assert report.ok and not report.complete and report.witnessed is None, report.shown()
+        [told] = report.witnesses
+        assert told.checkpoints == {} and told.empty and "zj" in (told.message() or "")
+        assert told.shown()["code"] == "witness-empty" and told.shown()["asked"]
+        talked(acting, 2)  # from now on it is a witness again, of what it hears now
+        report = ledger_verify.verify()
+        assert report.complete and report.witnessed == max(heard(zj))
+        assert report.shown()["witnesses"][0]["first"] == min(heard(zj))
+    finally:
+        ledgers.changed(acting, *(f"DELETE FROM {table}" for table in tables))
+        ledgers.changed(
+            acting, *(f"INSERT INTO {table} TABLE kept_{table}; DROP TABLE kept_{table}" for table in tables)
+        )
+        with zj.acting() as engine:
+            ledgers.changed(engine, "DELETE FROM exchange_checkpoint",
+                            "INSERT INTO exchange_checkpoint TABLE kept_checkpoint; DROP TABLE kept_checkpoint")  # fmt: skip
+
+
+def test_a_peer_that_was_told_nothing_yet_can_know_nothing(hubs: Hubs, acting: sa.Engine) -> None:
+    with acting.begin() as connection:
+        assert witnesses.told_before(connection, "zj") and not witnesses.told_before(connection, "js")
+    report = ledger_verify.verify()
+    asked = hubs[0].rows("SELECT request FROM exchange_record WHERE kind = 'ledger.witness' ORDER BY id DESC LIMIT 1")
+    assert report.complete and not witnesses._carries_head(asked[0].request)
 
 
 def test_a_peer_that_is_away_is_said_and_changes_nothing(hubs: Hubs, acting: sa.Engine) -> None:

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from hub.exchange.ledger_verify import Report
     from hub.exchange.proofs import Checked
+    from hub.exchange.witnesses import Told
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value. 以 JSON 输出。")]
 Record = Annotated[str, typer.Argument(metavar="RECORD", help="Id of a record or of its message. 记录或消息编号。")]
@@ -99,8 +100,9 @@ def verify(
     """Find any record that was altered, removed, put in or moved, also by who could sign anew. 核验台账。
 
     Works beside traffic: one moment is read, nothing waits. Exit code 0: no change was found; 1: something was changed, and
-    which. A peer that cannot be asked is named, and no difference: then what could not be checked is said (with --json:
-    "complete" is false), and the exit code stays 0.
+    which. A peer that cannot be asked, or that knows nothing although it was told, is named, and no difference: then what could
+    not be checked is said (with --json: "complete" is false), and the exit code stays 0. How far each peer knew before it was
+    asked stands at the end.
 
     Examples: [bold]yici ledger verify[/] · [bold]yici ledger verify --no-peers --json[/]
     """
@@ -217,7 +219,9 @@ def chain(json: Json = False) -> None:
 
 
 def _report(report: Report) -> None:
+    from connectors import messages
     from hub.cli import output
+    from hub.exchange import witnesses
 
     console = output.console()
     for found in report.differences:
@@ -228,9 +232,13 @@ def _report(report: Report) -> None:
     if report.ok and report.complete:
         console.print("nothing was changed 未发现改动")
     elif not report.complete:
-        away = ", ".join(told.peer for told in report.witnesses if told.why)
+        lacking = [told for told in report.witnesses if not told.whole]
+        away = ", ".join(told.peer for told in lacking if told.why)
+        empty = ", ".join(told.peer for told in lacking if told.empty)
+        said = [f"no answer of 未答复 {away}"] if away else []
+        said += [f"nothing known to 毫不知情 {empty}"] if empty else []
         console.print("[bold yellow]![/] not fully checked 未能完全核验: ", end="")
-        console.print(f"no answer of 未答复 {away}" if away else "no peer was asked 未向伙伴节点求证", markup=False)
+        console.print(" · ".join(said) or "no peer was asked 未向伙伴节点求证", markup=False)
         console.print(
             "  Without every peer's word nobody can tell whether the end was cut back to an earlier signed checkpoint, or all was "
             "signed anew with the key. 缺少伙伴节点的证词，无法判断末端是否被截回到较早的签名检查点，或是否用密钥重新签名。"
@@ -239,11 +247,21 @@ def _report(report: Report) -> None:
             console.print("  What is here is sound in itself 本地内容自洽")
     console.print(
         f"positions 位置 {report.first}-{report.last}, records 记录 {report.records:,}, "
-        f"pending 待编号 {report.pending:,}, checkpoints 检查点 {report.checkpoints:,}"
+        f"pending 待编号 {report.pending:,}, checkpoints 检查点 {report.checkpoints:,}, "
+        f"witnessed up to 已见证至 {report.witnessed or '-'}"
     )
     for told in report.witnesses:
-        said = told.sentence if told.why else f"{len(told.checkpoints):,} checkpoints 检查点"
-        console.print(f"{told.peer}: {said}", markup=False)
+        console.print(f"{told.peer}: {told.message() or _heard(told)}", markup=False)
+        if told.empty:
+            console.print(f"  → {messages.advice(witnesses.EMPTY)}", markup=False)
+
+
+def _heard(told: Told) -> str:
+    """How far back and forward a witness knew before it was asked."""
+    if not told.checkpoints:
+        return "was told of no checkpoint yet 尚未被告知任何检查点"
+    known = f"positions 位置 {min(told.checkpoints)}-{max(told.checkpoints)}"
+    return f"knew before 此前已知 {len(told.checkpoints):,} checkpoints 检查点, {known}"
 
 
 MARKS = {"good": ("✓", "green"), "bad": ("✗", "bold red"), "unchecked": ("–", "yellow")}

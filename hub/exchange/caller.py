@@ -70,8 +70,10 @@ def ask(
     seconds: float = 30.0,
     type: str = JSON,
     deadline: dt.datetime | None = None,
+    head: bool = True,
 ) -> Message:
-    """The reply of ``peer``, verified, its status ``ok``. All is recorded.
+    """The reply of ``peer``, verified, its status ``ok``. All is recorded. ``head``: whether the question tells the end of this
+    hub's chain.
 
     At most ``seconds``, and not beyond ``deadline`` where somebody waits for whoever asks. UsageError ``peer-unknown`` and
     those of :func:`hub.exchange.agreements.admit`. RetriableError ``partner-away``, ``partner-plain``, ``partner-resting``,
@@ -102,7 +104,7 @@ def ask(
             "purpose": purpose,
             "case": case,
             "deadline": until,
-            "head": ledger.head(connection),
+            "head": ledger.head(connection) if head else None,
         }
     asked = _Asked(known, members, data, signed(members, data))
     try:

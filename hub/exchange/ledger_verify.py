@@ -47,9 +47,14 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether peers were asked and each answered. Without them nobody can tell that the end was cut back to a place
-        where this hub had signed, nor that who has its key signed another chain."""
-        return bool(self.witnesses) and all(told.why is None for told in self.witnesses)
+        """Whether peers were asked, and each answered and knew what it was told before. Without them nobody can tell that the
+        end was cut back to a place where this hub had signed, nor that who has its key signed another chain."""
+        return bool(self.witnesses) and all(told.whole for told in self.witnesses)
+
+    @property
+    def witnessed(self) -> int | None:
+        """The last position that a peer had heard of: what comes after it only this hub vouches for."""
+        return max((position for told in self.witnesses for position in told.checkpoints), default=None)
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -61,6 +66,7 @@ class Report:
             "records": self.records,
             "pending": self.pending,
             "checkpoints": self.checkpoints,
+            "witnessed": self.witnessed,
             "witnesses": [one.shown() for one in self.witnesses],
             "differences": [one.shown() for one in self.differences],
         }
@@ -205,8 +211,10 @@ def _checkpoints(connection: sa.Connection, found: _Found, start: int) -> None:
 
 
 def _witnessed(connection: sa.Connection, found: _Found, start: int) -> None:
-    """What peers say that this hub signed stands in the chain."""
+    """What peers say that this hub signed stands in the chain; who says nothing was told nothing."""
     for told in found.report.witnesses:
+        if told.why is None and not told.checkpoints:
+            told.empty = witnesses.told_before(connection, told.peer)
         if told.false:
             found.add("chain-peer-false", told.peer, found=told.false)
         bind = {"positions": list(told.checkpoints), "chains": list(told.checkpoints.values()), "start": start}
