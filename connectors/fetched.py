@@ -30,7 +30,8 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One step of a connection check. ``advice`` says what to do next when the step failed."""
+    """One step of a connection check. ``advice`` says what to do next when the step failed; with one that did not, what
+    somebody may want to do all the same."""
 
     step: str
     ok: bool

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -15,7 +16,7 @@ import pytest
 
 from connectors.signature import public_key, verify_detached
 from hub.cli import main
-from hub.exchange import agreement_terms, keys
+from hub.exchange import agreement_terms, agreements, keys
 from hub.home import Home
 from tests.twohubs import Hub, Pair, pair
 
@@ -93,11 +94,54 @@ def test_from_the_template_to_the_end(hubs: Pair, yici: Run, tmp_path: Path) -> 
     assert json_of(yici, hubs.sh, "resume", named, status=2)["error"]["code"] == "agreement-not-suspended"
     assert json_of(yici, hubs.zj, "resume", named)["state"] == "in_force"
     assert json_of(yici, hubs.zj, "rotate", named)["epoch"].startswith("20")
-    assert json_of(yici, hubs.zj, "end", named)["state"] == "in_force"
+    wanted = json_of(yici, hubs.zj, "end", named)
+    assert (wanted["state"], wanted["ended_by"]) == ("in_force", ["zj"])
+    yici(hubs.zj, "end", named)
+    assert "end wanted by zj, waits for the other side" in yici.err  # type: ignore[attr-defined]
     assert "end wanted by zj" in yici(hubs.sh, "list")
-    assert json_of(yici, hubs.sh, "end", named)["state"] == "ended"
+    ended = json_of(yici, hubs.sh, "end", named)
+    assert (ended["state"], ended["ended_by"]) == ("ended", ["sh", "zj"])
     assert json_of(yici, hubs.zj, "list") == []
     assert json_of(yici, hubs.zj, "list", "--all")[0]["state"] == "ended"
+
+
+def test_one_whose_term_is_over_is_not_in_force(hubs: Pair, yici: Run) -> None:
+    """Nor one whose term has not begun, nor one whose place another version has taken."""
+    named = str(hubs.agree())
+
+    def dates(values: str) -> None:
+        for hub in (hubs.zj, hubs.sh):
+            with hub.acting() as engine, engine.begin() as connection:
+                connection.exec_driver_sql(f"UPDATE exchange_agreement SET {values}")
+
+    over = "now() + interval '10 minutes'"
+    with mock.patch.object(agreements, "opened", _as_kept(agreements.opened)):
+        for values, state, words in (
+            (f"valid_to = {over}", "in_force", "in force"),
+            ("valid_to = now() - interval '3 minutes'", "expired", "expired 已到期"),
+            ("state = 'suspended', suspended_by = '{zj}'", "expired", "expired 已到期"),
+            (f"valid_to = {over}, state = 'in_force', suspended_by = '{{}}', valid_from = now() + interval '5 minutes'",
+             "upcoming", "not begun"),
+        ):  # fmt: skip
+            dates(values)
+            [listed] = json_of(yici, hubs.zj, "list")
+            assert listed["state"] == state, values
+            for command in (("list",), ("show", named)):
+                shown = yici(hubs.sh, *command)
+                assert words in shown and ("in force" in shown) == (state == "in_force"), values
+        dates("replaced_at = now() - interval '1 minute'")
+        assert json_of(yici, hubs.zj, "list") == []
+        assert json_of(yici, hubs.zj, "list", "--all")[0]["state"] == "superseded"
+
+
+def _as_kept(opened: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Its terms, whatever dates are kept beside them."""
+
+    def read(row: Any) -> Any:
+        terms = agreement_terms.parse(bytes(row.document))
+        return opened(SimpleNamespace(**{**row._asdict(), "valid_from": terms.valid_from, "valid_to": terms.valid_to}))
+
+    return read
 
 
 def test_what_is_shown_can_be_verified_by_anybody(hubs: Pair, yici: Run) -> None:

@@ -76,56 +76,103 @@ def test_all_is_well_but_for_an_agreement(hubs: Hubs, yici: Callable[..., str]) 
     sh, zj = hubs
     found = steps()
     assert list(found) == ALL
-    assert [step for step in ALL if not found[step].ok] == ["agreement"]
+    assert all(found[step].ok for step in ALL)
+    assert [step for step in ALL if found[step].advice] == ["agreement"]
     assert "yici agreement propose" in found["agreement"].advice
     assert found["certificate"].detail == keys.own(zj.home).certificates[0].name
     assert found["accepted"].detail == keys.own(sh.home).certificates[0].name
     assert abs(float(found["clock"].detail.removesuffix(" s"))) < 2
-    told = json.loads(yici("check", "zj", "--json", status=1))
-    assert told["ok"] is False and [step["step"] for step in told["steps"]] == ALL
-    assert "→" in yici("check", "zj", status=1)
+    told = json.loads(yici("check", "zj", "--json"))
+    assert told["ok"] is True and [step["step"] for step in told["steps"]] == ALL
+    shown = yici("check", "zj")
+    assert "! agreement" in shown and "→" in shown and "✗" not in shown
     for hub, direction in ((sh, "asked"), (zj, "answered")):
         kinds = {row.kind for row in hub.rows("SELECT kind FROM exchange_record WHERE direction = :d", d=direction)}
         assert kinds == {"peer.check"}
     with mock.patch.dict(os.environ, {"YICI_LANG": "zh"}):
-        assert "没有协议" in yici("check", "zj", status=1)
+        assert "没有协议" in yici("check", "zj")
 
 
-def test_agreements_and_the_days_they_have_left(hubs: Hubs) -> None:
-    sh, zj = hubs
-    ids = {
-        name: f"00000000-0000-7000-8000-00000000000{number}"
-        for number, name in enumerate(("good", "over", "odd", "mine"))
-    }
+def agreed(
+    hub: Hub, peer: str, number: int, days: int, state: str = "in_force", begun: int = 9, replaced: int = 0
+) -> None:
+    """An agreement as ``hub`` keeps it: ``begun`` days ago, over in ``days``, replaced by another so many days ago."""
+    with hub.acting() as engine, engine.begin() as connection:
+        now = dt.datetime.now(dt.UTC)
+        connection.execute(
+            sa.text(
+                """INSERT INTO exchange_agreement (id, version, peer, provider, document, state, valid_from, valid_to, replaced_at)
+                VALUES (:id, 1, :peer, :provider, '', :state, :from, :to, :replaced)"""
+            ),
+            {"id": f"00000000-0000-7000-8000-00000000000{number}", "peer": peer, "provider": hub.name == "zj", "state": state,
+             "from": now - dt.timedelta(days=begun), "to": now + dt.timedelta(days=days, hours=1),
+             "replaced": now - dt.timedelta(days=replaced) if replaced else None},
+        )  # fmt: skip
 
-    def agreed(hub: Hub, peer: str, name: str, days: int, state: str = "in_force") -> None:
+
+@pytest.fixture
+def both(hubs: Hubs) -> Iterator[Callable[..., None]]:
+    """Makes an agreement that both sides keep alike."""
+
+    def make(*given: Any, **how: Any) -> None:
+        for hub, peer in zip(hubs, ("zj", "sh"), strict=True):
+            agreed(hub, peer, *given, **how)
+
+    yield make
+    for hub in hubs:
         with hub.acting() as engine, engine.begin() as connection:
-            now = dt.datetime.now(dt.UTC)
-            connection.execute(
-                sa.text(
-                    """INSERT INTO exchange_agreement (id, version, peer, provider, document, state, valid_from, valid_to)
-                    VALUES (:id, 1, :peer, :provider, '', :state, :from, :to)"""
-                ),
-                {"id": ids[name], "peer": peer, "provider": hub.name == "zj", "state": state, "from": now - dt.timedelta(days=1),
-                 "to": now + dt.timedelta(days=days, hours=1)},
-            )  # fmt: skip
+            connection.execute(sa.text("DELETE FROM exchange_agreement"))
 
-    for hub, peer in ((sh, "zj"), (zj, "sh")):
-        agreed(hub, peer, "good", 30)
-        agreed(hub, peer, "over", -2)
-        agreed(hub, peer, "odd", 30, "in_force" if hub is sh else "suspended")
-    agreed(sh, "zj", "mine", 30, "proposed")
-    try:
-        found = [step for step in checking.steps("zj") if step.step == "agreement"]
-        assert [step.ok for step in found] == [True, False, False, False]
-        assert "zj → sh: in_force, 30 d" in found[0].detail
-        assert "ended on" in found[1].detail
-        assert "in_force here and suspended at zj" in found[2].detail
-        assert "proposed here and - at zj" in found[3].detail
-    finally:
-        for hub in hubs:
-            with hub.acting() as engine, engine.begin() as connection:
-                connection.execute(sa.text("DELETE FROM exchange_agreement"))
+
+def agreements_of() -> list[Any]:
+    return [step for step in checking.steps("zj") if step.step == "agreement"]
+
+
+def test_agreements_and_the_days_they_have_left(hubs: Hubs, both: Callable[..., None]) -> None:
+    sh, zj = hubs
+    both(0, 30)
+    agreed(sh, "zj", 1, 30, "in_force")
+    agreed(zj, "sh", 1, 30, "suspended")
+    agreed(sh, "zj", 2, 30, "proposed")
+    both(3, 30, "suspended")
+    both(4, 30, begun=-2)
+    both(5, 30, "proposed")
+    found = agreements_of()
+    assert [step.ok for step in found] == [True, False, False, False, True, True]
+    assert "zj → sh: in_force, 30 d" in found[0].detail and not found[0].advice
+    assert "in_force here and suspended at zj" in found[1].detail
+    assert "proposed here and - at zj" in found[2].detail
+    assert "yici agreement resume" in found[3].advice
+    assert "in_force, from 20" in found[4].detail and not found[4].advice
+    assert "not accepted yet" in found[5].detail and "yici agreement accept" in found[5].advice
+
+
+def test_what_is_over_is_told_and_fails_nothing(
+    hubs: Hubs, both: Callable[..., None], yici: Callable[..., str]
+) -> None:
+    sh, zj = hubs
+    both(0, 30)
+    both(1, -2)
+    both(2, 30, "ended")
+    both(3, 30, replaced=1)  # another version counts since
+    agreed(sh, "zj", 4, -2, "ended")  # nobody minds who knows what of it
+    agreed(zj, "sh", 4, -2, "suspended")
+    agreed(zj, "sh", 5, 30, "ended")
+    found = agreements_of()
+    assert all(step.ok for step in found)
+    assert [bool(step.advice) for step in found] == [False, True, False, True, False]
+    assert "ended on" in found[1].detail and "yici agreement end" in found[1].advice
+    assert "was ended" in found[2].detail
+    shown = yici("check", "zj")
+    assert shown.count("! agreement") == 2 and shown.count("✓ agreement") == 3 and "✗" not in shown
+
+
+def test_where_nothing_is_in_force_any_more_that_is_said(hubs: Hubs, both: Callable[..., None]) -> None:
+    both(0, -2)
+    both(1, 30, "ended")
+    found = agreements_of()
+    assert [step.ok for step in found] == [True, True, True]
+    assert "No agreement with zj is in force" in found[2].detail and "yici agreement propose" in found[2].advice
 
 
 def test_a_name_nobody_has(hubs: Hubs) -> None:
@@ -262,7 +309,8 @@ def test_the_peer_has_an_older_card(hubs: Hubs, yici: Callable[..., str]) -> Non
     found = steps()
     assert not found["card"].ok and made.keys[-1].name in found["card"].detail
     assert "--introduce" in found["card"].advice
-    yici("check", "zj", "--introduce", status=1)
+    assert "✗ card" in yici("check", "zj", status=1)
+    yici("check", "zj", "--introduce")
     assert steps()["card"].ok
     assert [key.kid for key in zj.peer("sh").keys][-1] == made.keys[-1].name
 

@@ -131,7 +131,7 @@ def _words(commands: typer.Typer) -> None:
     def end(id_: Id, reason: Reason = None, json: Json = False) -> None:
         """End an agreement before its term, once the other hub does too. 提前终止协议，须双方均提出。
 
-        Nobody ends it alone (Order 809, Art. 27): until the other side says the same, it is in force; suspend it to stop it now.
+        Nobody ends it alone (Order 809, Art. 27): until the other side says the same, it stays as it is; suspend it to stop it now.
         任何一方不得单独终止；需要立即停止时请使用 suspend。
 
         Example: [bold]yici agreement end 0199c0de --reason "replaced by the national interface"[/]
@@ -219,7 +219,9 @@ def _looks(commands: typer.Typer) -> None:
         all_: Annotated[bool, typer.Option("--all", help="Every version. 全部版本。")] = False,
         json: Json = False,
     ) -> None:
-        """List agreements and how they stand; with --all those that no longer count. 列出协议及状态。
+        """List agreements and how they stand; with --all those that were ended, declined or replaced. 列出协议及状态。
+
+        One whose term is over stays, as expired, until a new version takes its place or both sides ended it.
 
         Examples: [bold]yici agreement list[/] · [bold]yici agreement list sh --all --json[/]
         """
@@ -229,9 +231,10 @@ def _looks(commands: typer.Typer) -> None:
 
         with database.engine().connect() as connection:
             rows = agreements.every(connection, peer)
-        found = [row for row in rows if all_ or row.state in ("proposed", *agreements.LIVE)]
+        kept = [agreement_view.short(row) for row in rows if all_ or row.state in ("proposed", *agreements.LIVE)]
+        found = [told for told in kept if all_ or told["state"] != "superseded"]
         if json:
-            output.json([agreement_view.short(row) for row in found])
+            output.json(found)
             return
         output.table(
             ("agreement 协议", "peer 伙伴", "role 角色", "state 状态", "modes 方式", "materials 材料", "term 期限"),
@@ -245,7 +248,7 @@ def _looks(commands: typer.Typer) -> None:
                     "\n".join(each["materials"]),
                     f"{agreement_view.moment(each['valid_from'])}\n{agreement_view.moment(each['valid_to'])}",
                 )
-                for each in map(agreement_view.short, found)
+                for each in found
             ],
         )
 
@@ -277,12 +280,18 @@ def _found(named: Any, version: int | None) -> sa.Row[Any]:
 
 def _tell(done: Done, json: bool) -> None:
     from hub.cli import output
+    from hub.exchange import agreements
 
+    found = agreements.parsed(done.agreement)
+    assert found is not None
+    told = agreement_view.short(_found(*found))
     if json:
         problem = done.problem.code if done.problem else None
-        output.json({"agreement": done.agreement, "state": done.state, "told": not problem, "problem": problem})
+        words = {name: told[name] for name in ("state", "suspended_by", "ended_by")}
+        output.json({"agreement": done.agreement, **words, "told": not problem, "problem": problem})
         return
-    typer.echo(f"{done.agreement} {agreement_view.WORDS[done.state]}", err=True)
+    untold = {**told, "untold": []}  # said below, with the reason
+    typer.echo(f"{done.agreement} {' · '.join(agreement_view.standing(untold).splitlines())}", err=True)
     if done.problem:
         typer.echo(
             f"not confirmed by the other hub yet, it will be told again 对方尚未确认，将再次告知: {done.problem}",

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 
 def short(row: sa.Row[Any]) -> dict[str, Any]:
-    """What can be said of a version without opening it: one that was altered is shown as such."""
+    """What can be said of a version without opening it, as it stands now: one that was altered is shown as such."""
+    import datetime as dt
+
     from connectors.errors import YiciError
     from hub.exchange import agreements
 
@@ -17,7 +19,7 @@ def short(row: sa.Row[Any]) -> dict[str, Any]:
         "agreement": f"{row.id}/{row.version}",
         "peer": row.peer,
         "provider": row.provider,
-        "state": row.state,
+        "state": agreements.effective(row, dt.datetime.now(dt.UTC)),
         "suspended_by": row.suspended_by,
         "ended_by": row.ended_by,
         "signed_here": row.own_signature is not None,
@@ -114,14 +116,20 @@ def _condition(material: Any) -> str:
 def standing(told: dict[str, Any]) -> str:
     """How a version (:func:`short`) stands, in words."""
     said = [WORDS[told["state"]]]
+    if told["state"] == "expired":
+        said.append(moment(told["valid_to"]))
+    elif told["state"] == "upcoming":
+        said.append(f"from {moment(told['valid_from'])}")
     if told["suspended_by"]:
         said.append(f"by {', '.join(told['suspended_by'])}")
-    if told["ended_by"] and told["state"] != "ended":
-        said.append(f"end wanted by {', '.join(told['ended_by'])} 已提出终止")
+    if told["ended_by"] and told["state"] in (*COUNTS, "suspended"):
+        said.append(
+            f"end wanted by {', '.join(told['ended_by'])}, waits for the other side 已由其提出终止，待另一方提出"
+        )
     if told["state"] == "proposed":
         said.append("accepted here 本方已接受" if told["signed_here"] and told["signed_there"] else
                     "waits for them 待对方处理" if told["signed_here"] else "waits for us 待本方处理")  # fmt: skip
-    if told["replaced_at"] and told["state"] in ("in_force", "suspended"):
+    if told["replaced_at"] and told["state"] in (*COUNTS, "suspended"):
         said.append(f"until {moment(told['replaced_at'])}")
     if told["untold"]:
         said.append("not confirmed by them yet 对方尚未确认")
@@ -135,10 +143,13 @@ def moment(at: Any) -> str:
     return str(at.astimezone(CHINA).strftime("%Y-%m-%d %H:%M"))
 
 
+COUNTS = ("in_force", "upcoming")
 WORDS = {
     "proposed": "proposed 已提出",
     "in_force": "in force 生效",
+    "upcoming": "agreed, not begun 已签署，尚未开始",
     "suspended": "suspended 已中止",
+    "expired": "expired 已到期",
     "superseded": "superseded 已被取代",
     "ended": "ended 已终止",
     "declined": "declined 已拒绝或撤回",

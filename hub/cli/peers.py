@@ -158,7 +158,8 @@ def check(
     """Go from here to a peer and back, step by step, and say what to do. 逐步检查与伙伴节点的连接并给出处理办法。
 
     Name, port, certificates both ways, clock, signature, what the peer knows of this hub, every agreement with its days left.
-    Exit code 0 when every step passes, 1 when one fails.
+    Exit code 0 when no step fails, 1 when one does. With ! stands what fails nothing and wants somebody: an agreement that is over or
+    waits to be accepted, or that none is in force.
 
     Examples:
     [bold]yici peer check zj[/]
@@ -173,7 +174,8 @@ def check(
     for step in checking.steps(name, introduce=introduce):
         found.append(step)
         if not json:
-            typer.secho(f"{'✓' if step.ok else '✗'} {step.step:<12}{step.detail}", fg="green" if step.ok else "red")
+            mark, colour = ("✗", "red") if not step.ok else ("!", "yellow") if step.advice else ("✓", "green")
+            typer.secho(f"{mark} {step.step:<12}{step.detail}", fg=colour)
             if step.advice:
                 typer.echo(f"  → {step.advice}")
     ok = all(step.ok for step in found)

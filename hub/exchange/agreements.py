@@ -23,6 +23,7 @@ from hub.exchange import agreement_terms, keys
 from hub.exchange.agreement_terms import READ, Mode, Terms, shareable
 
 LIVE = ("in_force", "suspended")
+UPCOMING, EXPIRED = "upcoming", "expired"
 _table = schema_exchange.exchange_agreement
 _peer = schema_exchange.exchange_peer
 _PEER = (
@@ -169,6 +170,18 @@ def require_in_force(row: sa.Row[Any], now: dt.datetime) -> None:
     if not row.valid_from <= now < row.valid_to:
         term = [moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%MZ") for moment in (row.valid_from, row.valid_to)]
         raise UsageError("agreement-not-in-force", state=" – ".join(term))
+
+
+def effective(row: sa.Row[Any], now: dt.datetime) -> str:
+    """How the version in ``row`` stands at ``now``: its state, or what its dates have made of it meanwhile: ``expired``, ``upcoming``,
+    ``superseded``."""
+    if row.state not in ("proposed", *LIVE):
+        return str(row.state)
+    if row.state != "proposed" and row.replaced_at is not None and row.replaced_at <= now:
+        return "superseded"
+    if row.valid_to <= now:
+        return EXPIRED
+    return UPCOMING if row.state == "in_force" and now < row.valid_from else str(row.state)
 
 
 def parsed(reference: str | None) -> tuple[uuid.UUID, int] | None:

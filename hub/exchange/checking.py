@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from connectors import envelope
 from connectors.envelope import OK, SKEW, Message
 from connectors.errors import FatalError, RetriableError, YiciError
 from connectors.fetched import Diagnosis, failed
+from connectors.messages import text
 from hub import database, signing
 from hub.exchange import caller, calls, cards, keys, ledger, peer_messages, peers, reach, tls, wire
+from hub.exchange.agreement_states import ENDED
 from hub.exchange.peer_messages import Agreed, Checked
 from hub.exchange.peers import Peer
 from hub.exchange.service import FORGED, JSON
@@ -206,17 +208,38 @@ def _known(peer: Peer, told: Checked, introduce: bool) -> Diagnosis:
 
 
 def _agreed(connection: sa.Connection, peer: Peer, told: Checked) -> Iterator[Diagnosis]:
-    """Every agreement that either side knows: its state here and there, and the days that are left."""
-    here = {entry.agreement: entry for entry in peer_messages.standing(connection, peer.name)}
+    """Every agreement that either side knows: its state here and there, and the days that are left. That none is in force, or that
+    one is over, is no fault: it is said, with what to do."""
+    now = dt.datetime.now(dt.UTC)
+    here = {entry.agreement: entry for entry in peer_messages.standing(connection, peer.name, now)}
     there = {entry.agreement: entry for entry in told.agreements}
     if not here and not there:
-        yield failed("agreement", FatalError("check-agreement-none", peer=peer.name))
+        yield _noticed(FatalError("check-agreement-none", peer=peer.name))
+        return
+    over = 0
     for reference in sorted(here.keys() | there.keys()):
-        yield _stands(peer, reference, here.get(reference), there.get(reference))
+        known = here.get(reference), there.get(reference)
+        over += (gone := _over(known, now))
+        yield _gone(reference, known) if gone else _stands(peer, reference, *known, now)
+    if over == len(here.keys() | there.keys()):
+        yield _noticed(FatalError("check-agreement-idle", peer=peer.name))
 
 
-def _stands(peer: Peer, reference: str, here: Agreed | None, there: Agreed | None) -> Diagnosis:
-    now = dt.datetime.now(dt.UTC)
+def _over(known: Sequence[Agreed | None], now: dt.datetime) -> bool:
+    """Whether nothing can be done under it any more, whoever knows of it."""
+    return all(entry is None or entry.state == ENDED or entry.valid_to <= now for entry in known)
+
+
+def _gone(reference: str, known: Sequence[Agreed | None]) -> Diagnosis:
+    """One that is over: where both ended it nothing is left to do."""
+    entries = [entry for entry in known if entry]
+    if all(entry.state == ENDED for entry in entries):
+        return Diagnosis("agreement", True, text("check-agreement-ended", None, agreement=reference))
+    until = min(entry.valid_to for entry in entries).isoformat(timespec="minutes")
+    return _noticed(FatalError("check-agreement-over", agreement=reference, until=until))
+
+
+def _stands(peer: Peer, reference: str, here: Agreed | None, there: Agreed | None, now: dt.datetime) -> Diagnosis:
     states = [entry.state if entry else "-" for entry in (here, there)]
     if states[0] != states[1]:
         error = FatalError(
@@ -225,10 +248,16 @@ def _stands(peer: Peer, reference: str, here: Agreed | None, there: Agreed | Non
         return failed("agreement", error)
     entry = here or there
     assert entry is not None  # one of them named it
-    if entry.valid_to <= now:
-        until = entry.valid_to.isoformat(timespec="minutes")
-        return failed("agreement", FatalError("check-agreement-over", agreement=reference, until=until))
+    if entry.state == "proposed":
+        return _noticed(FatalError("check-agreement-proposed", agreement=reference))
     if entry.state != "in_force":
         return failed("agreement", FatalError("check-agreement-waits", agreement=reference, state=entry.state))
-    days = (entry.valid_to - now).days
-    return Diagnosis("agreement", True, f"{reference} {entry.provider} → {entry.receiver}: {entry.state}, {days} d")
+    left = f"{(entry.valid_to - now).days} d"
+    if now < entry.valid_from:
+        left = f"from {entry.valid_from.isoformat(timespec='minutes')} on"
+    return Diagnosis("agreement", True, f"{reference} {entry.provider} → {entry.receiver}: {entry.state}, {left}")
+
+
+def _noticed(error: YiciError) -> Diagnosis:
+    """Nothing failed, but somebody may want to do something."""
+    return Diagnosis("agreement", True, error.message(), error.advice())

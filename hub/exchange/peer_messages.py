@@ -55,7 +55,7 @@ def card(context: Context) -> Answer:
 def check(context: Context) -> Answer:
     """How the two stand with each other, as this hub sees it."""
     peer, now = context.peer, context.now
-    stand = standing(context.connection, peer.name)
+    stand = standing(context.connection, peer.name, now)
     told = Checked(
         signing.own_name(),
         peer.card_at,
@@ -66,8 +66,8 @@ def check(context: Context) -> Answer:
     return Answer.of(told, agreements=len(stand))
 
 
-def standing(connection: sa.Connection, peer: str) -> list[Agreed]:
-    """The agreements with ``peer``, as they are kept here."""
+def standing(connection: sa.Connection, peer: str, now: dt.datetime) -> list[Agreed]:
+    """The agreements with ``peer``, as they are kept here; not those whose place another version has taken."""
     own = signing.own_name()
     return [
         Agreed(
@@ -79,7 +79,7 @@ def standing(connection: sa.Connection, peer: str) -> list[Agreed]:
             row.valid_to,
         )
         for row in agreements.every(connection, peer)
-        if row.state not in OLD
+        if agreements.effective(row, now) not in OLD
     ]
 
 
