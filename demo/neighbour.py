@@ -19,7 +19,7 @@ from connectors import source as sources
 from connectors.errors import FatalError
 from demo import neighbour_runs
 from hub import database, services, stack
-from hub.exchange import agreement_acts, agreements, cards, peers
+from hub.exchange import agreement_acts, agreements, cards
 from hub.home import Home, replace_json
 from hub.services import Running
 
@@ -62,7 +62,7 @@ class Neighbour:
         """An agreement in force under which Shanghai, the hub of this process, reads what it announces and holds; its reference. One
         that says the same is kept. Call it after :meth:`wait`, with Shanghai's listener up."""
         with database.engine().begin() as connection:
-            peers.add(connection, neighbour_runs.card_of(self.home.path).read_bytes(), replace=True)
+            neighbour_runs.acquaint(connection, neighbour_runs.card_of(self.home.path).read_bytes())
         return self.agreed(neighbour_runs.terms_of(self.home.path), provider=False)
 
     def agreed(self, terms: Path, *, provider: bool) -> str:

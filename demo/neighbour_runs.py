@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from connectors import source as sources
 from connectors.errors import YiciError
 from hub import clock, database, home, pipeline, signing
@@ -37,12 +39,20 @@ def main(names: Sequence[str]) -> int:
     peer = peer_of(here.path).read_bytes()
     replace_json(card_of(here.path), cards.own())
     with database.engine().begin() as connection:
-        peers.add(connection, peer, replace=True)
+        acquaint(connection, peer)
     own, modes = signing.publisher(), ("evidence", "index", "share")
     replace_json(terms_of(here.path), terms(own.hub, cards.read(peer).hub, own.region, delivered(names), modes))
     runs = [_run(name) for name in names]
     replace_json(here.path / "runs.json", runs)
     return 0 if all(run["state"] == "success" for run in runs) else 1
+
+
+def acquaint(connection: sa.Connection, card: bytes) -> None:
+    """The hub of ``card`` is a peer by it, or by a later one that came by itself meanwhile."""
+    told = cards.read(card)
+    known = peers.find(connection, told.hub)
+    if known is None or known.removed or known.card_at < told.at:
+        peers.add(connection, card, replace=True)
 
 
 def card_of(folder: Path) -> Path:

@@ -117,6 +117,24 @@ def test_later_cards(shanghai: sa.Engine, zhejiang: Other, tmp_path: Path) -> No
         assert code(peers.take, connection, peer, zhejiang.card()) == "card-foreign"
 
 
+def test_an_older_card_is_not_taken_by_hand_either(shanghai: sa.Engine, zhejiang: Other) -> None:
+    """Else a key that was given up, as after a leak, would be good again."""
+    first = zhejiang.card()
+    with shanghai.begin() as connection:
+        peers.add(connection, first)
+        made = zhejiang.rotate(dt.timedelta(0))
+        second = zhejiang.card()
+        new = peers.add(connection, second, replace=True)
+        assert code(peers.add, connection, first, replace=True) == "card-old"
+        now = dt.datetime.now(dt.UTC)
+        assert peers.of(connection, "zj") == new
+        assert [key.thumbprint() for key in peers.keys_at(new, now)] == [made.keys[-1].name]
+        assert peers.add(connection, second, replace=True).card_at == new.card_at
+        peers.remove(connection, "zj")
+        assert code(peers.add, connection, first) == "card-old"
+        assert not peers.add(connection, second).removed
+
+
 def test_a_key_that_a_card_no_longer_names_has_ended(shanghai: sa.Engine, zhejiang: Other) -> None:
     with shanghai.begin() as connection:
         old = peers.add(connection, zhejiang.card())

@@ -86,7 +86,8 @@ def add(
 ) -> None:
     """Make another hub a peer, from its card. 录入伙伴节点名片。
 
-    A peer may exchange nothing yet: that takes an agreement. Its later cards come by themselves, signed.
+    A peer may exchange nothing yet: that takes an agreement. Its later cards come by themselves, signed. A card that is older than the
+    one that is known is not taken, with --replace neither.
 
     Examples:
     [bold]yici peer add zj.json[/]

@@ -126,7 +126,8 @@ def add(connection: sa.Connection, text: bytes, kid: str | None = None, *, repla
     """Make the hub of the card ``text`` a peer; one that was removed comes back. ``replace``: in place of what is known of it.
 
     ``kid``: the key that is known to be that hub's, which has to have signed the card; None where the card itself is known to
-    be. FatalError ``card-invalid``, ``card-signature``; UsageError ``peer-self``, ``peer-known-already``, ``peer-kid``.
+    be. FatalError ``card-invalid``, ``card-signature``, ``card-old`` where a later one was taken before, by hand or by message;
+    UsageError ``peer-self``, ``peer-known-already``, ``peer-kid``.
     """
     told = cards.read(text)
     if kid is not None and cards.signer(told) != kid:
@@ -137,6 +138,8 @@ def add(connection: sa.Connection, text: bytes, kid: str | None = None, *, repla
     known = find(connection, told.hub)
     if known is not None and not known.removed and not replace:
         raise UsageError("peer-known-already", peer=told.hub)
+    if known is not None and told.at < known.card_at:
+        raise FatalError("card-old", peer=told.hub)
     values = {**_values(told, known), "removed_at": None, "told_at": None, "failures": 0, "rests_until": None}
     if known is None or known.removed:
         values["added_at"] = dt.datetime.now(dt.UTC)
