@@ -136,8 +136,13 @@ def test_export_and_check(yici: Yici, kept: Kept, tmp_path: Path) -> None:
     checked = json.loads(yici("check", str(file), "--key", key, "--body", str(body), "--json"))
     assert checked["ok"] and checked["signed_by"] == ["zj"] and checked["record"]["id"] == str(kept.made[1])
     assert {one["result"] for one in checked["checks"]} == {"good", "unchecked"}
+    assert checked["needs"] == ["sh"] and not checked["complete"]
+    alone = " ".join(yici("check", str(file), "--key", key).split())
+    assert "– not checked, needs the key of sh: the record stands at position" in alone
+    assert "✓ the record stands" not in alone and "made up" in alone and "Give `--key` also for: sh" in alone
     shown = yici("check", str(file), "--key", key, "--key", _public(kept, "sh"))
-    assert shown.count("✓") == 6 and "sh, zj" in shown
+    assert shown.count("✓") == 6 and "sh, zj" in shown and "made up" not in shown
+    assert json.loads(yici("check", str(file), "--key", key, "--key", _public(kept, "sh"), "--json"))["complete"]
     shown = yici("check", str(file), "--key", examplepage.public_key(), status=1)
     assert "✗" in shown and "nothing is proved" in shown
     proof["record"]["outcome"] = "internal"

@@ -132,7 +132,7 @@ def test_what_is_said_may_come_from_options_and_has_to_be_said(exchange: Exchang
     handle = exchange.handles()[1]
     file = ["file", "zj", "--handle", handle, "--field", "status"]
     assert refused(yici, exchange.sh, *file, "--expected", "revoked") == "correction-said"
-    assert refused(yici, exchange.sh, *file, "--from", str(tmp_path / "none.json")) == "input-not-found"
+    assert refused(yici, exchange.sh, *file, "--from", str(tmp_path / "none.json")) == "correction-file-missing"
     (tmp_path / "said.json").write_text("{}")
     assert refused(yici, exchange.sh, *file, "--from", str(tmp_path / "said.json")) == "correction-said"
     assert refused(yici, exchange.sh, "show", "ffffffff") == "correction-unknown"

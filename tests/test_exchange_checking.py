@@ -360,3 +360,19 @@ def test_rotate_key_tells_the_peers(hubs: Hubs, yici: Callable[..., str]) -> Non
         assert "not told yet" in yici("rotate-key")
     finally:
         zj.start()
+
+
+def test_with_no_overlap_nobody_can_be_told_but_by_hand(hubs: Hubs, yici: Callable[..., str], tmp_path: Path) -> None:
+    sh, zj = hubs
+    told = json.loads(yici("rotate-key", "--overlap", "0", "--json"))
+    assert told["told"] == {"zj": "card-by-hand"}, "it runs, and is not called away"
+    wire._pools.clear()
+    assert not steps()["accepted"].ok
+    shown = yici("rotate-key", "--overlap", "0")
+    kid = keys.own(sh.home).keys[-1].name
+    assert "zj: by hand" in shown and f"yici peer add card.json --kid {kid} --replace" in shown
+    (tmp_path / "card.json").write_bytes(sh.card())
+    with zj.acting():
+        yici("add", str(tmp_path / "card.json"), "--kid", kid, "--replace", "--json")
+    wire._pools.clear()
+    assert steps()["card"].ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -95,18 +96,81 @@ def test_with_the_partners_key_alone_it_proves_what_the_partner_said(
         "proof-reply-signed": "good",
         "proof-reply-linked": "good",
         "proof-record-agrees": "good",
-        "proof-chain-linked": "good",
+        "proof-chain-linked": "unchecked",
         "proof-checkpoint-signed": "unchecked",
     }
+    assert checked.needs == ("sh",) and not checked.shown()["complete"]
     answered = results(verify_proof(exported(hub, kept.made[ANSWERED]), [zj]))
-    assert (answered["proof-request-signed"], answered["proof-reply-signed"]) == ("good", "unchecked")
+    assert answered.pop("proof-request-signed") == "good"
+    assert set(answered.values()) == {"unchecked"}, "all else could be what sh made up"
 
 
 def test_with_the_owners_key_alone_it_proves_what_stood_in_its_ledger(hub: sa.Engine, kept: Kept, sh: OKPKey) -> None:
     checked = verify_proof(exported(hub, kept.made[ASKED]), [sh])
     assert checked.ok and checked.signed_by == ("sh",)
-    assert results(checked)["proof-checkpoint-signed"] == "good"
-    assert results(checked)["proof-reply-signed"] == "unchecked"
+    assert results(checked) == {
+        "proof-request-signed": "good",
+        "proof-reply-signed": "unchecked",
+        "proof-reply-linked": "unchecked",
+        "proof-record-agrees": "good",
+        "proof-chain-linked": "good",
+        "proof-checkpoint-signed": "good",
+    }
+    assert checked.needs == ("zj",)
+
+
+def test_what_was_made_up_around_one_true_signature_is_not_said_to_be_checked(
+    hub: sa.Engine, kept: Kept, zj: OKPKey
+) -> None:
+    """The request is the partner's; reply, record, chain and checkpoint are of one piece, and invented by who has no key."""
+    proof = exported(hub, kept.made[ANSWERED])
+
+    def forged(sealed: str, **members: Any) -> str:
+        header, _, end = sealed.split(".")
+        said = {**proofs._payload(sealed), **members}
+        return f"{header}.{examplepage.base64url(json.dumps(said).encode())}.{end}"
+
+    body = b'{"entries":99}'
+    record = proof["record"]
+    record["reply"] = forged(record["reply"], digest=hashlib.sha256(body).hexdigest(), size=len(body))
+    record["detail"] = '{"entries":99}'
+    proof["chain"]["entries"] = []
+    position, chain = proof["chain"]["position"], proofs._end(proof).hex()
+    signed = forged(proof["checkpoint"]["signature"], position=position, chain=chain)
+    proof["checkpoint"] |= {"position": position, "chain": chain, "signature": signed}
+    checked = verify_proof(proof, [zj], body)
+    found = results(checked)
+    assert {code for code, result in found.items() if result == "good"} == {"proof-request-signed"}
+    assert found["proof-reply-body"] == found["proof-chain-linked"] == "unchecked" and len(found) == 7
+    assert checked.needs == ("sh",)
+    for check in checked.shown()["checks"]:
+        assert (check["needs"] == "sh") == ("not checked, needs the key of sh" in check["message"])
+    assert not verify_proof(proof, [zj, public(ledgers.key_of(kept.folder / "sh"))], body).ok
+
+
+def test_of_a_refusal_only_the_owner_says_why(hub: sa.Engine, kept: Kept, sh: OKPKey, zj: OKPKey) -> None:
+    own, other = ledgers.key_of(kept.folder / "sh"), ledgers.key_of(kept.folder / "zj")
+    with hub.begin() as connection:
+        refused = ledgers.exchanged(connection, own, other, 7, outcome="agreement-suspended")
+    ledger.chain(hub)
+    for keys, result in (([zj], "unchecked"), ([sh], "good"), ([sh, zj], "good")):
+        assert results(verify_proof(exported(hub, refused), keys))["proof-record-agrees"] == result
+
+
+def test_a_body_that_two_envelopes_name_is_that_of_the_one_that_is_proved(
+    hub: sa.Engine, kept: Kept, sh: OKPKey, zj: OKPKey
+) -> None:
+    own, other = ledgers.key_of(kept.folder / "sh"), ledgers.key_of(kept.folder / "zj")
+    with hub.begin() as connection:
+        request = ledgers.said("zj", "sh", other, b"{}")
+        named = entries.record(
+            connection, peer="zj", direction="answered", message=request.envelope.id, kind=ledgers.KIND, outcome="ok",
+            request=request, reply=ledgers.said("sh", "zj", own, b"{}", request),
+        )  # fmt: skip
+    ledger.chain(hub)
+    proof = exported(hub, named)
+    assert results(verify_proof(proof, [zj], b"{}"))["proof-request-body"] == "good"
+    assert results(verify_proof(proof, [sh], b"{}"))["proof-request-body"] == "good", "bound by the reply"
 
 
 def test_with_a_strangers_key_it_proves_nothing(hub: sa.Engine, kept: Kept) -> None:

@@ -143,7 +143,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _said(options: dict[str, str | None], source: str | None) -> Said:
-    """What is said, from the options or from a file. UsageError ``correction-said``, ``input-not-found``."""
+    """What is said, from the options or from a file. UsageError ``correction-said``, ``correction-file-missing``."""
     import sys
     from pathlib import Path
 
@@ -160,7 +160,7 @@ def _said(options: dict[str, str | None], source: str | None) -> Said:
     except (msgspec.ValidationError, msgspec.DecodeError):
         raise UsageError("correction-said") from None
     except OSError:
-        raise UsageError("input-not-found", path=source) from None
+        raise UsageError("correction-file-missing", file=source) from None
 
 
 def _tell(one: Correction, json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -170,8 +170,8 @@ def check(
 ) -> None:
     """Verify a proof offline, with public keys alone: no store, no network, no home. 离线验证证明。
 
-    Says what the given keys prove, and what only another key could. Exit code 0: what could be checked is good; 1: it is
-    not, or nothing is signed by any of the keys.
+    Says what the given keys prove, and what only another key could, which may have been made up. Exit code 0: what could be checked is
+    good (with --json: "complete" is true where that is all of it); 1: it is not, or nothing is signed by any of the keys.
 
     Examples: [bold]yici ledger check proof.json --key A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg[/] ·
     [bold]yici ledger check proof.json --key … --key … --body evidence.json[/]
@@ -268,14 +268,20 @@ MARKS = {"good": ("✓", "green"), "bad": ("✗", "bold red"), "unchecked": ("�
 
 
 def _checked(checked: Checked) -> None:
+    from connectors import messages
     from hub.cli import output
 
     console = output.console()
     for one in checked.checks:
         mark, style = MARKS[one.result]
-        shown: Any = one.shown()["message"]
-        said = "".join(sign if sign.isprintable() else "\ufffd" for sign in str(shown))
-        needs = " (another key is needed 需另一公钥)" if one.result == "unchecked" else ""
         console.print(mark, style=style, end=" ")
-        console.print(said + needs, markup=False)
-    console.print(f"keys of 公钥所属: {', '.join(checked.signed_by) or '-'}", markup=False)
+        console.print(_printable(one.sentence()), markup=False)
+    console.print(_printable(f"keys of 公钥所属: {', '.join(checked.signed_by) or '-'}"), markup=False)
+    if checked.signed_by and checked.needs:
+        advice = messages.advice("proof-unchecked", hubs=", ".join(checked.needs))
+        console.print(_printable(f"  → {advice}"), markup=False)
+
+
+def _printable(said: str) -> str:
+    """A proof comes from elsewhere."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in said)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(help="The peer, as `yici peer list` names it. 伙伴节点名称。")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout. 以 JSON 输出。")]
+BY_HAND = "card-by-hand"
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask. 不再询问。")]
 
 
@@ -218,7 +219,8 @@ def rotate_key(
     """Make a new message key and TLS certificate, and tell the peers. 更换报文密钥与 TLS 证书并告知伙伴节点。
 
     The new ones are used when the old ones end; until then `yici exchange serve` goes on telling who could not be reached. A peer
-    that heard nothing by then has to add this hub's card by hand. With 0 days it counts at once, also for who has not heard.
+    that heard nothing by then has to add this hub's card by hand. With 0 days it counts at once: no peer knows the new certificate, so
+    nobody can be told from here, and each adds the new card by hand.
 
     Examples:
     [bold]yici peer rotate-key[/]
@@ -226,13 +228,14 @@ def rotate_key(
     """
     import datetime as dt
 
+    from connectors import messages
     from hub import signing
     from hub.cli import output
     from hub.exchange import keys, upkeep
 
     signing.publisher()
     made = keys.rotate(dt.timedelta(days=overlap))
-    told = upkeep.introduce()
+    told = upkeep.introduce() if overlap else dict.fromkeys(upkeep.names(), BY_HAND)
     new = {"kid": made.keys[-1].name, "certificate": made.certificates[-1].name, "old_until": made.keys[-2].until}
     if json:
         output.json({**new, "told": told})
@@ -240,7 +243,10 @@ def rotate_key(
     typer.echo(f"kid 密钥编号: {new['kid']}\ncertificate 证书指纹: {new['certificate']}")
     typer.echo(f"old ones good until 旧密钥有效至 {_moment(made.keys[-2].until)}")
     for peer, outcome in told.items():
-        typer.echo(f"{peer}: {'told 已告知' if outcome == 'ok' else f'not told yet 尚未告知 ({outcome})'}")
+        said = {"ok": "told 已告知", BY_HAND: "by hand 须手工告知"}.get(outcome, f"not told yet 尚未告知 ({outcome})")
+        typer.echo(f"{peer}: {said}")
+    if BY_HAND in told.values():
+        typer.echo(f"{messages.text(BY_HAND)}\n  → {messages.advice(BY_HAND, kid=new['kid'])}")
 
 
 def _describe(told: Card) -> None:

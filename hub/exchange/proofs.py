@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,15 +31,20 @@ ENVELOPES = ("request", "reply")
 
 @dataclass(frozen=True)
 class Check:
-    """``code``: of ``messages/exchange_ledger.yml``, its sentence says what is so. ``result``: ``good``, ``bad``, or
-    ``unchecked``: another key would be needed."""
+    """``code``: of ``messages/exchange_ledger.yml``, its sentence says what is so. ``result``: ``good``: a given key proves it; ``bad``: it is
+    not so; ``unchecked``: it may have been made up, only a key of ``needs`` could tell."""
 
     code: str
     result: str
     values: Mapping[str, object] = field(default_factory=dict)
+    needs: str | None = None
+
+    def sentence(self) -> str:
+        said = messages.text(self.code, None, **self.values)
+        return messages.text("proof-unchecked", None, hub=self.needs, said=said) if self.needs else said
 
     def shown(self) -> dict[str, Any]:
-        return {"check": self.code, "result": self.result, "message": messages.text(self.code, None, **self.values)}
+        return {"check": self.code, "result": self.result, "needs": self.needs, "message": self.sentence()}
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,18 @@ class Checked:
     def ok(self) -> bool:
         return bool(self.signed_by) and all(check.result != BAD for check in self.checks)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The hubs whose keys would check the rest."""
+        return tuple(sorted({check.needs for check in self.checks if check.needs}))
+
     def shown(self) -> dict[str, Any]:
         return {
             "ok": self.ok,
+            "complete": self.ok and not self.needs,
             "record": self.record,
             "signed_by": list(self.signed_by),
+            "needs": list(self.needs),
             "checks": [check.shown() for check in self.checks],
         }
 
@@ -105,8 +117,8 @@ def export(connection: sa.Connection, named: str) -> dict[str, Any]:
 def verify_proof(proof: object, keys: Sequence[OKPKey], body: bytes | None = None) -> Checked:
     """Verify a proof with ``keys`` alone; ``body``: what was sent or came, to be compared with its digest.
 
-    FatalError ``proof-form`` when it is none. What none of the keys signed is ``unchecked``; with no signature by any of
-    them nothing is proved.
+    FatalError ``proof-form`` when it is none. What none of the keys proves is ``unchecked``, though it be of one piece: whoever has no
+    key can make that up. With no signature by any of them nothing is proved.
     """
     try:
         return _verified(_form(proof), keys, body)
@@ -126,59 +138,69 @@ def _form(proof: Any) -> dict[str, Any]:
 def _verified(proof: dict[str, Any], keys: Sequence[OKPKey], body: bytes | None) -> Checked:
     hub, record, told = proof["hub"], proof["record"], proof["checkpoint"]
     said = {name: _payload(record[name]) for name in ENVELOPES if record[name] is not None}
-    signatures = _Signatures(keys)
+    signatures, checks = _Signatures(keys), []
     for name, payload in said.items():
         values = {"hub": payload["from"], **{member: payload[member] for member in ("to", "at", "kind")}}
-        signatures.check(f"proof-{name}-signed", record[name], envelope.TYPE, values)
-    checks = signatures.checks
+        checks.append(signatures.check(f"proof-{name}-signed", record[name], envelope.TYPE, values))
+    proved = {name for name, check in zip(said, checks, strict=True) if check.result == GOOD}
     if len(said) == len(ENVELOPES):
         digest = hashlib.sha256(record["request"].encode()).hexdigest()
         linked = (said["reply"]["reply_to"], said["reply"]["request"]) == (said["request"]["id"], digest)
-        checks.append(Check("proof-reply-linked", _result(linked)))
-    checks.append(Check("proof-record-agrees", _result(_agrees(hub, record, said))))
-    if body is not None:
-        checks.append(_body(said, body))
+        checks.append(_so("proof-reply-linked", linked, "reply" in proved, said["reply"]["from"]))
+        if linked and "reply" in proved:
+            proved.add("request")  # the reply's signature is one of exactly this request
     signed = checkpoints.read(told["signature"], hub)
-    linked = signed.told() == told and (_end(proof), _last(proof)) == (signed.chain, signed.position)
-    checks.append(Check("proof-chain-linked", _result(linked), {"position": proof["chain"]["position"]}))
     values = {"hub": hub, "position": signed.position, "at": told["at"]}
-    signatures.check("proof-checkpoint-signed", signed.signature, checkpoints.TYPE, values)
+    checkpoint = signatures.check("proof-checkpoint-signed", signed.signature, checkpoints.TYPE, values)
+    linked = signed.told() == told and (_end(proof), _last(proof)) == (signed.chain, signed.position)
+    stands = linked and checkpoint.result == GOOD
+    agreed = bool(said) and proved == set(said) and record["outcome"] == envelope.OK
+    checks.append(_so("proof-record-agrees", _agrees(hub, record, said), stands or agreed, hub))
+    if body is not None:
+        checks.append(_body(said, proved, body))
+    position = {"position": proof["chain"]["position"]}
+    checks += [_so("proof-chain-linked", linked, stands, hub, position), checkpoint]
     shown = {name: value for name, value in record.items() if name not in ENVELOPES}
-    return Checked(shown, *signatures.conclude())
+    signed_by, keys_wrong = signatures.conclude()
+    return Checked(shown, signed_by, (*checks, *keys_wrong))
+
+
+def _so(code: str, so: bool, proved: bool, hub: str, values: Mapping[str, object] | None = None) -> Check:
+    """``so``: whether it is as it should be; ``proved``: whether a given key says that it is no invention, else one of ``hub`` would."""
+    if so and not proved:
+        return Check(code, UNCHECKED, values or {}, hub)
+    return Check(code, GOOD if so else BAD, values or {})
 
 
 class _Signatures:
     """What each key signed, and as which hub."""
 
     def __init__(self, keys: Sequence[OKPKey]) -> None:
-        self.checks: list[Check] = []
         self._keys = keys
         self._hubs: dict[str, set[str]] = {}
 
-    def check(self, code: str, text: str, kind: str, values: dict[str, object]) -> None:
+    def check(self, code: str, text: str, kind: str, values: dict[str, object]) -> Check:
         """That one of the keys signed ``text`` as ``values["hub"]``; by another key it is unchecked."""
-        result = UNCHECKED
         for key in self._keys:
             try:
                 signature.verify(text.encode(), [key], code, kind)
             except FatalError as error:
                 if error.code == "signature-key-unknown":
                     continue
-                result = BAD
-            else:
-                result = GOOD
-                self._hubs.setdefault(key.thumbprint(), set()).add(str(values["hub"]))
-            break
-        self.checks.append(Check(code, result, values))
+                return Check(code, BAD, values)
+            self._hubs.setdefault(key.thumbprint(), set()).add(str(values["hub"]))
+            return Check(code, GOOD, values)
+        return Check(code, UNCHECKED, values, str(values["hub"]))
 
-    def conclude(self) -> tuple[tuple[str, ...], tuple[Check, ...]]:
-        """The hubs whose keys these are, and the checks made. A key belongs to one hub."""
-        for hubs in self._hubs.values():
-            if len(hubs) > 1:
-                self.checks.append(Check("proof-key-shared", BAD, {"hubs": ", ".join(sorted(hubs))}))
+    def conclude(self) -> tuple[tuple[str, ...], list[Check]]:
+        """The hubs whose keys these are, and what is wrong with them. A key belongs to one hub."""
+        wrong = [
+            Check("proof-key-shared", BAD, {"hubs": ", ".join(sorted(hubs))})
+            for hubs in self._hubs.values() if len(hubs) > 1
+        ]  # fmt: skip
         if not self._hubs:
-            self.checks.append(Check("proof-nothing-signed", BAD))
-        return tuple(sorted(set().union(*self._hubs.values()))), tuple(self.checks)
+            wrong.append(Check("proof-nothing-signed", BAD))
+        return tuple(sorted(set().union(*self._hubs.values()))), wrong
 
 
 def _agrees(hub: str, record: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
@@ -199,17 +221,14 @@ def _agrees(hub: str, record: Mapping[str, Any], said: Mapping[str, Any]) -> boo
     )
 
 
-def _body(said: Mapping[str, Any], body: bytes) -> Check:
-    """Whose body it is."""
+def _body(said: Mapping[str, Any], proved: Collection[str], body: bytes) -> Check:
+    """Whose body it is: of an envelope that is proved, where there is one."""
     found = hashlib.sha256(body).hexdigest()
-    for name, payload in said.items():
-        if payload["digest"] == found and payload["size"] == len(body):
-            return Check(f"proof-{name}-body", GOOD, {"hub": payload["from"], "bytes": len(body)})
+    named = [name for name, told in said.items() if told["digest"] == found and told["size"] == len(body)]
+    for name in sorted(named, key=lambda name: name not in proved):
+        hub = said[name]["from"]
+        return _so(f"proof-{name}-body", True, name in proved, hub, {"hub": hub, "bytes": len(body)})
     return Check("proof-body-differs", BAD, {"digest": found})
-
-
-def _result(so: bool) -> str:
-    return GOOD if so else BAD
 
 
 def _end(proof: Mapping[str, Any]) -> bytes:

@@ -42,7 +42,7 @@ class Upkeep:
             with _told():
                 forget()
             with _told():
-                for name in _names():
+                for name in names():
                     self._tell(name)
         for thread in self._telling.values():
             thread.join()
@@ -86,7 +86,8 @@ def forget(now: dt.datetime | None = None) -> int:
         return connection.execute(_OLD, {"before": before}).rowcount
 
 
-def _names() -> list[str]:
+def names() -> list[str]:
+    """Of all peers."""
     with database.engine().connect() as connection:
         return [peer.name for peer in peers.every(connection)]
 
