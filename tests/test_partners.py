@@ -78,7 +78,7 @@ def test_following_it_in_a_shell() -> None:
         finally:
             for home in homes:
                 services.stop_all(home)
-        assert "everything but an agreement" in said and "refused: suspended by zj" in said
+        assert "Nothing is agreed with zj" in said and "refused: suspended by zj" in said
         for name in ("浙江示例甲食品有限公司", "浙江示例丙科技有限公司"):  # the evidence; a row of the table
             assert name in done.stdout
         assert done.stdout.count("nothing was changed") == 2
