@@ -19,6 +19,15 @@ from connectors.errors import FatalError, YiciError
 from connectors.fetched import Cursor, Diagnosis
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What an agreement lets a partner announce now. ``reference``: ``<uuid>/<version>``; ``regions``: prefixes of division codes."""
+
+    reference: str
+    materials: tuple[str, ...]
+    regions: tuple[str, ...]
+
+
 class Partner(Protocol):
     """Whose messages were landed. ``hub``: the partner; ``own``: this hub, as partners call it."""
 
@@ -39,8 +48,8 @@ class Channel(Partner, Protocol):
     def region(self) -> str:
         """The partner's, six digits."""
 
-    def agreed(self, cursor: Cursor | None) -> str:
-        """The agreement to read under, ``<uuid>/<version>``: the one that ``cursor`` was told under, as long as it allows that.
+    def agreed(self, cursor: Cursor | None) -> Agreed:
+        """The agreement to read under: the one that ``cursor`` was told under, as long as it allows that.
 
         An error of the hub's where none does.
         """

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 from connectors import indexpages
-from connectors.channel import Channel
+from connectors.channel import Agreed, Channel
 from connectors.errors import FatalError, RetriableError, YiciError
 from connectors.fetched import Cursor, Diagnosis, Fetched, Progress, failed
 from connectors.indexframe import KIND, Frame
@@ -34,15 +34,15 @@ def fetch(
     """
     _require_region(source, channel)
     agreement = channel.agreed(cursor)
-    read = _Read(source, channel, landing, progress)
+    read = _Read(source, channel, agreement, landing, progress)
     start = read.first(cursor)
     until = max(start.head, start.to)
     read.rest(start, until)
-    request = {"kind": KIND, "agreement": agreement, "epoch": start.epoch, "after": start.after, "until": until,
+    request = {"kind": KIND, "agreement": agreement.reference, "epoch": start.epoch, "after": start.after, "until": until,
                "limit": read.options.page_size}  # fmt: skip
     # What may be announced is kept with the position: of that, silence means that there is none.
     scope = {"materials": list(start.materials), "regions": list(start.regions)}
-    kept = {"epoch": start.epoch, "position": until, **scope, "agreement": agreement.partition("/")[0]}
+    kept = {"epoch": start.epoch, "position": until, **scope, "agreement": agreement.reference.partition("/")[0]}
     return Fetched([file for _, file in sorted(read.landed.items())], kept, read.asked, request)
 
 
@@ -55,10 +55,11 @@ def check(source: Source, channel: Channel) -> list[Diagnosis]:
             return steps
     step = "agreement"
     try:
-        steps.append(Diagnosis(step, True, channel.agreed(None)))
+        agreement = channel.agreed(None)
+        steps.append(Diagnosis(step, True, agreement.reference))
         step = "index"
         _require_region(source, channel)
-        told = _Read(source, channel).page({"after": 0, "until": 0})
+        told = _Read(source, channel, agreement).page({"after": 0, "until": 0})
     except YiciError as error:
         return [*steps, failed(step, error)]
     announced = f"{', '.join(told.regions)}: {', '.join(told.materials) or '-'}"
@@ -74,15 +75,21 @@ class _Read:
     """One reading. Without ``landing`` nothing lands. ``landed``: by the position after which a page begins."""
 
     def __init__(
-        self, source: Source, channel: Channel, landing: Landing | None = None, progress: Progress | None = None
+        self,
+        source: Source,
+        channel: Channel,
+        agreed: Agreed,
+        landing: Landing | None = None,
+        progress: Progress | None = None,
     ) -> None:
         assert isinstance(source.options, HubOptions)
-        self.source, self.channel, self.landing, self.progress = source, channel, landing, progress
+        self.source, self.channel, self.agreed, self.landing, self.progress = source, channel, agreed, landing, progress
         self.options = source.options
         self.landed: dict[int, LandedFile] = {}
         self.asked = self.done = 0
         self.total: int | None = None
         self._alone, self._stopped = threading.Lock(), threading.Event()
+        self._scope: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
     def first(self, cursor: Cursor | None) -> Frame:
         """The page to begin with: after the cursor, or after 0 where the partner is in another epoch."""
@@ -126,6 +133,7 @@ class _Read:
         try:
             page = indexpages.opened(message, self.source.region, self.source.name)
             self._judge(page, asked, head, beyond)
+            self._require_one_scope(page)
         except YiciError as error:
             self.channel.refused(message, error)
             raise
@@ -153,8 +161,21 @@ class _Read:
         nowhere = frame.to == frame.after < min(frame.head, int(asked.get("until", frame.head)))
         if frame.after != asked["after"] or beyond_asked or nowhere:
             raise FatalError("index-page-order", source=name, after=asked["after"])
-        if not indexpages.in_order(page, indexpages.block(page, name)):
+        rows = indexpages.block(page, name)
+        if not indexpages.in_order(page, rows):
             raise FatalError("index-page-order", source=name, after=asked["after"])
+        indexpages.require_agreed(page, rows, self.agreed, self.source.region, name)
+
+
+    def _require_one_scope(self, page: Page) -> None:
+        """An epoch has one scope: what the first page says it tells of is what is kept of the read."""
+        told = page.frame.materials, page.frame.regions
+        with self._alone:
+            self._scope = self._scope or told
+        if told != self._scope:
+            raise FatalError(
+                "index-page-foreign", file=self.source.name, what="scope", expected="; ".join(map(", ".join, self._scope))
+            )
 
 
 def _parts(after: int, until: int, most: int, least: int) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 
 from connectors import envelope
 from connectors.block import ROW, Block, malformed_table, table_schema
-from connectors.channel import Partner
+from connectors.channel import Agreed, Partner
 from connectors.envelope import OK, PROTOCOL, Message
 from connectors.errors import FatalError
 from connectors.indexframe import ENTRY, KIND, MEDIA_TYPE, RESTATED, STATUSES, SUBJECTS, Frame
@@ -84,6 +84,47 @@ def opened(message: Message, region: str, name: str) -> Page:
 def prefix(region: str) -> str:
     """What all division codes within ``region`` (six digits) begin with: 330000 is 33, 330100 is 3301 (GB/T 2260)."""
     return re.sub(r"(00)+$", "", region)
+
+
+def require_agreed(page: Page, rows: Block, agreed: Agreed, region: str, name: str) -> None:
+    """That neither the frame nor an entry goes beyond what is ``agreed``; an entry that names no region is of the whole of ``region``,
+    the partner's. What is withdrawn is of no region, and outside the order of the feed of whichever material it was asked for.
+
+    FatalError ``index-page-beyond``: nothing of the page may be used, since what it says it tells of would count where it is silent.
+    """
+    frame = page.frame
+    regions = tuple(prefix(each) if len(each) == 6 else each for each in frame.regions)
+    beyond = sorted(set(frame.materials) - set(agreed.materials)), [
+        each for each, begins in zip(frame.regions, regions, strict=True) if not begins.startswith(agreed.regions)
+    ]
+    withdrawn = pc.equal(rows.table["status"], "withdrawn")
+    materials, places = rows.table["material"], pc.fill_null(rows.table["region"], prefix(region))
+    of = pc.is_in(materials, pa.array(frame.materials, pa.string()))
+    aside = pc.or_(withdrawn, pc.is_null(materials)) if frame.restated else pc.is_null(materials)
+    beyond[0].extend(_not(materials, pc.or_(of, aside)))
+    beyond[1].extend(_not(places, pc.or_(_within(places, regions), withdrawn)))
+    for what, found, known in zip(("materials", "regions"), beyond, (agreed.materials, agreed.regions), strict=True):
+        if found:
+            # What is not of the protocol's form is not repeated: it may be anything.
+            shown = ", ".join(each if _CODE.fullmatch(each) else "…" for each in dict.fromkeys(found[:5]))
+            raise FatalError(
+                "index-page-beyond", source=name, peer=page.hub, agreement=agreed.reference, what=what, found=shown,
+                known=", ".join(known[:100]) or "-",
+            )  # fmt: skip
+
+
+def _within(places: pa.ChunkedArray, regions: tuple[str, ...]) -> pa.ChunkedArray:
+    """Which of ``places`` begin with one of ``regions``: a look a length, however many there are."""
+    within = pa.chunked_array([pa.repeat(False, len(places))])
+    for length in sorted({len(each) for each in regions}):
+        some = pa.array([each for each in regions if len(each) == length], pa.string())
+        within = pc.or_(within, pc.is_in(pc.utf8_slice_codeunits(places, 0, length), some))
+    return within
+
+
+def _not(values: pa.ChunkedArray, good: pa.ChunkedArray) -> list[str]:
+    """Some of the values that are not good."""
+    return [] if pc.all(good, min_count=0).as_py() else values.filter(pc.invert(good))[:5].to_pylist()
 
 
 def block(page: Page, name: str) -> Block:
@@ -173,4 +214,5 @@ def in_order(page: Page, rows: Block) -> bool:
 
 
 _frame = msgspec.json.Decoder(Frame)
+_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 _STRANGE = bytes({*range(0x20), ord('"'), 0x7F} - {ord("\n")})

@@ -5,7 +5,8 @@ force does count, here or at a partner hub: who lost one and got another has one
 as of one that a partner holds, it is open until the one who can is asked. Presence stands when its source is late, unless the type is volatile.
 What is not there, or no longer valid, is open while a source is late that would know better: one that said something
 about it, or an authority: of the province whose certificate is wanted, where the requirement names one, else of that of the
-identifier and of that of the item, whose registers keep what people from everywhere own and do there.
+identifier and of that of the item, whose registers keep what people from everywhere own and do there. A partner hub that tells of
+a part of a province is none: a certificate may be of the rest of it.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class Evidence:
         knowing = [
             source
             for source in sources
-            if source.source in heard or source.region in NATIONAL or source.region[:2] in provinces
+            if source.source in heard
+            or (source.whole and (source.region in NATIONAL or source.region[:2] in provinces))
         ]
         late = sorted((source for source in knowing if source.late(self.now)), key=lambda source: source.source)
         if late:

@@ -1,8 +1,8 @@
 """What the store knew at a time, read in one query: holdings and index entries of everybody concerned, freshness.
 
 One statement sees one state of the store: a holding, its provenance and the freshness of its source belong together. A
-partner hub counts as a source of what it tells us of in the epoch, by material and province (``index_scope``): there its
-silence says something, elsewhere it does not.
+partner hub counts as a source of what it tells us of in the epoch, by material and province (``index_scope``): of a province of which
+it tells all its silence says something, elsewhere, and of one of which it tells a part, it does not.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Holding:
 
 @dataclass(frozen=True)
 class Freshness:
-    """A source and how fresh it is. ``last_success_at`` is None while it never ran to the end; ``hub`` as in a holding."""
+    """A source and how fresh it is. ``last_success_at`` is None while it never ran to the end; ``hub`` as in a holding.
+
+    ``region``: six digits; of a partner hub that tells of a part of a province alone the prefixes that it tells of."""
 
     source: str
     material: str
@@ -71,6 +73,11 @@ class Freshness:
     last_success_at: dt.datetime | None
     promise: dt.timedelta
     hub: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it keeps a whole register: of a part of a province nobody's certificate need be."""
+        return self.hub is None or self.region[2:] == "0000"
 
     def late(self, now: dt.datetime) -> bool:
         """Behind its promise; a source that never succeeded is not connected rather than late."""
@@ -106,7 +113,7 @@ _SOURCES = """
     SELECT name AS source, entity AS material, region, {success} AS last_success_at, promise_seconds, NULL AS hub
     FROM source WHERE entity = ANY(:materials)
     UNION ALL
-    SELECT name, c.material, c.province || '0000', {success}, promise_seconds, coalesce(hub, name)
+    SELECT name, c.material, {told_of}, {success}, promise_seconds, coalesce(hub, name)
     FROM index_scope AS c JOIN source ON source.name = c.source WHERE c.material = ANY(:materials) AND {then}
       AND c.epoch = {latest}
     ) AS s) AS sources
@@ -117,6 +124,8 @@ _EPOCH_BY_THEN = """(SELECT max(i.epoch COLLATE "C") FROM (
         UNION ALL
         SELECT cursor ->> 'epoch' FROM batch WHERE source = c.source AND state = 'merged' AND finished_at <= :at) AS i)"""
 
+# As a region of six digits; of a part the prefixes, which are none.
+TOLD_OF = "CASE WHEN c.province = ANY (c.regions) THEN c.province || '0000' ELSE array_to_string(c.regions, ' ') END"
 # As recorded at a time: the version then in force, who was one with whom, and runs that had ended by then. One still in force
 # has its holders in the index of identifiers, one that ended carries them, and its document says in which roles.
 _ENDED_BY_THEN = """(SELECT max(b.finished_at) FROM batch AS b
@@ -148,7 +157,7 @@ SELECT
     WHERE v.material = ANY(:materials)) AS f) AS holdings,
 {identity_lookup.PEOPLE_THEN},
 {_ENTRIES.format(success=_ENDED_BY_THEN, then=_RECORDED_BY_THEN)},
-{_SOURCES.format(success=_ENDED_BY_THEN, then="c.recorded_from <= :at", latest=_EPOCH_BY_THEN)},
+{_SOURCES.format(success=_ENDED_BY_THEN, then="c.recorded_from <= :at", told_of=TOLD_OF, latest=_EPOCH_BY_THEN)},
   (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]')
    FROM index_key AS k) AS keys_
 """

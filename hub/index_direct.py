@@ -80,8 +80,7 @@ class Turn:
     """One merge's turn at the entries of its source, and what went the short way in it.
 
     ``ended``: the epoch in force before, ``epoch``: now; ``own``: what all division codes of the partner begin with; ``now``:
-    when entries begin and end. ``entries``: how many were copied; ``hubs`` that announce, ``scope``: materials and the
-    first two digits of regions, of these."""
+    when entries begin and end. ``entries``: how many were copied; ``hubs`` that announce."""
 
     ended: str | None
     epoch: str | None
@@ -89,7 +88,6 @@ class Turn:
     now: dt.datetime
     entries: int = 0
     hubs: set[str | None] = field(default_factory=set)
-    scope: set[tuple[str, str | None]] = field(default_factory=set)
 
     def copy(self, connection: sa.Connection, short: Direct) -> None:
         """Copy the entries that go the short way; the holdings of the others go into ``shared``."""
@@ -97,9 +95,6 @@ class Turn:
         def take(_number: int, rows: pa.Table) -> None:
             self.hubs.update(pc.unique(rows["hub"]).to_pylist())
             rows = _entries(rows.filter(self._counts(rows)))
-            places = pc.utf8_slice_codeunits(rows["region"], 0, 2)
-            about = pa.table({"material": rows["material"], "place": places}).group_by(["material", "place"])
-            self.scope.update(tuple(one.values()) for one in about.aggregate([]).to_pylist())
             constants = {
                 "source": short.batch.source,
                 "batch": short.batch.id,

@@ -54,9 +54,8 @@ def update(connection: sa.Connection, run: Run, batch: sa.Row, turn: Turn) -> in
         run("ANALYZE announced")
         changed += run(_CLOSED, now=turn.now)
         changed += run(_OPENED, epoch=turn.epoch, now=turn.now)
-    materials, places = zip(*turn.scope, strict=True) if turn.scope else ((), ())
-    run(_SCOPE, epoch=turn.epoch, now=turn.now, materials=list(materials), places=list(places))
-    run(_SCOPE_STATED, now=turn.now, own=turn.own)
+    run(_UNSTATED, own=turn.own)
+    run(_SCOPE, now=turn.now, own=turn.own)
     for table in ("told", "announced"):
         run(f"DROP TABLE {table}")
     sightings.look(connection, batch.source)
@@ -236,20 +235,24 @@ UPDATE index_entry AS e SET recorded_to = :now FROM (SELECT DISTINCT handle FROM
 WHERE e.source = :source AND e.handle = a.handle AND e.recorded_to IS NULL
   AND NOT (e.epoch = :epoch AND EXISTS ({_SAME.format(other="announced", join="")}))
 """
-_SCOPE = """
-INSERT INTO index_scope (source, epoch, material, province, recorded_from)
-SELECT DISTINCT s.name, :epoch, a.material, left(coalesce(a.region, s.region), 2), CAST(:now AS timestamptz)
-FROM (
-  SELECT material, region FROM announced WHERE identifier IS NOT NULL
-  UNION ALL SELECT * FROM unnest(CAST(:materials AS text[]), CAST(:places AS text[]))
-) AS a (material, region) JOIN source AS s ON s.name = :source
-ON CONFLICT DO NOTHING
+# What the pages say they are about counts, and that alone: then a partner is the authority on a material of which it has nothing to
+# announce, and silent where it tells of a part. An epoch has one scope: what another read of it was told, and is told no more, goes.
+_STATED = """
+SELECT b.cursor ->> 'epoch' AS epoch, m AS material, left(r, 2) AS province, array_agg(DISTINCT r ORDER BY r) AS regions
+FROM batch AS b, jsonb_array_elements_text(b.cursor -> 'materials') AS m,
+  LATERAL (SELECT CASE WHEN length(t) = 6 THEN regexp_replace(t, '(00)+$', '') ELSE t END AS r
+    FROM jsonb_array_elements_text(b.cursor -> 'regions') AS t) AS told
+WHERE b.id = :batch AND starts_with(r, :own) AND r ~ '^[0-9]{2}([0-9]{2}){0,2}$' AND b.cursor ->> 'epoch' <> ''
+  AND jsonb_typeof(b.cursor -> 'materials') = 'array' AND jsonb_typeof(b.cursor -> 'regions') = 'array'
+GROUP BY b.cursor ->> 'epoch', m, left(r, 2)
 """
-# The pages may say what they are about: then a partner is the authority on a material of which it has nothing to announce.
-_SCOPE_STATED = """
-INSERT INTO index_scope (source, epoch, material, province, recorded_from)
-SELECT DISTINCT :source, b.cursor ->> 'epoch', m, left(r, 2), CAST(:now AS timestamptz)
-FROM batch AS b, jsonb_array_elements_text(b.cursor -> 'materials') AS m, jsonb_array_elements_text(b.cursor -> 'regions') AS r
-WHERE b.id = :batch AND starts_with(r, :own) AND b.cursor ->> 'epoch' <> '' AND jsonb_typeof(b.cursor -> 'materials') = 'array' AND jsonb_typeof(b.cursor -> 'regions') = 'array'
+_UNSTATED = f"""
+DELETE FROM index_scope AS c USING batch AS b
+WHERE b.id = :batch AND jsonb_typeof(b.cursor -> 'materials') = 'array' AND c.source = :source AND c.epoch = b.cursor ->> 'epoch'
+  AND NOT EXISTS (SELECT FROM ({_STATED}) AS s WHERE (s.material, s.province, s.regions) = (c.material, c.province, c.regions))
+"""
+_SCOPE = f"""
+INSERT INTO index_scope (source, epoch, material, province, regions, recorded_from)
+SELECT :source, epoch, material, province, regions, CAST(:now AS timestamptz) FROM ({_STATED}) AS s
 ON CONFLICT DO NOTHING
 """

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 
 from hub import home, index_keys, predicates
-from hub.holdings import Freshness, Holders, Known
+from hub.holdings import TOLD_OF, Freshness, Holders, Known
 from hub.index_keys import SealedKey
 from hub.predicates import Tests
 
@@ -189,7 +189,7 @@ SELECT {VERSION} AS version,
   (SELECT coalesce(jsonb_agg(jsonb_build_array(s.source, s.material, s.region, s.last_success_at, s.promise, s.hub)), '[]') FROM (
     SELECT name AS source, entity AS material, region, last_success_at, promise_seconds AS promise, NULL AS hub FROM source
     UNION ALL
-    SELECT name, c.material, c.province || '0000', last_success_at, promise_seconds, coalesce(hub, name)
+    SELECT name, c.material, {TOLD_OF}, last_success_at, promise_seconds, coalesce(hub, name)
     FROM index_scope AS c JOIN source ON source.name = c.source
     WHERE c.epoch = (SELECT max(i.epoch COLLATE "C") FROM index_key AS i WHERE i.source = c.source)) AS s)::text AS sources,
   (SELECT coalesce(jsonb_agg(jsonb_build_array(k.source, k.epoch, encode(k.sealed, 'hex'))), '[]') FROM (

@@ -110,5 +110,5 @@ PARTS = {
         "recorded_to IS NULL",
     ),
     "epochs": ("index_key", "source, epoch", "true"),
-    "scope": ("index_scope", "source, epoch, material, province", "true"),
+    "scope": ("index_scope", "source, epoch, material, province, regions", "true"),
 }

@@ -116,10 +116,13 @@ def write(path: Path, rows: list[Row]) -> Path:
     return path
 
 
+TOLD = {"materials": ["business-licence", "household-register"], "regions": ["33"]}
+
+
 def cursor(epoch: str, **more: Any) -> dict[str, Any]:
-    """What a read leaves behind: the epoch and, sealed, its key."""
+    """What a read leaves behind: the epoch and, sealed, its key; and what the pages said they are about."""
     key = index_keys.for_cursor(home.current(), SOURCE, epoch, index_keys.epoch_key(KEY, epoch))
-    return {"epoch": epoch, "position": 0, index_keys.CURSOR_KEY: key, **more}
+    return {"epoch": epoch, "position": 0, index_keys.CURSOR_KEY: key, **TOLD, **more}
 
 
 def run(path: Path, rows: list[Row]) -> dict[str, Any]:

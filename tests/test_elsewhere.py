@@ -46,9 +46,13 @@ def licence(engine: sa.Engine, applicant: str = f"cn.uscc:{FIRM}", **more: objec
     return entry["disposition"], entry["reason_code"]
 
 
-def read(engine: sa.Engine, *rows: partner.Row, ago: dt.timedelta = dt.timedelta(0)) -> None:
-    """The partner's pages are read to their end, ``ago``."""
-    partner.merged(engine, list(rows))
+def read(
+    engine: sa.Engine, *rows: partner.Row, ago: dt.timedelta = dt.timedelta(0), regions: tuple[str, ...] = ("33",)
+) -> None:
+    """The partner's pages, which are about the materials of ``rows``, are read to their end, ``ago``."""
+    about = {"materials": sorted({row["material"] for row in rows}), "regions": list(regions)}
+    cursor = partner.cursor(max(row["epoch"] for row in rows), **about) if rows else None
+    partner.merged(engine, list(rows), read=cursor)
     with engine.begin() as connection:
         connection.execute(
             sa.text("UPDATE source SET last_success_at = clock_timestamp() - :ago, promise_seconds = 172800"
@@ -160,6 +164,31 @@ def test_what_a_partner_no_longer_tells_us_of_is_not_its_to_know(store: sa.Engin
             )
         )
     assert licence(store, applicant, as_of=before) == ("undetermined", "hub-late")
+
+
+@pytest.mark.parametrize("regions", [("3301",), ("3301", "3302"), ("330106",), ("3300",)])
+def test_silence_about_a_part_of_a_province_says_nothing_of_the_province(
+    store: sa.Engine, regions: tuple[str, ...]
+) -> None:
+    """An agreement for one city: what is held in another the partner was never allowed to tell."""
+    applicant = f"cn.uscc:{GONE}"
+    read(store, partner.announcement(1, ("holder", "cn.uscc", FIRM)))
+    assert licence(store, applicant) == ("submit", "absent"), "of the whole province it would have told"
+    told = partner.announcement(1, ("holder", "cn.uscc", FIRM), epoch="2027", valid_to="2020-01-01")
+    read(store, told, regions=regions)
+    before = dt.datetime.now(dt.UTC)
+    assert licence(store, applicant) == ("submit", "no-source"), "nobody who would know is connected"
+    assert licence(store, applicant, as_of=before) == ("submit", "no-source")
+    assert licence(store) == ("expired", "expired"), "what it says counts"
+    read(store, told, regions=regions, ago=dt.timedelta(days=3))
+    assert licence(store, applicant) == ("submit", "no-source"), "nor does its lateness leave it open"
+    assert licence(store) == ("undetermined", "hub-late"), "but of whom it spoke"
+    [source] = _sources(store, None)
+    assert source.region == " ".join(regions) and not source.whole
+    stored.source(store, "zj-amr-enterprises", "business-licence", region="330000")
+    found = ask(store, applicant)["business-licence"]
+    assert found["reason_code"] == "absent" and "zj-amr-enterprises" in found["reason"]
+    assert partner.SOURCE not in found["reason"], "it is not said of the part that it has none"
 
 
 def test_what_was_known_then(store: sa.Engine) -> None:

@@ -305,6 +305,15 @@ def _lines(exchange: Exchange, change: Callable[[list[bytes]], list[bytes]]) -> 
 FRAMES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "regions of another province": (lambda _: {"regions": ["33", "31"]}, "index-page-foreign"),
     "the whole nation": (lambda _: {"regions": ["00"]}, "index-page-foreign"),
+    "a material that was not agreed": (
+        lambda frame: {"materials": [*frame["materials"], "resident-id-card"]}, "index-page-beyond"
+    ),
+    "a material that is never announced": (
+        lambda frame: {"materials": [*frame["materials"], "marriage-certificate"]}, "index-page-beyond"
+    ),
+    "less than its entries": (lambda _: {"materials": ["business-licence"]}, "index-page-beyond"),
+    "a part, and entries of the rest": (lambda _: {"regions": ["3302"]}, "index-page-beyond"),
+    "nowhere": (lambda _: {"regions": []}, "index-page-beyond"),
     "not where we asked": (lambda _: {"after": 1}, "index-page-order"),
     "ends before it begins": (lambda _: {"after": 0, "to": -1}, "index-page-form"),
     "leads nowhere": (lambda _: {"to": 0}, "index-page-order"),
@@ -316,6 +325,17 @@ FRAMES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
 LINES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "a status of its own": (lambda lines: [lines[0].replace(b"in_force", b"annulled"), lines[1]], "index-page-form"),
     "a subject of its own": (lambda lines: [lines[0].replace(b"holder:", b"Holder:"), lines[1]], "index-page-form"),
+    "another material": (
+        lambda lines: [lines[0].replace(MATERIAL.encode(), b"social-insurance-record"), lines[1]], "index-page-beyond"
+    ),
+    "no code of a material": (
+        lambda lines: [lines[0].replace(MATERIAL.encode(), b"Household Register"), lines[1]], "index-page-beyond"
+    ),
+    "another province": (lambda lines: [lines[0].replace(b"330106", b"310106"), lines[1]], "index-page-beyond"),
+    "another material, withdrawn": (
+        lambda lines: [lines[0].replace(MATERIAL.encode(), b"resident-id-card").replace(b"in_force", b"withdrawn"), lines[1]],
+        "index-page-beyond",
+    ),
     "backwards": (lambda lines: lines[::-1], "index-page-order"),
     "an entry twice": (lambda lines: lines[:1] * 2, "index-page-order"),
     "no end": (lambda lines: [lines[0], lines[1][:-1]], "index-page-form"),
@@ -334,6 +354,85 @@ def test_a_signed_page_that_breaks_the_protocol_is_refused(
     cases["no lines at all"] = (lambda wire: signed(exchange, wire, wire.splitlines()[1]), "index-page-form")
     cases["of another type"] = (lambda wire: signed(exchange, wire, type="application/json"), "index-page-form")
     _refused(reader, subtests, cases, "noted")
+
+
+def test_what_goes_beyond_a_part_of_the_province_is_refused(
+    both: Exchange, source: Source, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    """Of whole pages: what they say they tell of, what they tell, and an entry that names no region and so may be of any."""
+    both.begin(materials={MATERIAL: []}, modes=["index"], regions=["3301", "330203"])
+    both.hold(1, region="330106")
+    both.hold(1, region="330203")
+    both.hold(1, region="330212")  # never announced
+    reader = Reader(both, source, tmp_path)
+    cases = {
+        what: (_framed(both, lambda _, told=told: {"regions": told}), "index-page-beyond")  # type: ignore[misc]
+        for what, told in {
+            "the province": ["33"], "the province as a code": ["330000"], "more of the city": ["3301", "3302"], "the district beside": ["330212"],
+        }.items()
+    }  # fmt: skip
+    for what, other in {"beside it": b"330206", "none": b"", "the province alone": b"330000"}.items():
+        cases[f"an entry, {what}"] = (
+            _lines(both, lambda lines, other=other: [lines[0].replace(b"330106", other), *lines[1:]]),  # type: ignore[misc]
+            "index-page-beyond",
+        )
+    _refused(reader, subtests, cases, "noted")
+    assert reader.cursor["regions"] == ["3301", "330203"]
+
+
+def test_whose_fault_it_is_stands_in_the_error_and_nothing_of_it_is_merged(exchange: Exchange) -> None:
+    exchange.hold(2)
+    exchange.read()
+    kept = "SELECT cursor::text, (SELECT count(*) FROM index_entry), (SELECT count(*) FROM index_scope) FROM source"
+    [before] = exchange.sql(exchange.sh, kept)
+    exchange.hold(3)
+    meddle(exchange, _framed(exchange, lambda frame: {"materials": [*frame["materials"], "marriage-certificate"]}))
+    with pytest.raises(FatalError) as refused:
+        exchange.read()
+    said = str(refused.value)
+    assert refused.value.code == "index-page-beyond" and "The fault is zj's" in said
+    assert "marriage-certificate" in said and f"{exchange.named}/1" in said and MATERIAL in said
+    assert exchange.sql(exchange.sh, kept) == [before]
+    [noted] = exchange.sql(exchange.sh, "SELECT outcome, agreement FROM exchange_record WHERE direction = 'noted'")
+    assert tuple(noted) == ("index-page-beyond", f"{exchange.named}/1")
+    exchange.pair.forget_fate()
+    assert exchange.read()["accepted"] == 3
+
+
+def test_an_epoch_has_one_scope(exchange: Exchange, reader: Reader) -> None:
+    """Of a read the first page's scope is kept: another one later would make its silence mean more, or less."""
+    exchange.hold(7)
+    meddle(exchange, _framed(exchange, lambda frame: {"materials": [MATERIAL]} if frame["after"] else {}))
+    with pytest.raises(FatalError) as refused:
+        reader.fetch()
+    assert (refused.value.code, refused.value.values["what"]) == ("index-page-foreign", "scope")
+
+
+def test_a_narrower_version_is_read_anew_and_what_it_leaves_out_goes(exchange: Exchange) -> None:
+    """What came under the version before was right then; it stays until the new epoch is read, and not longer."""
+    exchange.hold(1, region="330106")
+    exchange.hold(1, region="330212")
+    exchange.read()
+    in_force = "SELECT region FROM index_entry WHERE recorded_to IS NULL ORDER BY region"
+    terms = {"materials": {MATERIAL: []}, "modes": ["index"], "regions": ["3301"]}
+    replaced: list[int] = []
+
+    def narrowing(page: bytes) -> bytes:
+        if not replaced:
+            replaced.append(1)
+            exchange.pair.agree(id=str(exchange.named), **terms)
+        return page
+
+    exchange.hold(1, region="330106")
+    meddle(exchange, narrowing)
+    with contextlib.suppress(YiciError):  # under way: what is asked next, page or key, is asked under the version of before
+        exchange.read()
+    assert [row[0] for row in exchange.sql(exchange.sh, in_force)] in (["330106", "330212"], ["330106", "330106", "330212"])
+    exchange.pair.forget_fate()
+    exchange.read()
+    assert [row[0] for row in exchange.sql(exchange.sh, in_force)] == ["330106", "330106"]
+    scope = "SELECT material, regions FROM index_scope WHERE epoch = (SELECT max(epoch) FROM index_key)"
+    assert [tuple(row) for row in exchange.sql(exchange.sh, scope)] == [(MATERIAL, ["3301"])]
 
 
 def test_pages_made_for_somebody_else(exchange: Exchange, reader: Reader, source: Source, tmp_path: Path) -> None:

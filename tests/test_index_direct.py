@@ -31,7 +31,7 @@ from tests.test_pipeline import count
 TABLES = {
     "index_entry": "identifier, source, handle, role, recorded_to IS NULL, material, region, status, valid_from, valid_to, digest, "
     "epoch, file, \"row\"",
-    "index_scope": "source, epoch, material, province",
+    "index_scope": "source, epoch, material, province, regions",
     "source": "name, hub, as_of, merges, cursor ->> 'epoch'",
     "index_key": "source, epoch",
     "row_ledger": "row_key, digest, verdict, updated_at, holding",

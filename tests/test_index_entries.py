@@ -80,7 +80,7 @@ def test_announcements_become_entries_and_nothing_else(deliver) -> None:
     for table in ("holding", "holding_holder", "holding_version", "feed"):
         assert count(table) == 0, f"{table}: what a partner holds is not passed on"
     assert count("source", f"hub = '{partner.HUB}'") == 1
-    assert count("index_scope", "province = '33'") == 2
+    assert count("index_scope", "province = '33' AND regions = '{33}'") == 2
     rows_kept = "file = (SELECT id FROM landed_file WHERE name = 'page-0.csv') AND \"row\" IN (2, 3)"
     assert count("index_entry", rows_kept) == 3
 
@@ -148,23 +148,36 @@ def test_an_epoch_without_announcements_still_ends_the_one_before() -> None:
     assert entries() == set()
 
 
-def test_what_the_pages_are_about_is_known_beside_what_they_announce() -> None:
-    scope = {"materials": ["household-register"], "regions": ["330000", "330106"]}
-    partner.merged(database.engine(), [partner.announcement(1, LICENCE)], read=partner.cursor("2026", **scope))
+def scope() -> set[tuple[str, ...]]:
     with database.engine().connect() as connection:
-        scope = connection.execute(sa.text("SELECT material, province FROM index_scope")).all()
-    assert set(map(tuple, scope)) == {("business-licence", "33"), ("household-register", "33")}
+        rows = connection.execute(sa.text("SELECT epoch, material, province, regions FROM index_scope"))
+        return {(row.epoch, row.material, row.province, *row.regions) for row in rows}
+
+
+def test_what_the_pages_say_they_are_about_is_known_and_not_what_they_announce() -> None:
+    told = {"materials": ["household-register"], "regions": ["330000", "330106"]}
+    partner.merged(database.engine(), [partner.announcement(1, LICENCE)], read=partner.cursor("2026", **told))
+    assert scope() == {("2026", "household-register", "33", "33", "330106")}
+    told = {"materials": ["business-licence", "household-register"], "regions": ["330200", "3301", "3300"]}
+    partner.merged(database.engine(), [], read=partner.cursor("2026", **told))
+    part = ("33", "3300", "3301", "3302")
+    assert scope() == {("2026", "business-licence", *part), ("2026", "household-register", *part)}, "the last word counts"
+    partner.merged(database.engine(), [], read=partner.cursor("2026", materials=[]))
+    partner.merged(database.engine(), [], read=partner.cursor("2027"))
+    assert {row[0] for row in scope()} == {"2027"}
+
+
 
 
 def test_a_partner_is_no_authority_beyond_its_own_region(deliver) -> None:
     """Neither by what its pages say they are about, nor by what they announce, whatever the source's checks say."""
-    scope = {"materials": ["household-register"], "regions": ["31", "00", "3"]}
-    partner.merged(database.engine(), [], read=partner.cursor("2026", **scope))
+    told = {"materials": ["household-register"], "regions": ["31", "00", "3", "33x", "330"]}
+    partner.merged(database.engine(), [], read=partner.cursor("2026", **told))
     assert count("index_scope") == 0
     there, inside = (
         partner.announcement(number, LICENCE, region=region) for number, region in ((1, "310115"), (2, ""))
     )
-    partner.merged(database.engine(), [there, inside])
+    partner.merged(database.engine(), [there, inside], read=partner.cursor("2026", materials=["business-licence"]))
     assert {entry[0] for entry in entries()} == {inside["handle"]}, "none names a region: the partner's own"
     assert count("index_scope") == count("index_scope", "province = '33'") == 1
     summary = deliver(partner.announcement(3, LICENCE, region="310115"))

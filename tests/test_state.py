@@ -76,7 +76,7 @@ ASSERTED = {
     """UPDATE holding SET conflicting = true""": "holdings",
     """DELETE FROM holding_holder WHERE holding = (SELECT min(key) FROM holding)""": "holders",
     """UPDATE quarantine SET state = 'rejected' WHERE state = 'open'""": "quarantine",
-    """INSERT INTO index_scope VALUES ('s', 'e', 'm', '33', now())""": "scope",
+    """INSERT INTO index_scope VALUES ('s', 'e', 'm', '33', now(), '{33}')""": "scope",
     """INSERT INTO identity_link VALUES ('\\x01', '\\x02', '\\x03', 'standing')""": "links",
     """INSERT INTO identity_member VALUES ('\\x02', NULL, NULL, NULL, '\\x02', '\\x02', 'joined', 1),
       ('\\x03', NULL, NULL, NULL, '\\x02', '\\x02', 'joined', 1)""": "members",

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from bench.exchange_faults import lies, lies_given, seams, truth
+from bench.exchange_faults import lies, lies_given, seams
 from bench.exchange_faults.accounts import Refusal
 from bench.exchange_faults.hubs import Hub, together
 from bench.exchange_faults.rounds import Rounds
@@ -87,9 +87,6 @@ class Deceit(Rounds):
                 return
             found = [code for code in _since(deceived, before) if code in lie.codes]
             account.note("unrecorded", f"{name} of {liar.name} by {deceived.name}, {done.code}", int(not found))
-        elif lie.quarantined:
-            kept = deceived.rows(_QUARANTINED, source=truth.index(liar.name), handle=f"%{lies.FALSE}%")
-            account.note("unrecorded", f"a row of {name} of {liar.name} by {deceived.name}: {done}", int(not kept))
         elif not done.ok or any(result["equal"] for result in done.value):
             account.note("accepted", f"{name} of {liar.name} by {deceived.name}: {done} {done.value}")
 
@@ -129,9 +126,6 @@ def _since(hub: Hub, before: Mapping[str, str]) -> list[str]:
     return [outcome for named, outcome in _records(hub).items() if named not in before]
 
 
-_QUARANTINED = """
-SELECT 1 FROM quarantine WHERE source = :source AND convert_from(raw, 'UTF8') LIKE :handle
-"""
 _DOCUMENT = """
 SELECT id || '/' || version AS reference, document, epoch FROM exchange_agreement
 WHERE id = cast(:named AS uuid) AND state = 'in_force'

@@ -14,12 +14,11 @@ FALSE = "f" * 30 + "00"  # a handle of nothing; every certificate that is made u
 @dataclass(frozen=True)
 class Lie:
     """``codes``: any of them is the right refusal. ``during``: of one that is given, what the other hub does to hear it.
-    ``noted``: the message itself is answered, the lie in it is noted. ``quarantined``: a row of a page, refused as rows are."""
+    ``noted``: the message itself is answered, the lie in it is noted."""
 
     codes: tuple[str, ...]
     during: str = ""
     noted: bool = False
-    quarantined: bool = False
 
 
 TOLD = {
@@ -54,9 +53,11 @@ GIVEN = {
     "page-order": Lie(("index-page-order",), "read"),
     "page-head-back": Lie(("index-page-order", "index-head-back"), "read"),
     "page-beyond": Lie(("index-page-foreign",), "read"),
+    "page-beyond-agreement": Lie(("index-page-beyond",), "read"),
     "page-epoch-back": Lie(("index-epoch-back", "index-page-foreign"), "read"),
-    "page-of-another-region": Lie((), "read", quarantined=True),
+    "page-of-another-region": Lie(("index-page-beyond",), "read"),
     "digests-false": Lie((), "reconcile"),
+    "digests-moved": Lie(("reconcile-moved",), "reconcile"),
     "digests-malformed": Lie(("reconcile-answer", "message-body"), "reconcile"),
     "restated-false": Lie(("reconcile-answer", "index-page-form", "index-page-foreign"), "heal"),
     "evidence-of-another": Lie(("partner-reply",), "evidence"),

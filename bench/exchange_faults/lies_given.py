@@ -69,6 +69,12 @@ def _lie(name: str, sealed: Callable[..., Any], message: Any, body: bytes, kind:
             said = json.loads(body)
             said["parts"] = [[part, count, FALSE] for part, count, _ in said["parts"]]
             return sealed(message, "ok", json.dumps(said).encode(), kind, head)
+        case "digests-moved":  # what has moved is counted by neither side
+            said = json.loads(body)
+            if said.get("head") is not None:  # of one that gives
+                most = said["head"] - said["until"]
+                said |= {"parts": [], "moved": [f"{number:032x}" for number in range(most + 1)]}
+            return sealed(message, "ok", json.dumps(said).encode(), kind, head)
         case "digests-malformed":
             said = json.loads(body)
             said["parts"] = [["abcdef", 1, FALSE], *said["parts"]]
@@ -92,6 +98,8 @@ def _page(name: str, body: bytes) -> bytes:
             frame["more"] = False
         case "page-beyond":
             frame["regions"] = ["99"]
+        case "page-beyond-agreement":
+            frame["materials"] = [*frame["materials"], "birth-certificate"]
         case "page-epoch-back":
             frame["epoch"] = "20000101T000000Z-00000000"
         case "page-of-another-region":

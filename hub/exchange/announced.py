@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from connectors.channel import Agreed
 from connectors.errors import UsageError
 from hub.exchange import epochs
 from hub.home import KeyedHash
@@ -38,6 +39,11 @@ class Received:
     source: str
     epoch: str
     position: int
+
+
+def agreed(agreement: Agreement) -> Agreed:
+    """What the other hub may announce to this one under ``agreement`` now, as the model is here."""
+    return Agreed(agreement.reference, agreement.materials("index"), agreement.terms.regions)
 
 
 def given(connection: sa.Connection, agreement: Agreement) -> Given:

@@ -31,7 +31,7 @@ def ask(agreement: Agreement, seconds: float = 30.0) -> Epoch:
         key = base64.urlsafe_b64decode(told.key + "=" * (-len(told.key) % 4))
     except (binascii.Error, ValueError):
         key = b""
-    beyond = set(told.materials) - set(agreement.terms.materials)
+    beyond = set(told.materials) - set(agreement.materials("index"))
     if len(key) != KEY_BYTES or beyond or not all(each.startswith(agreement.terms.regions) for each in told.regions):
         with caller.judged(reply):
             raise FatalError("index-key-form", peer=agreement.peer)

@@ -19,6 +19,7 @@ from typing import Any
 from connectors import indexpages
 from connectors import source as sources
 from connectors.envelope import Message
+from connectors.channel import Agreed
 from connectors.errors import FatalError
 from connectors.source import Source
 from hub import home, index_entries, pipeline
@@ -40,8 +41,9 @@ class Healed:
     mended: int = 0
 
 
-def heal(ask: Ask, received: Received, records: Mapping[str, str | None], *, entries: bool) -> Healed:
-    """Fetch ``records`` (handle -> material as known here) and merge them; ``entries``: mend those of others too.
+def heal(ask: Ask, agreed: Agreed, received: Received, records: Mapping[str, str | None], *, entries: bool) -> Healed:
+    """Fetch ``records`` (handle -> material as known here), within what is ``agreed``, and merge them; ``entries``: mend those of
+    others too.
 
     FatalError ``index-…`` or ``reconcile-answer`` for a page that is not what was asked for: of that nothing is kept. Errors of
     :func:`ask` and :func:`hub.pipeline.run`.
@@ -52,7 +54,7 @@ def heal(ask: Ask, received: Received, records: Mapping[str, str | None], *, ent
         folder = home.current().work / f"restated-{uuid.uuid4().hex}"
         folder.mkdir(parents=True, mode=0o700)
         try:
-            healed.fetched = _fetch(ask, described, received, list(records.items()), folder)
+            healed.fetched = _fetch(ask, agreed, described, received, list(records.items()), folder)
             summary = pipeline.run(received.source, input=folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -63,7 +65,14 @@ def heal(ask: Ask, received: Received, records: Mapping[str, str | None], *, ent
     return healed
 
 
-def _fetch(ask: Ask, described: Source, received: Received, records: list[tuple[str, str | None]], folder: Path) -> int:
+def _fetch(
+    ask: Ask,
+    agreed: Agreed,
+    described: Source,
+    received: Received,
+    records: list[tuple[str, str | None]],
+    folder: Path,
+) -> int:
     """Every page is verified before any is merged."""
     for start in range(0, len(records), RESTATE):
         some = [
@@ -72,16 +81,17 @@ def _fetch(ask: Ask, described: Source, received: Received, records: list[tuple[
         ]
         reply = ask(RESTATED, {"epoch": received.epoch, "records": some})
         with caller.judged(reply):
-            _require(described, received, reply, (handle for handle, _ in some))
+            _require(agreed, described, received, reply, (handle for handle, _ in some))
         path = folder / f"{received.source}-{received.epoch}-restated-{start:09d}.msg"
         path.write_bytes(reply.wire)
     return len(records)
 
 
-def _require(described: Source, received: Received, reply: Message, asked: Iterable[str]) -> None:
-    """That ``reply`` is a page of exactly the records ``asked``."""
+def _require(agreed: Agreed, described: Source, received: Received, reply: Message, asked: Iterable[str]) -> None:
+    """That ``reply`` is a page of exactly the records ``asked``, and goes beyond nothing that is agreed."""
     page = indexpages.opened(reply, described.region, described.name)
     rows = indexpages.block(page, described.name)
     whole = not rows.malformed.num_rows and Counter(rows.table["handle"].to_pylist()) == Counter(asked)
     if page.frame.epoch != received.epoch or not whole:
         raise FatalError("reconcile-answer", peer=received.peer)
+    indexpages.require_agreed(page, rows, agreed, described.region, described.name)

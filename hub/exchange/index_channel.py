@@ -17,14 +17,14 @@ import sqlalchemy as sa
 from joserfc.jwk import OKPKey
 
 from connectors import channel, connect
-from connectors.channel import Partner
+from connectors.channel import Agreed, Partner
 from connectors.envelope import Message
 from connectors.errors import RetriableError, UsageError, YiciError
 from connectors.fetched import Cursor, Diagnosis, Fetched, failed
 from connectors.landing import Manifest
 from connectors.source import Source
 from hub import database, home, index_keys, signing
-from hub.exchange import agreements, caller, checking, epoch_keys, peers
+from hub.exchange import agreements, announced, caller, checking, epoch_keys, peers
 from hub.exchange.agreements import Agreement
 from hub.exchange.peers import Peer
 
@@ -72,14 +72,14 @@ class IndexChannel:
     def keys_at(self, moment: dt.datetime) -> Sequence[OKPKey]:
         return peers.keys_at(self.peer, moment)
 
-    def agreed(self, cursor: Cursor | None) -> str:
+    def agreed(self, cursor: Cursor | None) -> Agreed:
         now = dt.datetime.now(dt.UTC)
         with database.engine().connect() as connection:
             self._agreement = self._same(connection, cursor, now) or agreements.choose(
                 connection, self.hub, mode="index", provider=False, now=now
             )
         self._kept = cursor or {}
-        return self._agreement.reference
+        return announced.agreed(self._agreement)
 
     def _same(self, connection: sa.Connection, cursor: Cursor | None, now: dt.datetime) -> Agreement | None:
         """The agreement that ``cursor`` was told under, in the version that is in force."""

@@ -166,7 +166,7 @@ def _received(agreement: Agreement, heal: bool, progress: Progress) -> Result:
     result.left = result.found.least + result.amiss
     if heal and result.left and result.found.whole:
         wanted = {handle: known[handle].material if handle in known else None for handle in result.found.handles}
-        result.healed = healing.heal(asking.ask, received, wanted, entries=result.amiss > 0)
+        result.healed = healing.heal(asking.ask, announced.agreed(agreement), received, wanted, entries=result.amiss > 0)
         result.left = _left(agreement, asking, result.found)
     return result
 
