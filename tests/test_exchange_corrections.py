@@ -197,6 +197,83 @@ def test_a_copy_that_comes_when_the_filing_was_refused_is_answered_all_the_same(
     assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, body)["status"] == "correction-answered"
 
 
+def rotate(exchange: Exchange) -> str:
+    with exchange.zj.acting():
+        return epochs.renew(exchange.named, dt.datetime.now(dt.UTC))
+
+
+def told(exchange: Exchange) -> dict[str, str]:
+    exchange.zj.away = False
+    exchange.pair.rested()
+    with exchange.sh.acting():
+        return corrections.tell_all()
+
+
+def test_a_new_epoch_begins_before_the_owner_hears_of_it(exchange: Exchange) -> None:
+    """It waits until this side has read the epoch, and is filed in its words, under the id that it has."""
+    exchange.hold(2)  # alike in all that an index tells
+    exchange.read()
+    [(key,)] = exchange.sql(exchange.zj, "SELECT encode(holding, 'hex') FROM feed WHERE position = 3")
+    exchange.zj.away = True
+    one = file(exchange, place=2)
+    epoch = rotate(exchange)
+    assert told(exchange) == {str(one.id): "reconcile-epoch"} == told(exchange)
+    with exchange.sh.acting():
+        [waiting] = corrections.every(open_=True)
+    assert (waiting.id, waiting.state, waiting.told) == (one.id, "filed", False)
+    assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(0,)]
+    exchange.read()
+    assert told(exchange) == {str(one.id): "ok"} and told(exchange) == {}
+    here, there = both(exchange, one)
+    assert there.holding == key and here.handle == there.handle != one.handle, "the certificate that was meant"
+    assert (here.state, here.told, here.due_on) == ("filed", True, there.due_on)
+    with exchange.zj.acting():
+        assert corrections.show(one.id)[1].said == SAID
+    assert exchange.sql(exchange.sh, "SELECT epoch FROM correction") == [(epoch,)]
+    answer(exchange, one)
+    correct(exchange, place=2)
+    exchange.read()
+    assert both(exchange, one)[0].seen_at, "and the fix is seen coming back"
+
+
+@pytest.mark.parametrize("change", ["changed", "withdrawn"])
+def test_what_was_announced_anew_in_a_new_epoch_is_not_guessed(exchange: Exchange, change: str) -> None:
+    exchange.zj.away = True
+    one = file(exchange)
+    rotate(exchange)
+    if change == "changed":
+        correct(exchange)
+    else:
+        [(key,)] = exchange.sql(exchange.zj, "SELECT encode(holding, 'hex') FROM feed WHERE position = 1")
+        with exchange.zj.acting() as engine:
+            withdraw(engine, key)
+    exchange.zj.away = False
+    exchange.pair.rested()
+    exchange.read()
+    assert told(exchange) == {str(one.id): "correction-epoch-over"} and told(exchange) == {}
+    with exchange.sh.acting():
+        found, content = corrections.show(one.id)
+    assert found.state == "refused" and "announced anew or no more" in str(content.reason)
+    assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(0,)]
+
+
+def test_what_the_owner_took_before_a_new_epoch_is_not_filed_twice(exchange: Exchange) -> None:
+    """Its reply was lost: the owner knows it by its id, in the words of whichever epoch."""
+    def fate(to: Any, wire: bytes, carry: Any) -> bytes:
+        carry()
+        raise RetriableError("partner-away", peer=to.name, reason="lost")
+
+    exchange.pair.fate = fate
+    one = file(exchange)
+    exchange.pair.forget_fate()
+    rotate(exchange)
+    exchange.read()
+    assert told(exchange) == {str(one.id): "ok"}
+    here, there = both(exchange, one)
+    assert here.told and here.handle == there.handle == one.handle
+    assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(1,)]
+
+
 def test_the_upkeep_of_the_exchange_tells_it(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     exchange.zj.away = True
     one = file(exchange)

@@ -97,11 +97,11 @@ def filed(context: Context) -> Answer:
     told, agreement = context.decoded(Filing), context.agreement
     assert agreement is not None  # the kind needs one
     require_agreed(agreement, told.material, told.field)
+    known = context.connection.execute(_BY_ID, {"id": told.correction}).first()
+    if known is not None:  # in the words of its epoch, whichever it is by now: the reply may have been lost
+        return _again(context, told, known)
     given = announced.given(context.connection, agreement)
     require_epoch(told.epoch, given.epoch)
-    known = context.connection.execute(_BY_ID, {"id": told.correction}).first()
-    if known is not None:
-        return _again(context, told, known)
     holding, version = _certificate(context.connection, given, told)
     _require_room(context, told, holding, version)
     at = context.message.envelope.at

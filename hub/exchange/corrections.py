@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from connectors.errors import RetriableError, UsageError, YiciError
 from hub import catalogue, clock, database, records, schema_exchange
 from hub.agreements import columns
-from hub.exchange import agreements, announced, caller, sealing
+from hub.exchange import agreements, announced, caller, refiling, sealing
 from hub.exchange import correction_messages as messages
 from hub.exchange.agreements import Agreement
 from hub.exchange.caller import PartnerProblem
@@ -28,8 +28,10 @@ from mappings import model
 # Refusals that stay the same however often a filing is repeated.
 FINAL = frozenset(
     ("correction-filed", "correction-not-agreed", "correction-record-unknown", "correction-taken", "correction-version-old",
-     "field-not-agreed", "material-not-agreed", "mode-not-agreed", "reconcile-epoch")
+     "field-not-agreed", "material-not-agreed", "mode-not-agreed")
 )  # fmt: skip
+EPOCH = "reconcile-epoch"  # the owner is in another one than the filing speaks in
+OVER = "correction-epoch-over"  # … and nobody can say what it speaks of
 AWAY = frozenset({"partner-away", "partner-plain", "partner-resting"})  # whoever is, is so for the rest as well
 _table = schema_exchange.correction
 
@@ -164,12 +166,16 @@ def tell(named: uuid.UUID, *, forget: bool = False) -> Correction:
     problem: YiciError | None = None
     if row.told_at is None:
         try:
-            _note(named, _answer_told(row) if row.owner else _filing_told(row))
+            _note(named, _answer_told(row) if row.owner else _filing_told(row, again=not forget))
         except PartnerProblem as refused:
             if forget:
                 _forget(named)
             elif row.owner or refused.values["code"] in FINAL:
                 _note(named, _refused(row, str(refused.values["reason"])))
+            raise
+        except UsageError as over:
+            if over.code == OVER:
+                _note(named, _refused(row, str(over)))
             raise
         except RetriableError as error:
             problem = error
@@ -250,7 +256,29 @@ def _refused(row: sa.Row[Any], reason: str) -> dict[str, Any]:
     return {"told_at": now, "state": "refused", "answered_at": now, "sealed_reason": sealed}
 
 
-def _filing_told(row: sa.Row[Any]) -> dict[str, Any]:
+def _filing_told(row: sa.Row[Any], *, again: bool) -> dict[str, Any]:
+    """What the owner took. ``again``: it may have been filed in an epoch that is over by now, as nobody was there to hear it; then
+    it is filed in the words of the one that this hub has read since, or waits until it has read one. UsageError
+    ``correction-epoch-over``."""
+    try:
+        return _filed(row)
+    except PartnerProblem as refused:
+        if refused.values["code"] != EPOCH or not again:
+            raise
+        with database.engine().begin() as connection:
+            if not refiling.read(connection, row):
+                raise
+            found = refiling.words(connection, row)
+            if found is None:
+                raise UsageError(OVER) from refused
+            words = {"epoch": found.epoch, "handle": bytes.fromhex(found.handle), "version": found.version}
+            unheard = _table.c.id == row.id, _table.c.told_at.is_(None)
+            connection.execute(sa.update(_table).where(*unheard).values(**words))
+            row = connection.execute(sa.select(_table).where(_table.c.id == row.id)).one()
+    return _filed(row)
+
+
+def _filed(row: sa.Row[Any]) -> dict[str, Any]:
     with database.engine().connect() as connection:
         agreed = _agreed(connection, row.peer, row.material, row.field, None, dt.datetime.now(dt.UTC), row.agreement)
     filing = Filing(
