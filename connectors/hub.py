@@ -166,7 +166,6 @@ class _Read:
             raise FatalError("index-page-order", source=name, after=asked["after"])
         indexpages.require_agreed(page, rows, self.agreed, self.source.region, name)
 
-
     def _require_one_scope(self, page: Page) -> None:
         """An epoch has one scope: what the first page says it tells of is what is kept of the read."""
         told = page.frame.materials, page.frame.regions
@@ -174,7 +173,10 @@ class _Read:
             self._scope = self._scope or told
         if told != self._scope:
             raise FatalError(
-                "index-page-foreign", file=self.source.name, what="scope", expected="; ".join(map(", ".join, self._scope))
+                "index-page-foreign",
+                file=self.source.name,
+                what="scope",
+                expected="; ".join(map(", ".join, self._scope)),
             )
 
 

@@ -94,9 +94,10 @@ def require_agreed(page: Page, rows: Block, agreed: Agreed, region: str, name: s
     """
     frame = page.frame
     regions = tuple(prefix(each) if len(each) == 6 else each for each in frame.regions)
-    beyond = sorted(set(frame.materials) - set(agreed.materials)), [
-        each for each, begins in zip(frame.regions, regions, strict=True) if not begins.startswith(agreed.regions)
-    ]
+    beyond = (
+        sorted(set(frame.materials) - set(agreed.materials)),
+        [each for each, begins in zip(frame.regions, regions, strict=True) if not begins.startswith(agreed.regions)],
+    )
     withdrawn = pc.equal(rows.table["status"], "withdrawn")
     materials, places = rows.table["material"], pc.fill_null(rows.table["region"], prefix(region))
     of = pc.is_in(materials, pa.array(frame.materials, pa.string()))
@@ -105,11 +106,11 @@ def require_agreed(page: Page, rows: Block, agreed: Agreed, region: str, name: s
     beyond[1].extend(_not(places, pc.or_(_within(places, regions), withdrawn)))
     for what, found, known in zip(("materials", "regions"), beyond, (agreed.materials, agreed.regions), strict=True):
         if found:
-            # What is not of the protocol's form is not repeated: it may be anything.
+            # What looks like no code is not repeated: it may be anything, also somebody's number.
             shown = ", ".join(each if _CODE.fullmatch(each) else "…" for each in dict.fromkeys(found[:5]))
             raise FatalError(
                 "index-page-beyond", source=name, peer=page.hub, agreement=agreed.reference, what=what, found=shown,
-                known=", ".join(known[:100]) or "-",
+                known=", ".join(known[:20]) or "-",
             )  # fmt: skip
 
 
@@ -214,5 +215,5 @@ def in_order(page: Page, rows: Block) -> bool:
 
 
 _frame = msgspec.json.Decoder(Frame)
-_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
+_CODE = re.compile(r"[a-z]+(-[a-z]+)*|[0-9]{2,6}")
 _STRANGE = bytes({*range(0x20), ord('"'), 0x7F} - {ord("\n")})

@@ -417,7 +417,9 @@ index_scope = Table(
     Column("material", Text, primary_key=True),
     Column("province", String(2), primary_key=True),
     Column("recorded_from", Timestamp, nullable=False),
-    Column("regions", ARRAY(Text), nullable=False, comment="prefixes of division codes in the province; itself: all of it"),
+    Column(
+        "regions", ARRAY(Text), nullable=False, comment="prefixes of division codes in the province; itself: all of it"
+    ),
     comment="What a partner hub tells us of in an epoch: of a province of which it tells all its silence means something, and its lateness too.",
 )
 

@@ -93,6 +93,20 @@ def test_reconcile_says_how_far_behind_and_what_stops_it(exchange: Exchange, yic
     assert yici(exchange.sh, "reconcile", "js", "--last") == ""
 
 
+def test_reconcile_says_of_an_agreement_that_is_not_read_what_to_do(exchange: Exchange, yici: Yici) -> None:
+    other = exchange.pair.agree(modes=["index"], materials={MATERIAL: []})
+    shown = yici(exchange.sh, "reconcile", "zj")
+    assert "3 records, the same on both sides" in shown and "No source here reads" in shown
+    assert str(other) in shown and "connection: peer:zj" in shown and "next version" in shown
+    assert "sh has read nothing yet" in yici(exchange.zj, "reconcile", "sh")
+    told = json.loads(yici(exchange.sh, "reconcile", "zj", "--json"))
+    assert {one["agreement"]: (one["equal"], one["unread"]) for one in told} == {
+        f"{exchange.named}/1": (True, False), f"{other}/1": (None, True)
+    }  # fmt: skip
+    error = json.loads(yici(exchange.sh, "reconcile", "zj", "--agreement", str(other), "--json", status=2))["error"]
+    assert error["code"] == "announced-unread"
+
+
 def test_verify_mends_entries(exchange: Exchange, yici: Yici) -> None:
     exchange.sql(exchange.sh, "DELETE FROM index_entry")
     report = json.loads(yici(exchange.sh, "verify", "--json", status=1))

@@ -259,6 +259,7 @@ def test_what_was_announced_anew_in_a_new_epoch_is_not_guessed(exchange: Exchang
 
 def test_what_the_owner_took_before_a_new_epoch_is_not_filed_twice(exchange: Exchange) -> None:
     """Its reply was lost: the owner knows it by its id, in the words of whichever epoch."""
+
     def fate(to: Any, wire: bytes, carry: Any) -> bytes:
         carry()
         raise RetriableError("partner-away", peer=to.name, reason="lost")

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from connectors import envelope, indexpages
 from connectors import source as sources
-from connectors.errors import FatalError, UsageError
+from connectors.errors import FatalError, UsageError, YiciError
 from connectors.indexframe import KIND
 from hub import database, index_feed, verify
 from hub.exchange import (
@@ -404,7 +404,85 @@ def test_an_answer_that_is_not_to_the_question(exchange: Exchange, honest: None,
     assert noted == [(refused.value.code,)]
 
 
-@pytest.mark.parametrize("lie", ["others", "fewer", "a feed page", "altered", "another region", "another epoch"])
+@pytest.mark.parametrize(
+    "lie", ["more than there can be", "one twice", "a head that went back", "no head", "another position"]
+)
+def test_no_provider_hides_differences_as_moved(exchange: Exchange, honest: None, lie: str) -> None:
+    """What has moved is counted by neither side: as many as the feed has positions since, and none where it was read to its head."""
+    exchange.hold(3)
+    exchange.read()
+    exchange.hold(2)
+    exchange.sql(exchange.zj, "UPDATE holding SET status = 'revoked'")
+    handles = exchange.handles()
+
+    def change(context: Any, answer: Any) -> Any:
+        body = orjson.loads(answer.body)
+        if lie == "more than there can be":
+            body |= {"moved": [*body["moved"], handles[0]], "parts": []}
+        elif lie == "one twice":
+            body |= {"moved": [body["moved"][0]] * 2}
+        elif lie == "a head that went back":
+            body |= {"head": 2, "moved": []}
+        elif lie == "no head":
+            body.pop("head")
+        else:
+            body |= {"until": 4}
+        return type(answer)(orjson.dumps(body), answer.type, answer.detail)
+
+    assert exchange.reconcile().left == 3 and exchange.reconcile().moved == 2
+    meddle(exchange, change)
+    with pytest.raises(FatalError) as refused:
+        exchange.reconcile()
+    code = "reconcile-moved" if lie in ("more than there can be", "one twice") else "reconcile-answer"
+    assert refused.value.code == code
+    assert exchange.sql(exchange.sh, "SELECT outcome FROM exchange_record WHERE direction = 'noted'") == [(code,)]
+
+
+def test_what_was_hidden_as_moved_has_to_be_announced(exchange: Exchange, honest: None) -> None:
+    """A head far ahead makes room for it, once: the feed that is read next has to go as far."""
+    exchange.hold(3)
+    exchange.read()
+    exchange.sql(exchange.zj, "UPDATE holding SET status = 'revoked'")
+    handles = exchange.handles()
+
+    def change(context: Any, answer: Any) -> Any:
+        body = orjson.loads(answer.body) | {"moved": handles, "parts": []}
+        return type(answer)(orjson.dumps(body | {"head": body["head"] + 3}), answer.type, answer.detail)
+
+    meddle(exchange, change)
+    assert exchange.reconcile().moved == exchange.reconcile().moved == 3
+    exchange.sql(exchange.sh, "UPDATE reconciliation SET finished_at = now() - interval '2 minutes'")
+    exchange.read()
+    with pytest.raises(FatalError) as refused:
+        exchange.reconcile()
+    assert refused.value.code == "reconcile-told" and "The fault is zj's" in str(refused.value)
+    assert exchange.sql(exchange.sh, "SELECT outcome FROM exchange_record WHERE direction = 'noted'") == [
+        ("reconcile-told",)
+    ]
+
+
+def test_an_agreement_that_nobody_reads_does_not_fail_the_others(exchange: Exchange) -> None:
+    exchange.hold(3)
+    exchange.read()
+    other = exchange.pair.agree(modes=["index"], materials={MATERIAL: []})
+    for hub, peer in ((exchange.sh, "zj"), (exchange.zj, "sh")):
+        with hub.acting():
+            found = {result.agreement: result for result in reconciliation.reconcile(peer)}
+            assert {named: (one.equal, one.unread) for named, one in found.items()} == {
+                f"{exchange.named}/1": (True, False), f"{other}/1": (None, True)
+            }  # fmt: skip
+            assert len(reconciliation.last(peer)) == 1
+            with pytest.raises(YiciError) as unread:
+                reconciliation.reconcile(peer, other)
+            assert "announced-unread" in (unread.value.code, unread.value.values.get("code"))
+    exchange.sql(exchange.zj, "UPDATE holding SET status = 'revoked'")
+    with exchange.sh.acting():
+        assert [one.equal for one in reconciliation.reconcile("zj") if not one.unread] == [False]
+
+
+@pytest.mark.parametrize(
+    "lie", ["others", "fewer", "a feed page", "altered", "another region", "another epoch", "beyond", "a line beyond"]
+)
 def test_of_a_page_that_lies_nothing_is_kept(exchange: Exchange, honest: None, lie: str) -> None:
     exchange.hold(3)
     exchange.read()
@@ -427,6 +505,10 @@ def test_of_a_page_that_lies_nothing_is_kept(exchange: Exchange, honest: None, l
             lines = []
         elif lie == "another region":
             frame["regions"] = ["32"]
+        elif lie == "beyond":
+            frame["materials"] = [*frame["materials"], "marriage-certificate"]
+        elif lie == "a line beyond":
+            lines = [lines[0].replace(MATERIAL.encode(), b"resident-id-card"), *lines[1:]]
         elif lie == "another epoch":
             frame["epoch"] = "20250101T000000Z-00000000"
         elif lie == "a feed page":
@@ -446,7 +528,8 @@ def test_of_a_page_that_lies_nothing_is_kept(exchange: Exchange, honest: None, l
         meddle(exchange, change)
     with pytest.raises(FatalError) as refused:
         exchange.reconcile(heal=True)
-    codes = {"altered": "message-altered", "another region": "index-page-foreign", "a feed page": "index-page-form"}
+    codes = {"altered": "message-altered", "another region": "index-page-foreign", "a feed page": "index-page-form",
+             "beyond": "index-page-beyond", "a line beyond": "index-page-beyond"}  # fmt: skip
     assert refused.value.code == codes.get(lie, "reconcile-answer")
     recorded = exchange.sql(exchange.sh, "SELECT outcome FROM exchange_record ORDER BY recorded_at DESC LIMIT 1")
     assert recorded == [(refused.value.code,)]

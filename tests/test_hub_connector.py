@@ -306,10 +306,12 @@ FRAMES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "regions of another province": (lambda _: {"regions": ["33", "31"]}, "index-page-foreign"),
     "the whole nation": (lambda _: {"regions": ["00"]}, "index-page-foreign"),
     "a material that was not agreed": (
-        lambda frame: {"materials": [*frame["materials"], "resident-id-card"]}, "index-page-beyond"
+        lambda frame: {"materials": [*frame["materials"], "resident-id-card"]},
+        "index-page-beyond",
     ),
     "a material that is never announced": (
-        lambda frame: {"materials": [*frame["materials"], "marriage-certificate"]}, "index-page-beyond"
+        lambda frame: {"materials": [*frame["materials"], "marriage-certificate"]},
+        "index-page-beyond",
     ),
     "less than its entries": (lambda _: {"materials": ["business-licence"]}, "index-page-beyond"),
     "a part, and entries of the rest": (lambda _: {"regions": ["3302"]}, "index-page-beyond"),
@@ -326,14 +328,19 @@ LINES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "a status of its own": (lambda lines: [lines[0].replace(b"in_force", b"annulled"), lines[1]], "index-page-form"),
     "a subject of its own": (lambda lines: [lines[0].replace(b"holder:", b"Holder:"), lines[1]], "index-page-form"),
     "another material": (
-        lambda lines: [lines[0].replace(MATERIAL.encode(), b"social-insurance-record"), lines[1]], "index-page-beyond"
+        lambda lines: [lines[0].replace(MATERIAL.encode(), b"social-insurance-record"), lines[1]],
+        "index-page-beyond",
     ),
     "no code of a material": (
-        lambda lines: [lines[0].replace(MATERIAL.encode(), b"Household Register"), lines[1]], "index-page-beyond"
+        lambda lines: [lines[0].replace(MATERIAL.encode(), b"Household Register"), lines[1]],
+        "index-page-beyond",
     ),
     "another province": (lambda lines: [lines[0].replace(b"330106", b"310106"), lines[1]], "index-page-beyond"),
     "another material, withdrawn": (
-        lambda lines: [lines[0].replace(MATERIAL.encode(), b"resident-id-card").replace(b"in_force", b"withdrawn"), lines[1]],
+        lambda lines: [
+            lines[0].replace(MATERIAL.encode(), b"resident-id-card").replace(b"in_force", b"withdrawn"),
+            lines[1],
+        ],
         "index-page-beyond",
     ),
     "backwards": (lambda lines: lines[::-1], "index-page-order"),
@@ -425,9 +432,14 @@ def test_a_narrower_version_is_read_anew_and_what_it_leaves_out_goes(exchange: E
 
     exchange.hold(1, region="330106")
     meddle(exchange, narrowing)
-    with contextlib.suppress(YiciError):  # under way: what is asked next, page or key, is asked under the version of before
+    with contextlib.suppress(
+        YiciError
+    ):  # under way: what is asked next, page or key, is asked under the version of before
         exchange.read()
-    assert [row[0] for row in exchange.sql(exchange.sh, in_force)] in (["330106", "330212"], ["330106", "330106", "330212"])
+    assert [row[0] for row in exchange.sql(exchange.sh, in_force)] in (
+        ["330106", "330212"],
+        ["330106", "330106", "330212"],
+    )
     exchange.pair.forget_fate()
     exchange.read()
     assert [row[0] for row in exchange.sql(exchange.sh, in_force)] == ["330106", "330106"]
@@ -548,6 +560,20 @@ def test_the_agreement_that_was_read_under_is_kept_to(exchange: Exchange, reader
         with side.acting():
             agreement_acts.end(exchange.named, "tester")
     assert positions(reader.read()) == [1, 2, 3] and reader.cursor["agreement"] == str(other)
+
+
+def test_another_source_reads_the_agreement_that_none_reads(exchange: Exchange, reader: Reader) -> None:
+    exchange.hold(2)
+    exchange.read()
+    reader.source = reader.source.model_copy(update={"name": "zj-hub-index-more"})
+    reader.read()
+    assert reader.cursor["agreement"] == str(exchange.named), "there is no other"
+    older = exchange.pair.agree(modes=["index"], materials={MATERIAL: []})
+    exchange.sql(
+        exchange.sh, "UPDATE exchange_agreement SET changed_at = now() - interval '1 day' WHERE id = :id", id=older
+    )
+    reader.cursor = None
+    assert len(reader.read()) == 2 and reader.cursor["agreement"] == str(older)
 
 
 def test_a_new_version_of_the_agreement_reads_on(exchange: Exchange, reader: Reader) -> None:

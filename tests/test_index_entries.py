@@ -161,12 +161,12 @@ def test_what_the_pages_say_they_are_about_is_known_and_not_what_they_announce()
     told = {"materials": ["business-licence", "household-register"], "regions": ["330200", "3301", "3300"]}
     partner.merged(database.engine(), [], read=partner.cursor("2026", **told))
     part = ("33", "3300", "3301", "3302")
-    assert scope() == {("2026", "business-licence", *part), ("2026", "household-register", *part)}, "the last word counts"
+    assert scope() == {("2026", "business-licence", *part), ("2026", "household-register", *part)}, (
+        "the last word counts"
+    )
     partner.merged(database.engine(), [], read=partner.cursor("2026", materials=[]))
     partner.merged(database.engine(), [], read=partner.cursor("2027"))
     assert {row[0] for row in scope()} == {"2027"}
-
-
 
 
 def test_a_partner_is_no_authority_beyond_its_own_region(deliver) -> None:

@@ -96,12 +96,22 @@ def _names(ports: Mapping[str, int]) -> None:
 
 
 def _times(seconds: float) -> None:
-    from hub.exchange import caller, checkpoints, evidence_asking, ledger, reach, reconciliation, serve, upkeep, wire
+    from hub.exchange import (
+        caller,
+        checkpoints,
+        evidence_asking,
+        ledger,
+        reach,
+        reconciliation_asking,
+        serve,
+        upkeep,
+        wire,
+    )
 
     caller.ATTEMPTS, caller.FIRST_PAUSE, caller.LONGEST_PAUSE = 4, 0.05, 0.3
     reach.SECONDS, reach.LONGEST = 0.2, 0.4
     wire.CONNECT_SECONDS = seconds
-    reconciliation.SECONDS = evidence_asking.LONGEST = seconds
+    reconciliation_asking.SECONDS = evidence_asking.LONGEST = seconds
     checkpoints.FRESH = 0.2
     ledger.Chainer = functools.partial(ledger.Chainer, seconds=0.4)  # type: ignore[misc,assignment]
     serve.Upkeep = functools.partial(upkeep.Upkeep, 0.7)  # type: ignore[misc,assignment]

@@ -29,7 +29,8 @@ def register(app: typer.Typer) -> None:
         """Compare with a peer, under each agreement that announces an index, what both hold; say who lacks what. 与伙伴节点对账。
 
         Digests are compared, from the whole down to the records that differ; never everything is sent. What was announced
-        since the feed was read last is left out. Exit code 0: nothing differs any more; 1: something does.
+        since the feed was read last is left out. Of an agreement under which nothing is read it is said what to do. Exit code 0:
+        nothing differs any more; 1: something does.
 
         Examples:
 
@@ -59,7 +60,7 @@ def register(app: typer.Typer) -> None:
         else:
             for shown in found:
                 _told(shown)
-        if not all(shown["equal"] for shown in found):
+        if any(shown["equal"] is False for shown in found):
             raise typer.Exit(1)
 
 
@@ -87,6 +88,8 @@ def _told(shown: dict[str, Any]) -> None:
 def _sentences(shown: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Codes of what there is to say, with their values."""
     gives, differences, healed = shown["role"] == "provider", shown["differences"], shown["healed"]
+    if shown.get("unread"):
+        return [("reconciled-unread-there" if gives else "reconciled-unread", {"agreement": shown["agreement"]})]
     found = [
         ("reconciled-only-there" if gives else "reconciled-missing-here", differences["missing_here"]),
         ("reconciled-missing-there" if gives else "reconciled-unannounced", differences["missing_there"]),

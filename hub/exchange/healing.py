@@ -18,8 +18,8 @@ from typing import Any
 
 from connectors import indexpages
 from connectors import source as sources
-from connectors.envelope import Message
 from connectors.channel import Agreed
+from connectors.envelope import Message
 from connectors.errors import FatalError
 from connectors.source import Source
 from hub import home, index_entries, pipeline

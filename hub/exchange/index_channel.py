@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,8 +75,10 @@ class IndexChannel:
     def agreed(self, cursor: Cursor | None) -> Agreed:
         now = dt.datetime.now(dt.UTC)
         with database.engine().connect() as connection:
-            self._agreement = self._same(connection, cursor, now) or agreements.choose(
-                connection, self.hub, mode="index", provider=False, now=now
+            self._agreement = (
+                self._same(connection, cursor, now)
+                or self._unread(connection, now)
+                or agreements.choose(connection, self.hub, mode="index", provider=False, now=now)
             )
         self._kept = cursor or {}
         return announced.agreed(self._agreement)
@@ -87,7 +89,18 @@ class IndexChannel:
             named = uuid.UUID(str((cursor or {}).get("agreement")))
         except ValueError:
             return None
-        for row in agreements.versions(connection, named):
+        return self._admitted(connection, agreements.versions(connection, named), now)
+
+    def _unread(self, connection: sa.Connection, now: dt.datetime) -> Agreement | None:
+        """Where other sources read this hub: an agreement that none of them reads under, the latest."""
+        taken = set(connection.scalars(_TAKEN, {"hub": self.hub, "source": self.source}))
+        if not taken:
+            return None
+        rows = sorted(agreements.every(connection, self.hub), key=lambda row: row.changed_at, reverse=True)
+        return self._admitted(connection, [row for row in rows if str(row.id) not in taken], now)
+
+    def _admitted(self, connection: sa.Connection, rows: Iterable[sa.Row[Any]], now: dt.datetime) -> Agreement | None:
+        for row in rows:
             try:
                 return agreements.admit(
                     connection, self.hub, f"{row.id}/{row.version}", mode="index", provider=False, now=now
@@ -125,3 +138,8 @@ class IndexChannel:
                 raise RetriableError("index-epoch-changed", source=self.source)
             key = index_keys.for_cursor(here, self.source, epoch, told.key)
         return replace(fetched, cursor={**fetched.cursor, index_keys.CURSOR_KEY: key})
+
+
+_TAKEN = sa.text(
+    "SELECT cursor ->> 'agreement' FROM source WHERE hub = :hub AND name <> :source AND cursor ->> 'agreement' <> ''"
+)

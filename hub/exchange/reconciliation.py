@@ -14,22 +14,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
 import sqlalchemy as sa
 
-from connectors.envelope import Message
-from connectors.errors import UsageError
+from connectors.errors import UsageError, YiciError
 from hub import database, records, schema_exchange
-from hub.exchange import agreements, announced, caller, healing, record_digests
+from hub.exchange import agreements, announced, healing, record_digests
 from hub.exchange.agreements import Agreement
 from hub.exchange.announced import Received
 from hub.exchange.descent import Asked, Found, Parts, descend
 from hub.exchange.healing import Healed
-from hub.exchange.reconciliation_messages import DIGESTS, Digests, require_epoch, require_near
+from hub.exchange.reconciliation_asking import Asking
+from hub.exchange.reconciliation_messages import require_epoch, require_near
 
 SHOWN = 100  # records named in a result, of each kind of difference
-SECONDS = 110.0  # for one question: within what a hub allows itself for a message
 KINDS = ("missing_here", "missing_there", "differing")
+UNREAD = "announced-unread"
 
 
 class Progress(Protocol):
@@ -52,7 +51,7 @@ class Result:
     peer: str
     agreement: str
     provider: bool
-    epoch: str
+    epoch: str | None
     position: int
     started_at: dt.datetime
     head: int = 0
@@ -68,9 +67,14 @@ class Result:
     finished_at: dt.datetime | None = None
 
     @property
-    def equal(self) -> bool:
-        """Whether nothing differs now."""
-        return self.left == 0 and self.found.whole
+    def unread(self) -> bool:
+        """Whether the receiver reads nothing under this agreement: there is nothing to compare."""
+        return self.epoch is None
+
+    @property
+    def equal(self) -> bool | None:
+        """Whether nothing differs now. None where there is nothing to compare."""
+        return None if self.unread else self.left == 0 and self.found.whole
 
     def shown(self) -> dict[str, Any]:
         """As one JSON object."""
@@ -81,6 +85,7 @@ class Result:
             "agreement": self.agreement,
             "role": "provider" if self.provider else "receiver",
             "equal": self.equal,
+            "unread": self.unread,
             "epoch": self.epoch,
             "position": self.position,
             "head": self.head,
@@ -102,18 +107,29 @@ class Result:
 def reconcile(
     peer: str, named: uuid.UUID | None = None, *, heal: bool = False, progress: Progress = quiet
 ) -> list[Result]:
-    """Every agreement in force with ``peer`` that announces an index, or the one ``named``. Results are kept.
+    """Every agreement in force with ``peer`` that announces an index, or the one ``named``. Results are kept, but of those under
+    which the receiver has read nothing: what there is to say of them is ``unread``.
 
     ``heal``: what the peer gives and is not here as it is there is fetched and merged. UsageError ``reconcile-nothing``,
-    ``mode-not-agreed``, ``announced-unread``, ``reconcile-…``; errors of :func:`hub.exchange.caller.ask` and, healing, of
-    :func:`hub.pipeline.run`.
+    ``mode-not-agreed``, ``announced-unread`` where nothing is read at all, ``reconcile-…``; errors of
+    :func:`hub.exchange.caller.ask` and, healing, of :func:`hub.pipeline.run`.
     """
-    results = []
+    results: list[Result] = []
+    refused: YiciError | None = None
     for agreement in _agreements(peer, named):
-        result = _provided(agreement, progress) if agreement.provider else _received(agreement, heal, progress)
+        try:
+            result = _provided(agreement, progress) if agreement.provider else _received(agreement, heal, progress)
+        except YiciError as error:
+            if UNREAD not in (error.code, error.values.get("code")):
+                raise
+            refused = refused or error
+            results.append(_begun(agreement, None, 0))
+            continue
         result.finished_at = dt.datetime.now(dt.UTC)
         _keep(result)
         results.append(result)
+    if refused is not None and all(result.unread for result in results):
+        raise refused
     return results
 
 
@@ -148,7 +164,7 @@ def _received(agreement: Agreement, heal: bool, progress: Progress) -> Result:
     """This hub reads the peer's feed: the peer says what it announces."""
     with _told(agreement) as (connection, received):
         result = _begun(agreement, received.epoch, received.position)
-        asking = _Asking(agreement, result, progress)
+        asking = Asking(agreement, result, progress)
 
         def compare(asked: Asked) -> tuple[Parts, Parts]:
             said, there = asking.digests(asked, received.position)
@@ -166,12 +182,14 @@ def _received(agreement: Agreement, heal: bool, progress: Progress) -> Result:
     result.left = result.found.least + result.amiss
     if heal and result.left and result.found.whole:
         wanted = {handle: known[handle].material if handle in known else None for handle in result.found.handles}
-        result.healed = healing.heal(asking.ask, announced.agreed(agreement), received, wanted, entries=result.amiss > 0)
+        result.healed = healing.heal(
+            asking.ask, announced.agreed(agreement), received, wanted, entries=result.amiss > 0
+        )
         result.left = _left(agreement, asking, result.found)
     return result
 
 
-def _left(agreement: Agreement, asking: _Asking, found: Found) -> int:
+def _left(agreement: Agreement, asking: Asking, found: Found) -> int:
     """Differences that healing left, of those that there were."""
     with _told(agreement) as (connection, received):
         still: list[str] = []
@@ -191,7 +209,7 @@ def _provided(agreement: Agreement, progress: Progress) -> Result:
     with engine.begin() as connection:
         given = announced.given(connection, agreement)
     result = _begun(agreement, given.epoch, 0)
-    asking = _Asking(agreement, result, progress)
+    asking = Asking(agreement, result, progress)
     greeting, _ = asking.digests(Asked((), ()), None)
     require_epoch(greeting.epoch, given.epoch)
     result.position = greeting.until
@@ -229,30 +247,7 @@ def _told(agreement: Agreement) -> Iterator[tuple[sa.Connection, Received]]:
                 connection.execute(sa.text("DROP TABLE IF EXISTS pg_temp.told, pg_temp.amiss"))
 
 
-class _Asking:
-    """The questions of one reconciliation, counted."""
-
-    def __init__(self, agreement: Agreement, result: Result, progress: Progress) -> None:
-        self.agreement, self.result, self.progress = agreement, result, progress
-
-    def ask(self, kind: str, body: Mapping[str, Any]) -> Message:
-        data = orjson.dumps(body)
-        self.progress(self.agreement.reference, self.result.messages)
-        reply = caller.ask(self.agreement.peer, kind, data, agreement=self.agreement, seconds=SECONDS)
-        self.result.messages += 1
-        self.result.sent += len(data) + len(reply.sealed)  # the question's envelope weighs what the reply's does
-        self.result.received += len(reply.wire)
-        return reply
-
-    def digests(self, asked: Asked, until: int | None, moved: tuple[str, ...] = ()) -> tuple[Digests, Parts]:
-        body = {"epoch": self.result.epoch, "until": until, **asked._asdict(), "moved": moved}
-        reply = self.ask(DIGESTS, {name: value for name, value in body.items() if value not in ((), None)})
-        said = caller.decoded(reply, Digests)
-        with caller.judged(reply):
-            return said, said.answering(asked, self.agreement.peer)
-
-
-def _begun(agreement: Agreement, epoch: str, position: int) -> Result:
+def _begun(agreement: Agreement, epoch: str | None, position: int) -> Result:
     now = dt.datetime.now(dt.UTC)
     return Result(records.key(now), agreement.peer, agreement.reference, agreement.provider, epoch, position, now)
 

@@ -64,6 +64,17 @@ class Digests(msgspec.Struct, frozen=True):
             raise FatalError("reconcile-answer", peer=peer)
         return found
 
+    def require_moved(self, epoch: str, until: int, peer: str) -> None:
+        """That a provider says of the position asked about no more than can be: each record that moved has a position of its own
+        behind it. What has moved is counted by neither side, so whoever may say so of any record hides every difference.
+
+        FatalError ``reconcile-answer``, ``reconcile-moved``.
+        """
+        if (self.epoch, self.until) != (epoch, until) or self.head is None or self.head < until:
+            raise FatalError("reconcile-answer", peer=peer)
+        if len(set(self.moved)) != len(self.moved) or len(self.moved) > self.head - until:
+            raise FatalError("reconcile-moved", peer=peer, found=len(self.moved), until=until, head=self.head)
+
 
 class Restate(msgspec.Struct, frozen=True):
     """``records``: handles, each with what the receiver takes for its material."""

@@ -27,7 +27,7 @@ GROUP BY b.source, b.epoch, b.material, left(b.region, 2)
 
 
 def upgrade() -> None:
-    column = sa.Column(
+    column: sa.Column[list[str]] = sa.Column(
         "regions",
         ARRAY(sa.Text),
         nullable=False,
