@@ -33,8 +33,11 @@ Variables = Mapping[str, str]  # of the environment of a hub
 
 
 @contextlib.contextmanager
-def exchanging(provider: Variables, receiver: Variables, materials: Sequence[str]) -> Iterator[str]:
-    """The reference of an agreement in force; both hubs answer as long as it lasts. Their stores are migrated already."""
+def exchanging(
+    provider: Variables, receiver: Variables, materials: Sequence[str], regions: Sequence[str] = ()
+) -> Iterator[str]:
+    """The reference of an agreement in force; both hubs answer as long as it lasts. Their stores are migrated already.
+    ``regions``: which of the provider's; by default all."""
     from hub.exchange import agreement_acts
 
     with contextlib.ExitStack() as stack:
@@ -42,7 +45,7 @@ def exchanging(provider: Variables, receiver: Variables, materials: Sequence[str
         _introduce(provider, cards[1])
         _introduce(receiver, cards[0])
         terms = Path(provider["YICI_HOME"]) / "terms.json"
-        terms.write_text(json.dumps(_terms(provider, receiver, materials)), encoding="utf-8")
+        terms.write_text(json.dumps(_terms(provider, receiver, materials, regions)), encoding="utf-8")
         with acting(provider):
             reference = agreement_acts.propose(receiver["YICI_HUB"], terms, "bench").agreement
         with acting(receiver):
@@ -164,14 +167,16 @@ def _introduce(hub: Variables, card: bytes) -> None:
         peers.add(connection, card, replace=True)
 
 
-def _terms(provider: Variables, receiver: Variables, materials: Sequence[str]) -> dict[str, object]:
+def _terms(
+    provider: Variables, receiver: Variables, materials: Sequence[str], regions: Sequence[str]
+) -> dict[str, object]:
     return {
         "provider": provider["YICI_HUB"],
         "receiver": receiver["YICI_HUB"],
         "basis": {"zh": "测量", "en": "a measurement"},
         "scenario": {"zh": "测量", "en": "a measurement"},
         "materials": dict.fromkeys(materials, "*"),
-        "regions": [provider["YICI_REGION"]],
+        "regions": list(regions) or [provider["YICI_REGION"]],
         "modes": ["evidence", "index", "share"],
         "purposes": ["measurement"],
         "valid_from": "2020-01-01",

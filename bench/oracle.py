@@ -7,13 +7,14 @@ that the department wrote. Slow and simple on purpose: each rule is one sentence
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import gzip
 import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,14 @@ def source_of(file: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A department's source, or what a partner hub tells; ``province``: two digits, 00 or 10 for the whole country."""
+    """A department's source, or what a partner hub tells; ``province``: two digits, 00 or 10 for the whole country; ``part``: it
+    may tell of a part of the province alone."""
 
     name: str
     material: str
     province: str
     promise: dt.timedelta
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,12 @@ class Verdict:
 
 @dataclass
 class Truth:
-    """The folder of the generator, read; ``deliveries``: file -> the number of the delivery it comes with, from 1."""
+    """The folder of the generator, read; ``deliveries``: file -> the number of the delivery it comes with, from 1; ``told``: what
+    codes begin with of the divisions that the partner hub may tell of."""
 
     folder: Path
     deliveries: Mapping[str, int]
+    told: tuple[str, ...] = ("33",)
     of: dict[str, list[Certificate]] = field(default_factory=dict)  # by subject
     links: dict[str, list[tuple[str, int]]] = field(
         default_factory=dict
@@ -137,6 +142,8 @@ class Truth:
             if yaml.safe_load(path.read_text())["volatile"]
         }
         self.sources = dict(_sources())
+        if self.told != ("33",):
+            self.sources[PARTNER] = replace(self.sources[PARTNER], part=True)
         self.items = _items()
         self._certificates()
         self._contradictions()
@@ -152,6 +159,8 @@ class Truth:
                 one, other = row["holders"]
                 for here, there in ((one, other), (other, one)):
                     self.links.setdefault(here, []).append((there, self.deliveries[file]))
+            elif source_of(file) == PARTNER and not lines.named(file, row["row"])["xzqh"].startswith(self.told):
+                continue
             elif material != "subsistence-allowance":
                 roles = ROLES.get(material, ("holder",))
                 says = _says(material, row["status"], lines.at(file, row["row"]) if material in _READ else {})
@@ -333,6 +342,9 @@ class Truth:
         for source in self.sources.values():
             if source.material == use["material"] and source.name in scenario.late:
                 spoke = any(each.source == source.name for each in found)
+                # A part's silence leaves nothing open: what is elsewhere in the province it may not tell.
+                if source.part and not spoke:
+                    continue
                 if spoke or source.province in ("00", "10") or source.province in provinces:
                     return "not known"
         return "ended" if "ended" in verdicts else "not there"
@@ -485,11 +497,12 @@ def _people(folder: Path) -> list[dict[str, Any]]:
 
 
 class _Lines:
-    """Rows of JSON-lines files by number, as the departments wrote them."""
+    """Rows of files by number, as the departments wrote them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.read: dict[str, list[bytes]] = {}
+        self.tables: dict[str, list[dict[str, str]]] = {}
 
     def at(self, file: str, row: int) -> Mapping[str, Any]:
         if file not in self.read:
@@ -497,3 +510,11 @@ class _Lines:
             self.read[file] = (gzip.decompress(raw) if file.endswith(".gz") else raw).split(b"\n")
         found: Mapping[str, Any] = json.loads(self.read[file][row - 1])
         return found
+
+    def named(self, file: str, row: int) -> Mapping[str, str]:
+        """The same of a file with a header, which is its row 1."""
+        if file not in self.tables:
+            # Whatever its encoding is, commas and codes are as they are in ASCII.
+            with (self.folder / file).open(encoding="latin-1", newline="") as lines:
+                self.tables[file] = list(csv.DictReader(lines))
+        return self.tables[file][row - 2]

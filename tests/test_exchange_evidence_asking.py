@@ -561,10 +561,15 @@ class Test_what_no_index_tells_of:
         problem(self.ask(hall, unsaid["answer"]), 403, "grant-not-for-material")
         assert asked(hubs) == []
 
+    @pytest.mark.parametrize(
+        "unsure",
+        ["UPDATE source SET last_success_at = now() - interval '9 days'", "UPDATE index_scope SET regions = '{3301}'"],
+        ids=["behind", "a part"],
+    )
     def test_where_its_index_would_have_told_it_is_not_asked(
-        self, hubs: Exchange, base: str, agreed: Any, monkeypatch: pytest.MonkeyPatch
+        self, hubs: Exchange, base: str, agreed: Any, monkeypatch: pytest.MonkeyPatch, unsure: str
     ) -> None:
-        """Zhejiang announces licences, and none of this firm."""
+        """Zhejiang announces licences, and none of this firm. Behind its promise, or of one city alone, it would not have told."""
         key = hubs.hold(("holder", "cn.uscc", OTHER))
         hubs.announce(monkeypatch, agreed, key, ("holder", "cn.uscc", OTHER))
         hall = Hall(hubs, base)
@@ -577,7 +582,7 @@ class Test_what_no_index_tells_of:
         problem(ask(), 403, "grant-not-for-material")
         assert asked(hubs) == []
         with hubs.sh.acting() as engine, engine.begin() as connection:
-            connection.execute(sa.text("UPDATE source SET last_success_at = now() - interval '9 days'"))
+            connection.execute(sa.text(unsure))
         assert problem(ask(), 502, "partner-refused")["partner"]["code"] == "holding-unknown"
         hubs.firm()
         assert ask().json()["certificate"] == {"status": "in_force"}

@@ -41,6 +41,21 @@ def test_the_province_of_an_identifier(scheme: str, value: str, expected: str | 
     assert province(scheme, value) == expected
 
 
+@pytest.mark.parametrize("region", ["3201", "3201 3202", "320106", "3200"])
+def test_who_tells_of_a_part_of_a_province_is_heard_and_not_missed(region: str) -> None:
+    """Its silence, and its lateness, say nothing of somebody of whom it has said nothing."""
+    part = replace(PARTNER, region=region)
+    assert judged(sources=[OURS, PARTNER]).values["source"] == PARTNER.source
+    for at in (PARTNER.last_success_at, LATE["last_success_at"]):
+        silent = judged(sources=[OURS, replace(part, last_success_at=at)])
+        assert (silent.state, silent.reason) == ("missing", "no-source")
+    said = holding(PARTNER.source, hub="js-hub", valid_to=dt.date(2025, 1, 1))
+    assert judged(said, sources=[part]).reason == "expired"
+    assert judged(said, sources=[replace(part, **LATE)]).reason == "hub-late"  # type: ignore[arg-type]
+    assert judged(use=Use(material="degree", region="32"), sources=[part]).reason == "no-source"
+    assert judged(use=Use(material="degree", region="32"), sources=[PARTNER]).reason == "absent"
+
+
 def test_nobody_of_that_role() -> None:
     found = Evidence(Known((), ()), (), NOW).of(USE, {})
     assert (found.state, found.reason) == ("role", "role-missing")

@@ -104,9 +104,12 @@ def _entries(use: Mapping[str, Any]) -> list[str]:
 
 
 def _tells(connection: sa.Connection, answer: sa.Row[Any], hub: str, material: str) -> bool:
-    """Whether the index of ``hub`` was about ``material`` when the answer was given, and in time: then its silence counts."""
+    """Whether the index of ``hub`` was about ``material``, of a whole province, when the answer was given, and in time: then its
+    silence counts."""
     sources = records.sources(connection, answer) or ()
-    return any((one.hub, one.material) == (hub, material) and not one.late(answer.asked_at) for one in sources)
+    return any(
+        (one.hub, one.material) == (hub, material) and one.whole and not one.late(answer.asked_at) for one in sources
+    )
 
 
 def _party(
