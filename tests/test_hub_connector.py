@@ -406,6 +406,34 @@ def test_whose_fault_it_is_stands_in_the_error_and_nothing_of_it_is_merged(excha
     assert exchange.read()["accepted"] == 3
 
 
+def test_what_was_taken_in_before_pages_were_held_to_the_agreement_goes(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries with healing, the scope with the next read of the epoch."""
+    exchange.hold(2)
+
+    def beyond(wire: bytes) -> bytes:
+        frame, header, first, *rest = envelope.read(wire).body.splitlines(keepends=True)
+        frame = frame.replace(b'"materials":[', b'"materials":["marriage-certificate",')
+        first = first.replace(MATERIAL.encode(), b"marriage-certificate")
+        return signed(exchange, wire, b"".join((frame, header, first, *rest)))
+
+    with monkeypatch.context() as before:
+        before.setattr(indexpages, "require_agreed", lambda *given: None)
+        meddle(exchange, beyond)
+        exchange.read()
+    exchange.pair.forget_fate()
+    materials = "SELECT DISTINCT material FROM {} ORDER BY material"
+    entries, scope = materials.format("index_entry WHERE recorded_to IS NULL"), materials.format("index_scope")
+    assert [row[0] for row in exchange.sql(exchange.sh, entries)] == [MATERIAL, "marriage-certificate"]
+    assert len(exchange.sql(exchange.sh, scope)) == 3
+    assert exchange.reconcile(heal=True).equal
+    exchange.read()
+    assert [row[0] for row in exchange.sql(exchange.sh, entries)] == [MATERIAL]
+    assert [row[0] for row in exchange.sql(exchange.sh, scope)] == ["business-licence", MATERIAL]
+    assert exchange.reconcile().equal
+
+
 def test_an_epoch_has_one_scope(exchange: Exchange, reader: Reader) -> None:
     """Of a read the first page's scope is kept: another one later would make its silence mean more, or less."""
     exchange.hold(7)
