@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -167,6 +169,27 @@ def test_what_the_pages_say_they_are_about_is_known_and_not_what_they_announce()
     partner.merged(database.engine(), [], read=partner.cursor("2026", materials=[]))
     partner.merged(database.engine(), [], read=partner.cursor("2027"))
     assert {row[0] for row in scope()} == {"2027"}
+
+
+def test_after_an_upgrade_the_scope_is_what_the_pages_of_before_said() -> None:
+    engine = database.engine()
+    partner.merged(engine, [partner.announcement(1, LICENCE)], read=partner.cursor("2026", regions=["3301", "330206"]))
+    partner.merged(engine, [], read=partner.cursor("2027", regions=["330000"], materials=["household-register"]))
+    before = scope()
+    assert {row[2:] for row in before} == {("33", "3301", "330206"), ("33", "33")}
+    config = Config()
+    config.set_main_option("script_location", "hub:migrations")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0014")
+        connection.execute(
+            sa.text(
+                "INSERT INTO index_scope SELECT source, epoch, 'resident-id-card', '33', now() FROM index_scope LIMIT 1"
+            )
+        )
+        connection.commit()
+    database.upgrade()
+    assert scope() == before, "and not what entries let one guess"
 
 
 def test_a_partner_is_no_authority_beyond_its_own_region(deliver) -> None:
