@@ -270,7 +270,7 @@ def _filing_told(row: sa.Row[Any], *, again: bool) -> dict[str, Any]:
                 raise
             found = refiling.words(connection, row)
             if found is None:
-                raise UsageError(OVER) from refused
+                raise UsageError("correction-epoch-over") from refused
             words = {"epoch": found.epoch, "handle": bytes.fromhex(found.handle), "version": found.version}
             unheard = _table.c.id == row.id, _table.c.told_at.is_(None)
             connection.execute(sa.update(_table).where(*unheard).values(**words))
