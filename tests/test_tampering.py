@@ -27,6 +27,7 @@ OTHER = {
     "bytea": "sha256(coalesce({c}, '')) ", "date": "coalesce({c}, date '2001-01-01') + 1",
     "timestamp with time zone": "coalesce({c}, now()) - interval '40 days'", "jsonb": "coalesce({c}, '{{}}') || '{{\"x\": 1}}'",
     "ARRAY": "{c} || sha256({c}[1])", "mapped_row.document": "replace({c}, 'name', 'nam')",
+    "index_scope.regions": "array_append({c}, '3301')",
 }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ UNNOTICED = {
     ],
     "since when an entry was known, and what the partner said it would tell of": [
         "index_entry.recorded_from", "index_key.sealed", "index_scope.source", "index_scope.epoch", "index_scope.material",
-        "index_scope.recorded_from",
+        "index_scope.recorded_from", "index_scope.regions",
     ],
     "who was one with whom before: nobody else remembers": [
         "identity_past.identifier", "identity_past.cluster", "identity_past.state",
