@@ -29,6 +29,7 @@ NOWHERE = DEPOSITED  # that there is no deposit says nothing
 NEVER = "P36500D"  # it cannot be late
 LIST = "identifier-scheme"
 ID, TIME = "deposit", "updated_at"
+REJECTED = "cancelled"  # in the status of a row: the deposit counts no more, and says nothing of the certificate
 _TRANSFORMS = {"string": "text", "money": "amount"}  # others bear the name of their type
 _FOLDED = {"certificate_number": "number", "status": "status"}
 
@@ -84,6 +85,7 @@ def _files(material: Material) -> dict[str, str]:
         "row_key": [ID],
         "as_of": {"column": TIME},
         "duplicates": "latest",
+        "retracts": {"column": column("status"), "values": [REJECTED]},
         "volume": {"min": 0, "max": 1_000_000, "times_usual": 1_000_000},
         "options": {"format": "jsonl", "pattern": "*.jsonl", "columns": columns},
     }

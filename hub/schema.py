@@ -119,7 +119,12 @@ row_ledger = Table(
     Column("row_key", Uuid, primary_key=True),
     Column("digest", Uuid, nullable=False, comment="of the latest version seen"),
     Column("contract", Uuid, nullable=False, comment="the first half of the digest of the contract it was read under"),
-    Column("verdict", Text, nullable=False, comment="accepted, quarantined, rejected, withdrawn"),
+    Column(
+        "verdict",
+        Text,
+        nullable=False,
+        comment="accepted, quarantined, rejected; withdrawn: not listed any more; retracted: taken back",
+    ),
     Column(
         "in_force", Boolean, nullable=False, server_default="true", comment="false: accepted, another version stands"
     ),

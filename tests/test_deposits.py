@@ -23,8 +23,10 @@ from hub import (
     agreements,
     database,
     deposit_review,
+    deposit_sources,
     deposits,
     home,
+    lineage,
     pipeline,
     quarantine,
     rebuild,
@@ -337,6 +339,54 @@ def test_rejected_before_it_was_held_leaves_nothing(store: sa.Engine, hall: Hall
         deposit_review.decide(deposit_review.VERIFY, [], actor="clerk")
 
 
+def observed(engine: sa.Engine) -> list[tuple[str, str, int]]:
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT source, status, observations FROM holding ORDER BY key"))
+        return [tuple(row) for row in rows]
+
+
+def test_a_copy_that_is_rejected_leaves_what_the_other_says(store: sa.Engine, hall: Hall) -> None:
+    """Two deposits of one certificate: rejecting one takes its word back, and nothing else."""
+    first, copy = (hall.hand_in(PREMISES, key=f"key-0000000{place}")["deposit"] for place in (1, 2))
+    assert verified(first)["state"] == verified(copy)["state"] == "held"
+    source = "hub-deposits-premises-proof"
+    assert observed(store) == [(source, "in_force", 2)]
+    assert rejected(copy)["state"] == "rejected"
+    assert observed(store) == [(source, "in_force", 1)]
+    assert disposition(hall.ask(), "premises") == "held"
+    with store.connect() as connection:
+        assert deposits.get(connection, first).standing == "held"
+        batch = connection.execute(sa.text("SELECT * FROM batch ORDER BY started_at DESC LIMIT 1")).one()
+        assert (batch.fetched, batch.accepted, batch.quarantined, batch.withdrawn) == (1, 1, 0, 1)
+    assert verify.verify(store).ok
+    done = verified(first)
+    assert (done["state"], observed(store)) == ("held", [(source, "in_force", 1)])
+
+    assert rejected(first)["state"] == "rejected"
+    assert observed(store) == []
+    answer = hall.ask()
+    [found] = [one for one in answer["requirements"] if one["requirement"] == "premises"]
+    assert (found["disposition"], found["reason_code"]) == ("submit", "no-source")
+    known = lineage.of_holding(done["holding"])
+    assert not known["held"] and known["versions"], "history keeps it"
+    assert verify.verify(store).ok
+
+
+def test_what_older_hubs_cancelled_is_taken_back_when_it_is_rejected_again(
+    store: sa.Engine, hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, copy = (hall.hand_in(PREMISES, key=f"key-0000000{place}")["deposit"] for place in (1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(deposit_sources, "REJECTED", "nothing")  # rows say cancelled, as they did, and are read as that
+        for one in (first, copy):
+            verified(one)
+        rejected(copy)
+        assert observed(store) == [("hub-deposits-premises-proof", "cancelled", 2)]
+    rejected(copy)
+    assert observed(store) == [("hub-deposits-premises-proof", "in_force", 1)]
+    assert verify.verify(store).ok
+
+
 def test_a_department_knows_better(store: sa.Engine, hall: Hall, tmp_path: Path) -> None:
     """Of one licence, handed in and in the register, the register's word counts; both stand as observations."""
     code = f"cn.uscc:{licences.credit_code(1)}"
@@ -413,9 +463,10 @@ def test_a_rebuild_knows_deposits_and_decisions(store: sa.Engine, hall: Hall, tm
     waiting = hall.hand_in({**PREMISES, "envelope": {"certificate_number": "L-2"}}, "key-00000002")["deposit"]
     withdrawn = hall.hand_in({**PREMISES, "envelope": {"certificate_number": "L-3"}}, "key-00000003")["deposit"]
     refused = hall.hand_in({**PREMISES, "envelope": {"certificate_number": "L-4"}}, "key-00000004")["deposit"]
-    for one in (held, withdrawn):
+    copy = hall.hand_in(PREMISES, "key-00000005")["deposit"]
+    for one in (held, withdrawn, copy):
         verified(one)
-    for one in (withdrawn, refused):
+    for one in (withdrawn, refused, copy):
         rejected(one, note="no")
 
     def everything(engine: sa.Engine) -> tuple[dict[str, str], list[Any]]:
