@@ -158,7 +158,10 @@ class _Told:
     held: dict[Paper, dict[str, str]]
 
     def add(self, told: dict[Paper, dict[str, str]], uses: Sequence[Use]) -> None:
-        told |= {paper: self.named(use) for paper, use in papers.new(uses, self.people, told).items()}
+        for paper, use in papers.new(uses, self.people, told).items():
+            if paper.region is not None:  # will do for the one of whichever province that was named before
+                told.pop(papers.anywhere(paper), None)
+            told[paper] = self.named(use)
 
     def named(self, use: Use) -> dict[str, str]:
         return {
