@@ -134,7 +134,7 @@ _BINDS = (
     sa.bindparam("items", type_=ARRAY(sa.Text)),
 )
 _USE = {"items": sa.Text, "versions": sa.Integer, "requirements": sa.Text, "places": sa.Integer, "regions": sa.Text}
-_CATALOGUE = (
+_CATALOGUE: tuple[sa.BindParameter[Any], ...] = (
     *(sa.bindparam(f"use_{name}", type_=ARRAY(kind)) for name, kind in _USE.items()),
     sa.bindparam("known_items", type_=ARRAY(sa.Text)), sa.bindparam("known_versions", type_=ARRAY(sa.Integer)),
     sa.bindparam("known_bodies", type_=ARRAY(sa.Text)), sa.bindparam("known_regions", type_=ARRAY(sa.Text)),

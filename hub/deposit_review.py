@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.landing import Landing
+from connectors.messages import Language
 from hub import batches, database, decisions, deposit_sources, deposits, failures, home, pipeline
 from hub.decisions import Landed
 from hub.deposit_sources import ID, REJECTED, TIME, column
@@ -31,8 +32,10 @@ FROM = {VERIFY: ("waiting", "verified"), REJECT: ("waiting", "verified", "reject
 
 
 @failures.named
-def decide(kind: str, named: Iterable[str], *, actor: str, note: str = "") -> list[dict[str, Any]]:
-    """Carry out :data:`VERIFY` or :data:`REJECT` on deposits, by id; returns them as they are then, in order.
+def decide(
+    kind: str, named: Iterable[str], *, actor: str, note: str = "", lang: Language = "en"
+) -> list[dict[str, Any]]:
+    """Carry out :data:`VERIFY` or :data:`REJECT` on deposits, by id; returns them as they are then, in order, told in ``lang``.
 
     UsageError ``deposits-none``, ``deposit-unknown``, or ``deposit-state`` when one was rejected already, with nothing done.
     """
@@ -55,7 +58,7 @@ def decide(kind: str, named: Iterable[str], *, actor: str, note: str = "") -> li
     ids = [row.id for row in rows]
     _carry_out(ids)
     with database.engine().connect() as connection:
-        return [deposits.shown(deposits.get(connection, str(one))) for one in ids]
+        return [deposits.shown(deposits.get(connection, str(one)), lang) for one in ids]
 
 
 def replay(decision: Landed) -> None:

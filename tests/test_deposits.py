@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -372,6 +373,23 @@ def test_a_copy_that_is_rejected_leaves_what_the_other_says(store: sa.Engine, ha
     assert verify.verify(store).ok
 
 
+def test_of_two_deposits_the_later_counts_and_the_other_is_told_so(store: sa.Engine, hall: Hall) -> None:
+    """Until the wrong one is rejected."""
+    first = verified(hall.hand_in(PREMISES)["deposit"])["deposit"]
+    over = {**PREMISES["envelope"], "valid_to": "2020-01-31"}
+    second = verified(hall.hand_in({**PREMISES, "envelope": over}, "key-00000002")["deposit"])["deposit"]
+    with store.connect() as connection:
+        told = deposits.shown(deposits.get(connection, first))
+        assert deposits.get(connection, second).standing == "held", "it is its own word that counts"
+    assert disposition(hall.ask(), "premises") == "expired"
+    assert told["state"] == "overruled" and "Reject" in told["overruled"]["advice"]
+    assert told["overruled"]["fields"] == [{"field": "valid_to", "counts": "2020-01-31", "deposit": "2999-12-31"}]
+    rejected(second)
+    with store.connect() as connection:
+        assert deposits.get(connection, first).standing == "held"
+    assert disposition(hall.ask(), "premises") == "held"
+
+
 def test_what_older_hubs_cancelled_is_taken_back_when_it_is_rejected_again(
     store: sa.Engine, hall: Hall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +429,24 @@ def test_a_department_knows_better(store: sa.Engine, hall: Hall, tmp_path: Path)
     assert tuple(row) == ("sh-amr-enterprises", 2, True)
     assert said["attributes"]["registered_capital"] == {"amount": "500.5000", "currency": "CNY"}
     assert hall.session.get(f"{hall.base}/v1/deposits/{done['deposit']}", timeout=30).json()["state"] == "held"
+    assert done["overruled"] is None
+
+    # One that is newer than what the register knows: the register counts, and the deposit is not told as held.
+    newer = {**licence, "envelope": {"certificate_number": "1", "issued_on": "2026-01-05"}}
+    sent = hall.send({"answer": hall.ask(applicant=code)["answer"], **newer}, key="key-00000002")
+    later = verified(sent.json()["deposit"])
+    assert (later["state"], later["holding"], later["reasons"]) == ("overruled", None, [deposits.OTHER_WORD])
+    told = hall.session.get(
+        f"{hall.base}/v1/deposits/{later['deposit']}", headers={"Accept-Language": "zh"}, timeout=30
+    ).json()["overruled"]
+    assert (told["source"], told["owner"]) == ("sh-amr-enterprises", "上海市市场监督管理局")
+    assert told["fields"] == [{"field": "issued_on", "counts": "2019-02-11", "deposit": "2026-01-05"}]
+    assert "校核" in told["advice"] and "issued_on" in told["advice"]
+    with store.connect() as connection:
+        assert [one.id for one in deposits.listed(connection, "overruled")] == [uuid.UUID(later["deposit"])]
+    rejected(later["deposit"])
+    with store.connect() as connection:
+        assert deposits.get(connection, done["deposit"]).standing == "held"
 
 
 def test_what_the_gate_keeps_back_says_why_and_can_be_released(store: sa.Engine, hall: Hall) -> None:
