@@ -77,7 +77,8 @@ def view(
 def _held(found: Sequence[Found], known: Snapshot, after: str | None, limit: int, lang: Language) -> dict[str, Any]:
     """All is read already: of one subject it is little."""
     heard = {one.source: one for one in known.sources}
-    rest = sorted((one for one in found if after is None or one.key > after), key=lambda one: one.key)
+    behind = None if after is None else _place(after)
+    rest = sorted((one for one in found if behind is None or _begun(one) < behind), key=_begun, reverse=True)
     entries = []
     for one in rest[:limit]:
         shape, owner = one.shape, deposit_sources.owners().get(one.shape.source)
@@ -102,7 +103,23 @@ def _held(found: Sequence[Found], known: Snapshot, after: str | None, limit: int
                 "provenance": [{"source": source, "file": file, "row": row} for source, file, row in one.rows],
             }
         )
-    return {"entries": entries, "next": entries[-1]["holding"] if len(rest) > limit else None}
+    return {"entries": entries, "next": _END.join(_begun(rest[limit - 1])) if len(rest) > limit else None}
+
+
+def _begun(one: Found) -> tuple[str, str]:
+    """What certificates are in order by: since when one is valid, those that do not say last; and its key."""
+    return _text(one.shape.valid_from) or "", one.key
+
+
+def _place(after: str) -> tuple[str, str]:
+    """A position among certificates."""
+    day, end, key = after.partition(_END)
+    try:
+        if not end or (day and dt.date.fromisoformat(day).isoformat() != day):
+            raise UsageError("position-invalid")
+    except ValueError:
+        raise UsageError("position-invalid") from None
+    return day, key
 
 
 def _asked(row: Any, *, lang: Language) -> dict[str, Any]:
