@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ def register(app: typer.Typer) -> None:
             _print(made, language)
 
 
-def _open(each: dict[str, Any], say: Any, language: Any) -> list[str]:
+def _open(each: Mapping[str, Any], say: Any, language: Any) -> list[str]:
     """On which answers and parties it depends."""
     said = [say("needed-if") + each["needed_if"]] if each["needed_if"] else []
     names = ("、" if language == "zh" else ", ").join(one["name"] for one in each["roles_needed"])
