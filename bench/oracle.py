@@ -257,20 +257,20 @@ class Truth:
 
     def asked(self, scenarios: Sequence[Scenario]) -> list[frozenset[str]]:
         """The materials that each of several items asked about together asks for: of no person any paper that one before it has
-        asked that person for."""
-        before: set[tuple[str, str, str | None]] = set()
-        found = []
-        for scenario in scenarios:
-            wanted = {
+        asked that person for, nor one of any province where any of them asks for the same one of a certain province."""
+        every = [
+            {
                 (material, scenario.parties[role].identifier, province)
                 for verdict in self.answer(scenario) for material, role, province in verdict.asked
-            }  # fmt: skip
-            # A paper of any province is there once the one of a certain province is.
-            again = {
-                (material, person, province) for material, person, province in wanted
-                if any(old[:2] == (material, person) and province in (None, old[2]) for old in before)
-            }  # fmt: skip
-            found.append(frozenset(material for material, _, _ in wanted - again))
+            }
+            for scenario in scenarios
+        ]  # fmt: skip
+        certain = {(material, person) for wanted in every for material, person, province in wanted if province}
+        before: set[tuple[str, str, str | None]] = set()
+        found = []
+        for wanted in every:
+            once = {paper for paper in wanted - before if paper[2] or paper[:2] not in certain}
+            found.append(frozenset(material for material, _, _ in once))
             before |= wanted
         return found
 

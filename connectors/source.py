@@ -77,6 +77,13 @@ class AsOf(Strict):
         return self
 
 
+class Retracts(Strict):
+    """Which rows of a source that delivers changes say that a row is taken back: those with one of ``values`` in a raw column."""
+
+    column: Annotated[str, StringConstraints(min_length=1)]
+    values: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Volume(Strict):
     """Bounds on the rows of one batch; ``times_usual`` compares with the source's earlier batches."""
 
@@ -230,6 +237,7 @@ class Source(Strict):
     row_key: Annotated[Columns, Field(min_length=1)]
     as_of: AsOf
     duplicates: Literal["quarantine", "halt", "latest"] = "quarantine"
+    retracts: Retracts | None = None
     volume: Volume
     options: Annotated[AnyOptions, Field(discriminator="connector")]
 
@@ -256,6 +264,11 @@ class Source(Strict):
         if keyed and not self.options.columns:
             raise ValueError("options.columns: name every raw column of the agreement; JSON records need it")
         used = [*self.row_key, self.as_of.column, getattr(self.options, "watermark", None)]
+        if self.retracts is not None:
+            if self.extent != "changes":
+                raise ValueError("retracts: only for `extent: changes`; a snapshot takes a row back by not listing it")
+            if self.retracts.column not in known:
+                raise ValueError(f"not among options.columns: {self.retracts.column}")
         if missing := [column for column in used if known and column and column not in known]:
             raise ValueError(f"not among options.columns: {', '.join(missing)}")
         if self.connection.startswith(PEER) != (self.connector == "hub"):

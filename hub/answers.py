@@ -10,7 +10,7 @@ import datetime as dt
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -23,7 +23,7 @@ from hub.home import KeyedHash, identifier_text, keyed_hash
 from hub.knowledge import Snapshot, Subject
 from hub.papers import Paper
 from hub.records import Record
-from hub.sketches import Case, Moment, Person, Want
+from hub.sketches import Case, Moment, Person, Sketch, Want
 from mappings import scalars
 from mappings.items import APPLICANT, FactValue, Item, Use
 
@@ -149,18 +149,13 @@ def complete(
     lang = question.language
     at = asked_at.isoformat()
     as_of = at if question.as_of is None else moment.moment.astimezone(dt.UTC).isoformat()
-    for number, case in enumerate(asked.cases):
+    worked = [_decided(case, people, moment, lang) for case in asked.cases]
+    for number, (case, (concerned, parts, decided, must)) in enumerate(zip(asked.cases, worked, strict=True)):
         item = case.item
-        concerned = {role: one for role, one in people.items() if role == APPLICANT or role in item.roles}
         compiled = _of(item)
-        parts, decided = [], []
-        must: list[Use] = []
-        for place, wanted in enumerate(compiled.wants):
-            sketch, found = moment.sketch(case, place, wanted, concerned)
-            parts.append(sketches.filled(sketch.text(lang), found))
-            decided.append(sketch)
-            must += sketch.asked
-        fresh = papers.new(must, asked.digests, asked_for) if must else []
+        others = [one.must for one in worked[number + 1 :]]
+        later = papers.instead(must, asked.digests, others) if must and others else []
+        fresh = papers.new(must, asked.digests, [*asked_for, *later] if later else asked_for) if must else []
         once = papers.codes(fresh)
         key = records.numbered(asked_at, number)
         named = key.hex()
@@ -170,10 +165,35 @@ def complete(
         )  # fmt: skip
         texts = moment.texts(decided, lang)
         before = papers.written(asked_for, _named_as(asked, concerned)) if asked_for else []
-        record = records.record(key, asked, case, concerned, compiled, moment, asked_at, purpose, before, once, texts)
+        after = papers.written(later, _named_as(asked, concerned)) if later else []
+        record = records.record(
+            key, asked, case, concerned, compiled, moment, asked_at, purpose, before, after, once, texts
+        )
         answers.append(Answered(body, record, texts, tuple([sketch.disposition for sketch in decided])))
         asked_for += fresh
     return answers
+
+
+class _Decided(NamedTuple):
+    """One item decided: the parties it is about, what the answer says of each requirement, and what they ask for."""
+
+    concerned: dict[str, Person]
+    parts: list[bytes]
+    decided: list[Sketch]
+    must: list[Use]
+
+
+def _decided(case: Case, people: Mapping[str, Person], moment: Moment, lang: Language) -> _Decided:
+    item = case.item
+    concerned = {role: one for role, one in people.items() if role == APPLICANT or role in item.roles}
+    parts, decided = [], []
+    must: list[Use] = []
+    for place, wanted in enumerate(_of(item).wants):
+        sketch, found = moment.sketch(case, place, wanted, concerned)
+        parts.append(sketches.filled(sketch.text(lang), found))
+        decided.append(sketch)
+        must += sketch.asked
+    return _Decided(concerned, parts, decided, must)
 
 
 def _named_as(asked: Asked, concerned: Iterable[str]) -> dict[str, bytes]:

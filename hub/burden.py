@@ -8,14 +8,15 @@ Counted from the answers as they were stored, all of them in SQL ([what counts](
   outcome that any of them gives it.
 * ``demanded``: wanted by a requirement that applies. Where a missing fact leaves open whether it applies, it is ``open``,
   and not yet demanded.
-* ``asked``: in ``must_submit``, so once over all items asked together; the rest of ``submit`` and ``expired`` was asked for
-  under another item of the same question.
+* ``asked``: papers that the applicant is really asked for, each once in one matter: material, whose, and of which province
+  where only one will do, over all items of the case or of the day, however often and in whatever company they were looked up
+  (:mod:`hub.papers`). It counts under the item that was answered first; the rest of ``submit`` and ``expired`` is asked for there.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from connectors.messages import Language
 from hub import catalogue
 from hub.clock import CHINA
+from mappings.items import Item
 
 By = Literal["item", "department", "region", "month", "material", "client"]
 BY: tuple[By, ...] = get_args(By)
@@ -63,10 +65,12 @@ def ledger(connection: sa.Connection, by: By, scope: Scope, lang: Language) -> l
     whose ``department`` is None.
     """
     counted = _EACH if by == "material" else _ALL.replace("{by}", _BY[by])
+    # Where only some items are looked at, which papers the others ask for still counts.
     text = (
-        _LEDGER.replace("{counted}", _COUNTED)
+        _LEDGER.replace("{counted}", _COUNTED.replace("{items}", "true"))
         .replace("{by}", _BY[by])
         .replace("{answers}", counted)
+        .replace("{items}", _ITEMS.format(item="c.item"))
         .replace("{trace}", _TRACE)
     )
     statement = sa.text(text).bindparams(*_BINDS, *_CATALOGUE)
@@ -86,7 +90,8 @@ def still(connection: sa.Connection, scope: Scope) -> list[dict[str, Any]]:
     with the province, role, validity, age or content wanted; else ``held_same_day``, another answer about the same applicant
     on the same day found it; else ``held_later``, a later answer of the scope found it: it was deposited, or a source brought it.
     """
-    text = _STILL.replace("{counted}", _COUNTED).replace("{trace}", _TRACE)
+    counted = _COUNTED.replace("{items}", _ITEMS.format(item="item"))
+    text = _STILL.replace("{counted}", counted).replace("{trace}", _TRACE)
     rows = connection.execute(sa.text(text).bindparams(*_BINDS), _bind(scope))
     return [dict(row) for row in rows.mappings()]
 
@@ -107,7 +112,20 @@ def _known(lang: Language) -> dict[str, Any]:
         "known_versions": [item.version for item in versions],
         "known_bodies": [getattr(item.guide.body, lang) if item.guide.body else None for item in versions],
         "known_regions": [item.region for item in versions],
+        **_of_provinces(versions),
     }
+
+
+def _of_provinces(versions: Iterable[Item]) -> dict[str, Any]:
+    """Papers of which only a certain province's will do, by their place in the preferred option: no trace has it."""
+    found = [
+        (item.code, item.version, requirement.code, place, use.region)
+        for item in versions
+        for requirement in item.requirements
+        for place, use in enumerate(requirement.options[0].materials, 1)
+        if use.region is not None
+    ]
+    return {f"use_{name}": [one[place] for one in found] for place, name in enumerate(_USE)}
 
 
 _BINDS = (
@@ -115,7 +133,9 @@ _BINDS = (
     sa.bindparam("until", type_=sa.DateTime(timezone=True)),
     sa.bindparam("items", type_=ARRAY(sa.Text)),
 )
-_CATALOGUE = (
+_USE = {"items": sa.Text, "versions": sa.Integer, "requirements": sa.Text, "places": sa.Integer, "regions": sa.Text}
+_CATALOGUE: tuple[sa.BindParameter[Any], ...] = (
+    *(sa.bindparam(f"use_{name}", type_=ARRAY(kind)) for name, kind in _USE.items()),
     sa.bindparam("known_items", type_=ARRAY(sa.Text)), sa.bindparam("known_versions", type_=ARRAY(sa.Integer)),
     sa.bindparam("known_bodies", type_=ARRAY(sa.Text)), sa.bindparam("known_regions", type_=ARRAY(sa.Text)),
 )  # fmt: skip
@@ -130,15 +150,17 @@ _BY: Mapping[By, str] = {
 # The text of inputs is sorted by key (hub.records), so that `as_of` stands first in it. Answers from before inputs were kept
 # do not say whom they are about: they cannot be counted once.
 _COUNTED = """counted AS MATERIALIZED (
-  SELECT DISTINCT ON (client, applicant, item, about) id, asked_at, client, applicant, item, version, day FROM (
+  SELECT *, count(*) OVER (PARTITION BY client, applicant, about) = 1 AS alone FROM (
+  SELECT DISTINCT ON (client, applicant, about, item) id, asked_at, client, applicant, about, item, version, day, rules, trace FROM (
     SELECT *, coalesce('case ' || "case", day::text) AS about FROM (
       SELECT *, (asked_at AT TIME ZONE INTERVAL '8 hours')::date AS day FROM answer) AS dated
     WHERE inputs LIKE '{"as_of"\\:null,%'
       AND (CAST(:since AS timestamptz) IS NULL OR asked_at >= :since)
       AND (CAST(:until AS timestamptz) IS NULL OR asked_at < :until)
-      AND (CAST(:items AS text[]) IS NULL OR item = ANY(:items))) AS dated
-  ORDER BY client, applicant, item, about, asked_at DESC, id DESC
+      AND {items}) AS dated
+  ORDER BY client, applicant, about, item, asked_at DESC, id DESC) AS last
 )"""
+_ITEMS = "(CAST(:items AS text[]) IS NULL OR {item} = ANY(:items))"
 # A material of an option that is asked for, or deferred, is itself there or open when it is not what is lacking.
 _OUTCOME = """max(CASE
       WHEN r.disposition = 'not_required' THEN 0
@@ -153,20 +175,53 @@ _OUTCOME = """max(CASE
       ELSE 5 END)"""
 # Marks stand in a text that is shared where keys of certificates go: none is looked at here.
 _TRACE = "coalesce(t.text, a.trace)\\:\\:jsonb -> 'requirements'"
+# Each text is read once, whatever number of answers says the same for the same reasons. Of answers from before texts were shared
+# each has its own. The preferred option is the one that is asked for (hub/resolver.py).
 _LEDGER = (
     """
 WITH {counted}, known AS MATERIALIZED (
   SELECT * FROM unnest(:known_items, :known_versions, :known_bodies, :known_regions) AS k (item, version, body, region)
-), wanted AS (
-  SELECT {by} AS by, m.outcome, m.material = ANY(a.must_submit) AS asked, count(*) AS n
-  FROM counted AS c JOIN answer AS a USING (id, asked_at) LEFT JOIN answer_text AS t ON t.digest = a.rules CROSS JOIN LATERAL (
-    SELECT w.material, """
+), certain AS MATERIALIZED (
+  SELECT * FROM unnest(:use_items, :use_versions, :use_requirements, :use_places, :use_regions)
+    AS k (item, version, requirement, place, region)
+), matters AS MATERIALIZED (
+  SELECT *, coalesce(encode(rules, 'hex'), 'own ' || id) AS told FROM counted
+), said AS MATERIALIZED (
+  SELECT a.told, a.item, a.version, {trace} AS rules FROM (SELECT DISTINCT ON (told, item, version) * FROM matters) AS a
+    LEFT JOIN answer_text AS t ON t.digest = a.rules
+), wants AS MATERIALIZED (
+  SELECT s.told, s.item, s.version, w.material, """
     + _OUTCOME
-    + """ AS outcome
-    FROM jsonb_to_recordset({trace})
-        AS r (disposition text, reason text, materials jsonb, must_submit jsonb, deferred jsonb, options jsonb)
-      CROSS JOIN LATERAL jsonb_array_elements_text(r.materials) AS w (material)
-    GROUP BY w.material) AS m
+    + """ AS outcome, coalesce(bool_or(r.must_submit ? w.material), false) AS asks
+  FROM said AS s CROSS JOIN LATERAL jsonb_to_recordset(s.rules)
+      AS r (disposition text, reason text, materials jsonb, must_submit jsonb, deferred jsonb, options jsonb)
+    CROSS JOIN LATERAL jsonb_array_elements_text(r.materials) AS w (material)
+  GROUP BY 1, 2, 3, 4
+), lacking AS MATERIALIZED (
+  SELECT DISTINCT s.told, s.item, s.version, w.material, coalesce(f.holder, 'applicant') AS holder, f.region
+  FROM said AS s
+    CROSS JOIN LATERAL jsonb_to_recordset(s.rules) AS r (requirement text, must_submit jsonb, options jsonb)
+    CROSS JOIN LATERAL jsonb_array_elements_text(r.must_submit) AS w (material)
+    LEFT JOIN LATERAL (
+      SELECT o.use ->> 'holder' AS holder, k.region FROM jsonb_array_elements(r.options -> 0) WITH ORDINALITY AS o (use, place)
+        LEFT JOIN certain AS k ON (k.item, k.version, k.requirement, k.place) = (s.item, s.version, r.requirement, o.place)
+      WHERE o.use ->> 'material' = w.material AND o.use ->> 'state' IN ('missing', 'expired')) AS f ON true
+), papers AS MATERIALIZED (
+  SELECT c.id, c.asked_at, c.client, c.applicant, c.about, l.material, l.region,
+    CASE WHEN l.holder = 'applicant' THEN c.applicant ELSE coalesce(
+      (SELECT decode(a.inputs\\:\\:jsonb -> 'parties' -> l.holder ->> 0, 'hex') FROM answer AS a WHERE (a.id, a.asked_at) = (c.id, c.asked_at)),
+      convert_to(l.holder, 'UTF8')) END AS person
+  FROM matters AS c JOIN lacking AS l USING (told, item, version) WHERE NOT c.alone
+), firsts AS MATERIALIZED (
+  SELECT DISTINCT id, material FROM (
+    SELECT id, material, row_number() OVER (PARTITION BY client, applicant, about, material, person, region ORDER BY asked_at, id) AS turn,
+      region IS NULL AND bool_or(region IS NOT NULL) OVER same AS covered
+    FROM papers WINDOW same AS (PARTITION BY client, applicant, about, material, person)) AS p
+  WHERE turn = 1 AND NOT covered
+), wanted AS (
+  SELECT {by} AS by, m.outcome, m.asks AND (c.alone OR f.id IS NOT NULL) AS asked, count(*) AS n
+  FROM matters AS c JOIN wants AS m USING (told, item, version) LEFT JOIN firsts AS f ON (f.id, f.material) = (c.id, m.material)
+  WHERE {items}
   GROUP BY 1, 2, 3
 ), answers AS ({answers})
 SELECT s.by, s.answers, """
@@ -179,7 +234,7 @@ FROM answers AS s LEFT JOIN wanted AS w ON w.by IS NOT DISTINCT FROM s.by
 GROUP BY s.by, s.answers ORDER BY s.by NULLS LAST
 """
 )
-_ALL = "SELECT {by} AS by, count(*) AS answers FROM counted AS c GROUP BY 1"
+_ALL = "SELECT {by} AS by, count(*) AS answers FROM counted AS c WHERE {items} GROUP BY 1"
 _EACH = "SELECT by, sum(n)::bigint AS answers FROM wanted GROUP BY 1"
 _STILL = """
 WITH {counted}, wanted AS (

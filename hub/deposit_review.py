@@ -19,9 +19,10 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.landing import Landing
+from connectors.messages import Language
 from hub import batches, database, decisions, deposit_sources, deposits, failures, home, pipeline
 from hub.decisions import Landed
-from hub.deposit_sources import ID, TIME, column
+from hub.deposit_sources import ID, REJECTED, TIME, column
 from mappings import model
 from mappings.model import Material
 
@@ -31,8 +32,10 @@ FROM = {VERIFY: ("waiting", "verified"), REJECT: ("waiting", "verified", "reject
 
 
 @failures.named
-def decide(kind: str, named: Iterable[str], *, actor: str, note: str = "") -> list[dict[str, Any]]:
-    """Carry out :data:`VERIFY` or :data:`REJECT` on deposits, by id; returns them as they are then, in order.
+def decide(
+    kind: str, named: Iterable[str], *, actor: str, note: str = "", lang: Language = "en"
+) -> list[dict[str, Any]]:
+    """Carry out :data:`VERIFY` or :data:`REJECT` on deposits, by id; returns them as they are then, in order, told in ``lang``.
 
     UsageError ``deposits-none``, ``deposit-unknown``, or ``deposit-state`` when one was rejected already, with nothing done.
     """
@@ -55,7 +58,7 @@ def decide(kind: str, named: Iterable[str], *, actor: str, note: str = "") -> li
     ids = [row.id for row in rows]
     _carry_out(ids)
     with database.engine().connect() as connection:
-        return [deposits.shown(deposits.get(connection, str(one))) for one in ids]
+        return [deposits.shown(deposits.get(connection, str(one)), lang) for one in ids]
 
 
 def replay(decision: Landed) -> None:
@@ -116,9 +119,10 @@ def _carry_out(ids: list[uuid.UUID]) -> None:
 
 
 def _line(material: Material, document: Mapping[str, Any], state: str, decided_at: dt.datetime) -> dict[str, Any]:
-    """A deposit as a row of its source. Rejected after it was held: cancelled, so that it stands and counts no more."""
+    """A deposit as a row of its source. Rejected after it was held, the row is taken back: what others say of the certificate
+    stands."""
     said = dict(document["envelope"])
-    said["status"] = "in_force" if state == "verified" else "cancelled"
+    said["status"] = "in_force" if state == "verified" else REJECTED
     if material.volatile:  # what was handed in is never heard of again: it counts for as long as a register may be late
         last = (decided_at.astimezone(batches.CHINA).date() + material.freshness).isoformat()
         said["valid_to"] = min(said.get("valid_to", last), last)
@@ -136,6 +140,8 @@ def _line(material: Material, document: Mapping[str, Any], state: str, decided_a
 
 _DUE = f"""
 SELECT d.* FROM deposit AS d {deposits.LEDGER}
-WHERE d.id = ANY(:ids) AND (d.state = 'verified' OR l.row_key IS NOT NULL) AND l.updated_at IS DISTINCT FROM d.decided_at
+WHERE d.id = ANY(:ids) AND (
+  (d.state = 'verified' OR l.row_key IS NOT NULL) AND l.updated_at IS DISTINCT FROM d.decided_at
+  OR d.state = 'rejected' AND l.holding IS NOT NULL)
 ORDER BY d.id
 """

@@ -8,6 +8,7 @@ changes; nobody edits or schedules them. Columns have the names of the exchange 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from connectors import source as sources
+from connectors.documents import Text
 from hub import home
 from hub.findings import DEPOSITED
 from mappings import model
@@ -29,6 +31,7 @@ NOWHERE = DEPOSITED  # that there is no deposit says nothing
 NEVER = "P36500D"  # it cannot be late
 LIST = "identifier-scheme"
 ID, TIME = "deposit", "updated_at"
+REJECTED = "cancelled"  # in the status of a row: the deposit counts no more, and says nothing of the certificate
 _TRANSFORMS = {"string": "text", "money": "amount"}  # others bear the name of their type
 _FOLDED = {"certificate_number": "number", "status": "status"}
 
@@ -41,6 +44,14 @@ def name(material: str) -> str:
 def column(field: str) -> str:
     """The raw column of a column of the exchange table."""
     return field.replace(".", "-")
+
+
+@functools.cache
+def owners() -> dict[str, Text]:
+    """Who owns each source, deposits included; the folders are read once."""
+    own = Text(zh="申请人自行提交（本节点核验）", en="Handed in by the applicant, verified by this hub")
+    found = {described.name: described.owner for described in sources.readable()[0]}
+    return {**found, **{name(material.code): own for material in model.all_materials()}}
 
 
 def write_all() -> None:
@@ -84,6 +95,7 @@ def _files(material: Material) -> dict[str, str]:
         "row_key": [ID],
         "as_of": {"column": TIME},
         "duplicates": "latest",
+        "retracts": {"column": column("status"), "values": [REJECTED]},
         "volume": {"min": 0, "max": 1_000_000, "times_usual": 1_000_000},
         "options": {"format": "jsonl", "pattern": "*.jsonl", "columns": columns},
     }

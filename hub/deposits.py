@@ -19,8 +19,10 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from connectors import messages
 from connectors.errors import UsageError
-from hub import agreements, catalogue, handed_in, home, media, pdf_signatures, records
+from connectors.messages import Language
+from hub import agreements, catalogue, deposit_sources, handed_in, home, media, pdf_signatures, predicates, records
 from hub.agreements import Agreement
 from hub.handed_in import Handed
 from hub.home import identifier_text
@@ -35,10 +37,17 @@ FOLDER = "deposits"  # of the landing zone
 LARGEST = 10 * 1024 * 1024  # bytes of a file
 CHUNK = 1 << 20
 OF_ANOTHER = "certificate-of-another"  # a later or stronger word on the same certificate names others
+OTHER_WORD = "other-word-counts"  # it names the same, and says less than the deposit
 
 
 def receive(
-    engine: sa.Engine, agreement: Agreement, key: str, handed: Handed, file: IO[bytes], media_type: str
+    engine: sa.Engine,
+    agreement: Agreement,
+    key: str,
+    handed: Handed,
+    file: IO[bytes],
+    media_type: str,
+    lang: Language = "en",
 ) -> tuple[dict[str, Any], bool]:
     """The deposit as :func:`shown`, and whether it is new. ``file``: on disk, of a size that was bounded.
 
@@ -61,7 +70,7 @@ def receive(
             raise UsageError("file-mislabelled", known=", ".join(media.KINDS))
         digest = _digest(file)
         content = hashlib.sha256(orjson.dumps([said, digest, str(answer.id)], option=orjson.OPT_SORT_KEYS)).digest()
-        if known := _known(connection, agreement.client, key, content):
+        if known := _known(connection, agreement.client, key, content, lang):
             return known, False
     if answer.asked_at < agreement.valid_from:
         raise UsageError("answer-outdated")
@@ -69,7 +78,7 @@ def receive(
     with engine.begin() as connection:
         # One at a time for a key: what is landed for it is what is recorded.
         connection.execute(_LOCK, {"name": f"yici-deposit {agreement.client} {key}"})
-        if known := _known(connection, agreement.client, key, content):
+        if known := _known(connection, agreement.client, key, content, lang):
             return known, False
         # A body may take minutes to come: an end of the agreement meanwhile counts.
         current = agreements.of(connection, agreement.client, held=True)
@@ -102,10 +111,10 @@ def receive(
         path = f"{FOLDER}/{now:%Y-%m}/{id_}.json"
         landing.zone.write(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
         connection.execute(sa.insert(deposit).values(_row(document, path)))
-        return shown(_one(connection, id_)), True
+        return shown(_one(connection, id_), lang), True
 
 
-def of_client(connection: sa.Connection, agreement: Agreement, named: str) -> dict[str, Any]:
+def of_client(connection: sa.Connection, agreement: Agreement, named: str, lang: Language = "en") -> dict[str, Any]:
     """A deposit as :func:`shown` to the client it came through, as long as its ``agreement`` names what it is about.
 
     UsageError ``deposit-unknown``, ``item-not-agreed``, ``purpose-not-agreed``, ``deposit-not-agreed``.
@@ -115,7 +124,7 @@ def of_client(connection: sa.Connection, agreement: Agreement, named: str) -> di
         raise UsageError("deposit-unknown")
     agreement.admit([row.item], row.purpose, dt.datetime.now(dt.UTC))
     _require_agreed(agreement, row.material)
-    return shown(row)
+    return shown(row, lang)
 
 
 def _require_agreed(agreement: Agreement, material: str) -> None:
@@ -135,10 +144,11 @@ def get(connection: sa.Connection, named: str) -> sa.Row[Any]:
     return row
 
 
-def shown(row: Any) -> dict[str, Any]:
+def shown(row: Any, lang: Language = "en") -> dict[str, Any]:
     """A deposit without what it says. ``state``: ``waiting``; ``verified`` and not yet held, or kept back by the gate
     (``reasons``), or merged into a certificate of somebody else (:data:`OF_ANOTHER`); ``held``, with its ``holding``;
-    ``rejected``."""
+    ``overruled`` where another source's word on the same certificate counts and falls short of the deposit's: ``overruled`` says
+    whose, as of when and in what, and in ``lang`` what to do; ``rejected``."""
     return {
         "deposit": str(row.id),
         "state": row.standing,
@@ -151,13 +161,32 @@ def shown(row: Any) -> dict[str, Any]:
         "signature": row.signature,
         "holding": row.holding.hex() if row.standing == "held" else None,
         "reasons": list(row.reasons or ()),
+        "overruled": _overruled(row, lang) if row.standing == "overruled" else None,
     }
+
+
+def _overruled(row: Any, lang: Language) -> dict[str, Any]:
+    """Values of the envelope alone: what attributes say goes by the agreement on evidence."""
+    source, own = row.counts_source, deposit_sources.name(row.material)
+    owner = deposit_sources.owners().get(source)
+    at = row.counts_at.astimezone(dt.UTC).isoformat()
+    fields = ("、" if lang == "zh" else ", ").join(one["field"] for one in row.short)
+    return {
+        "source": source,
+        "owner": getattr(owner, lang) if owner else None,
+        "as_of": at,
+        "fields": row.short,
+        "advice": messages.text(
+            "deposit-overruled-deposit" if source == own else "deposit-overruled",
+            lang, owner=getattr(owner, lang) if owner else source, source=source, at=at, fields=fields,
+        ),
+    }  # fmt: skip
 
 
 def listed(connection: sa.Connection, state: str | None = None, limit: int = 50) -> list[sa.Row[Any]]:
     """Deposits, the oldest first; ``state`` as :func:`shown` tells it."""
-    query = f"SELECT * FROM ({SHOWN}) AS s WHERE CAST(:state AS text) IS NULL OR standing = :state ORDER BY received_at LIMIT :limit"
-    return list(connection.execute(sa.text(query), {"state": state, "limit": limit}))
+    text = f"SELECT * FROM ({query()}) AS s WHERE CAST(:state AS text) IS NULL OR standing = :state ORDER BY received_at LIMIT :limit"
+    return list(connection.execute(sa.text(text), {"state": state, "limit": limit}))
 
 
 def told(row: Any) -> dict[str, Any]:
@@ -230,13 +259,13 @@ def _row(document: Mapping[str, Any], path: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _known(connection: sa.Connection, client: str, key: str, content: bytes) -> dict[str, Any] | None:
+def _known(connection: sa.Connection, client: str, key: str, content: bytes, lang: Language) -> dict[str, Any] | None:
     row = _one(connection, _id(client, key))
     if row is None:
         return None
     if row.content != content:
         raise UsageError("idempotency-conflict")
-    return shown(row)
+    return shown(row, lang)
 
 
 def _digest(file: IO[bytes]) -> str:
@@ -253,7 +282,7 @@ def _signatures(file: IO[bytes]) -> Checked:
 
 
 def _one(connection: sa.Connection, id_: uuid.UUID) -> Any:
-    return connection.execute(sa.text(f"{SHOWN} WHERE d.id = :id"), {"id": id_}).first()
+    return connection.execute(sa.text(f"{query()} WHERE d.id = :id"), {"id": id_}).first()
 
 
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 9))")
@@ -266,11 +295,41 @@ _CARRIED = """EXISTS (SELECT FROM holding_holder AS w WHERE w.holding = l.holdin
     UNION
     SELECT m.identifier FROM identity_member AS k JOIN identity_member AS m USING (component, cluster)
     WHERE k.identifier = ANY(d.holders))))"""
-SHOWN = f"""
-SELECT d.*, l.holding,
-  CASE WHEN d.state = 'verified' AND l.holding IS NOT NULL AND {_CARRIED} THEN 'held' ELSE d.state END AS standing,
-  CASE WHEN d.state = 'verified' AND l.holding IS NOT NULL AND NOT {_CARRIED} THEN ARRAY['{OF_ANOTHER}'] ELSE
+# What counts of the certificate, where it is another row's word, falls short of what the deposit says: then an answer may ask for it
+# again. ``counts`` and ``said``: the two words, of the envelope alone. A deposit that names no end may have one for all anybody knows.
+_SHORT = """LEFT JOIN LATERAL (
+    SELECT h.source, h.updated_at, jsonb_agg(jsonb_build_object('field', f.name, 'counts', f.counts, 'deposit', f.said)) AS short
+    FROM holding AS h JOIN mapped_row AS c ON c.holding = h.key AND c.id = h.mapped
+      JOIN mapped_row AS s ON s.holding = l.holding AND s.id = l.mapped
+      CROSS JOIN LATERAL (SELECT c.document\\:\\:jsonb AS c, s.document\\:\\:jsonb AS s, (now() AT TIME ZONE 'Asia/Shanghai')\\:\\:date\\:\\:text AS today) AS j
+      CROSS JOIN LATERAL (
+        SELECT e.name, j.c ->> e.name AS counts, j.s ->> e.name AS said FROM (VALUES
+          ('status', coalesce(j.c ->> 'status', 'in_force') <> coalesce(j.s ->> 'status', 'in_force')),
+          ('issued_on', j.c ->> 'issued_on' < j.s ->> 'issued_on'),
+          ('valid_from', j.c ->> 'valid_from' > greatest(j.s ->> 'valid_from', j.today)),
+          ('valid_to', j.c ->> 'valid_to' < coalesce(j.s ->> 'valid_to', j.today)),
+          ('region', left(j.c ->> 'region', 2) <> left(j.s ->> 'region', 2))) AS e (name, short)
+        WHERE e.short
+        UNION ALL
+        SELECT 'attributes.' || t.name, NULL, NULL FROM (VALUES {tested}) AS t (material, name)
+        WHERE t.material = d.material AND j.s -> 'attributes' -> t.name IS NOT NULL
+          AND j.c -> 'attributes' -> t.name IS DISTINCT FROM j.s -> 'attributes' -> t.name) AS f
+    WHERE h.key = l.holding AND (h.source, h.row_key) <> (l.source, l.row_key)
+    GROUP BY h.source, h.updated_at) AS w ON d.state = 'verified'"""
+
+
+def query() -> str:
+    """Deposits ``d`` with what became of them; :func:`shown` tells what ``standing`` is. Of attributes those count that
+    requirements look at."""
+    tested = {(material, one.attribute) for material, wanted in predicates.wanted().items() for one in wanted}
+    values = ", ".join(f"('{material}', '{name}')" for material, name in sorted(tested)) or "('', '')"
+    return f"""
+SELECT d.*, l.holding, w.source AS counts_source, w.updated_at AS counts_at, w.short,
+  CASE WHEN d.state <> 'verified' OR l.holding IS NULL OR NOT {_CARRIED} THEN d.state
+    WHEN w.source IS NOT NULL THEN 'overruled' ELSE 'held' END AS standing,
+  CASE WHEN d.state = 'verified' AND l.holding IS NOT NULL AND NOT {_CARRIED} THEN ARRAY['{OF_ANOTHER}']
+    WHEN d.state = 'verified' AND w.source IS NOT NULL THEN ARRAY['{OTHER_WORD}'] ELSE
   (SELECT q.reasons FROM quarantine AS q WHERE q.source = l.source AND q.original_key = l.row_key AND q.state = 'open'
    ORDER BY q.id DESC LIMIT 1) END AS reasons
-FROM deposit AS d {LEDGER}
+FROM deposit AS d {LEDGER} {_SHORT.replace("{tested}", values)}
 """

@@ -1,6 +1,7 @@
 """The long way into the store: rows that the ledger knows, or that did not pass.
 
-Each is compared with what is known: it may be older, it may stand behind a bad version, it may say the same again. All in
+Each is compared with what is known: it may be older, it may stand behind a bad version, it may say the same again, it may take
+back what was said. Of versions of one time the one that takes back counts. All in
 SQL over the temporary table ``incoming``; which holdings are touched then follows.
 """
 
@@ -104,11 +105,12 @@ def settle(connection: sa.Connection, run: Run, *, withdraws: bool) -> tuple[int
         run(_LEDGER_NEW)
         run(_SAID_BEHIND)
     run(_UNSAID)
+    taken_back = connection.scalar(sa.text(_TAKEN_BACK)) or 0
     tied = run("UPDATE incoming SET fate = 'tied' WHERE fate IS NULL AND known AND verdict = 'accepted' AND NOT says")
     if not withdraws:
-        return tied, 0
+        return tied, taken_back
     run(_UNSAID_ABSENT)
-    withdrawn = run(_ABSENT)
+    withdrawn = taken_back + run(_ABSENT)
     run(_LACKED)
     run(_QUARANTINE_GONE)
     return tied, withdrawn
@@ -170,32 +172,36 @@ WHERE j.ordinal = i.ordinal
 _OLDER = """
 UPDATE incoming SET fate = 'older' WHERE CASE coalesce(was, 'withdrawn')
   WHEN 'withdrawn' THEN greatest(was_as_of, CAST(:listed_as_of AS timestamptz)) > as_of
+  WHEN 'retracted' THEN was_digest <> digest AND was_updated_at >= updated_at
   ELSE was_digest <> digest AND was_updated_at > updated_at END
 """
 # Of versions of one row in one batch the latest is the row's.
 _OLDER_HERE = """
 UPDATE incoming AS i SET fate = 'older' FROM (
-  SELECT ordinal, row_number() OVER (PARTITION BY row_key ORDER BY updated_at DESC, seen_at DESC NULLS LAST, digest DESC) AS place
+  SELECT ordinal, row_number() OVER (PARTITION BY row_key
+    ORDER BY updated_at DESC, verdict = 'retracted' DESC, seen_at DESC NULLS LAST, digest DESC) AS place
   FROM incoming WHERE fate IS NULL) AS r
 WHERE i.ordinal = r.ordinal AND r.place > 1
 """
 # An accepted version older than a bad one, but newer than the last accepted one, still says what is held: unless a
-# snapshot in between lacked the row.
+# snapshot in between lacked the row. One that takes the row back still takes it back.
 _COVERED = """
 UPDATE incoming AS i SET fate = 'behind' FROM (
   SELECT DISTINCT ON (j.row_key) j.ordinal
   FROM incoming AS j LEFT JOIN incoming AS w ON w.row_key = j.row_key AND w.fate IS NULL
-  WHERE j.fate = 'older' AND j.verdict = 'accepted' AND coalesce(w.verdict, j.was) IN ('quarantined', 'rejected')
-    AND (j.was_holding IS NULL OR (coalesce(j.was_said_as_of, j.was_updated_at), j.was_said) < (j.updated_at, j.digest)
+  WHERE j.fate = 'older' AND j.verdict IN ('accepted', 'retracted') AND coalesce(w.verdict, j.was) IN ('quarantined', 'rejected')
+    AND (j.was_holding IS NULL AND coalesce(CASE WHEN j.was = 'retracted' THEN j.was_updated_at ELSE j.was_said_as_of END < j.updated_at, true)
+      OR j.verdict = 'retracted' AND coalesce(j.was_said_as_of, j.was_updated_at) <= j.updated_at
+      OR j.was_holding IS NOT NULL AND (coalesce(j.was_said_as_of, j.was_updated_at), j.was_said) < (j.updated_at, j.digest)
       OR j.was_said = j.digest AND j.was_said_as_of IS NOT NULL)
     AND j.as_of >= coalesce(CASE WHEN j.was = 'withdrawn' THEN greatest(j.was_as_of, CAST(:listed_as_of AS timestamptz))
       WHEN NOT j.known THEN CAST(:listed_as_of AS timestamptz) ELSE j.was_lacked END, '-infinity')
-  ORDER BY j.row_key, j.updated_at DESC, j.seen_at DESC NULLS LAST, j.digest DESC) AS b
+  ORDER BY j.row_key, j.updated_at DESC, j.verdict = 'retracted' DESC, j.seen_at DESC NULLS LAST, j.digest DESC) AS b
 WHERE i.ordinal = b.ordinal
 """
 # What is behind was chosen as what stands. Of versions of one time the greater digest stands, whichever was delivered last.
 _SAYS = """
-UPDATE incoming SET says = true WHERE verdict = 'accepted' AND (fate = 'behind' OR fate IS NULL AND (
+UPDATE incoming SET says = true WHERE verdict = 'retracted' AND (fate IS NULL OR fate = 'behind') OR verdict = 'accepted' AND (fate = 'behind' OR fate IS NULL AND (
   :forced OR was_holding IS NULL OR was_said = digest OR was <> 'accepted' OR updated_at > was_updated_at OR digest > was_said))
 """
 # Versions that contradict each other are settled by an accepted one that is no older than they are, whichever comes first.
@@ -228,7 +234,7 @@ def _touched(join: Join) -> str:
 CREATE TEMP TABLE touched ON COMMIT DROP AS
 SELECT holding FROM shared
 UNION
-SELECT holding FROM incoming WHERE says
+SELECT holding FROM incoming WHERE says AND verdict = 'accepted'
 UNION
 SELECT was_holding FROM incoming WHERE says AND was_holding IS NOT NULL
 UNION
@@ -237,9 +243,13 @@ WHERE NOT l.timed AND l.holding IS NOT NULL
 """
 
 
-_SAID = """
-  holding = CASE WHEN i.says THEN i.holding ELSE l.holding END, authority = CASE WHEN i.says THEN :authority ELSE l.authority END,
-  said_digest = CASE WHEN i.says THEN i.digest ELSE l.said_digest END, said_at = CASE WHEN i.says THEN i.said_at ELSE l.said_at END,
+# What takes back says nothing any more.
+_OWN = "CASE WHEN i.verdict = 'accepted' THEN {} END"
+_SAID = f"""
+  holding = CASE WHEN i.says THEN i.holding ELSE l.holding END,
+  authority = CASE WHEN i.says THEN {_OWN.format("CAST(:authority AS smallint)")} ELSE l.authority END,
+  said_digest = CASE WHEN i.says THEN {_OWN.format("i.digest")} ELSE l.said_digest END,
+  said_at = CASE WHEN i.says THEN {_OWN.format("i.said_at")} ELSE l.said_at END,
   mapped = CASE WHEN i.says THEN i.mapped ELSE l.mapped END
 """
 # A version behind a bad one is weighed by the time it had while it was the row's; what a snapshot lacked stays known.
@@ -248,7 +258,8 @@ UPDATE row_ledger AS l SET
   digest = i.digest, contract = :contract, verdict = i.verdict, in_force = i.verdict <> 'accepted' OR i.says, timed = i.timed,
   updated_at = i.updated_at, as_of = greatest(l.as_of, i.as_of), batch = :batch, file = i.file, "row" = i."row",
   lacked = CASE WHEN l.verdict = 'withdrawn' THEN greatest(l.lacked, l.as_of, CAST(:listed_as_of AS timestamptz)) ELSE l.lacked END,
-  said_as_of = CASE WHEN i.says OR i.verdict = 'accepted' OR l.holding IS NULL THEN NULL
+  said_as_of = CASE WHEN i.says OR i.verdict = 'accepted' THEN NULL
+    WHEN l.verdict = 'retracted' THEN l.updated_at WHEN l.holding IS NULL THEN l.said_as_of
     ELSE coalesce(l.said_as_of, greatest(l.updated_at, CAST(:listed_as_of AS timestamptz))) END,
   {_SAID}
 FROM incoming AS i WHERE l.source = :source AND l.row_key = i.row_key AND i.fate IS NULL
@@ -261,8 +272,9 @@ _LEDGER_NEW = """
 INSERT INTO row_ledger (source, row_key, digest, contract, verdict, timed, updated_at, as_of, lacked, batch, file, "row",
   holding, authority, said_digest, said_at, mapped)
 SELECT :source, row_key, digest, :contract, verdict, timed, updated_at, as_of, CAST(:listed_as_of AS timestamptz), :batch, file,
-  "row", CASE WHEN says THEN holding END, CASE WHEN says THEN CAST(:authority AS smallint) END, CASE WHEN says THEN digest END,
-  CASE WHEN says THEN said_at END, CASE WHEN says THEN mapped END
+  "row", CASE WHEN says THEN holding END, CASE WHEN holding IS NOT NULL AND says THEN CAST(:authority AS smallint) END,
+  CASE WHEN holding IS NOT NULL AND says THEN digest END, CASE WHEN holding IS NOT NULL AND says THEN said_at END,
+  CASE WHEN says THEN mapped END
 FROM incoming WHERE NOT known AND fate IS NULL ORDER BY row_key
 """
 # Rows that came again unchanged in a later delivery are as new as that, where they carry no time of their own.
@@ -306,6 +318,7 @@ UPDATE row_ledger AS l SET verdict = 'withdrawn', as_of = :as_of, updated_at = :
   authority = NULL, said_digest = NULL, said_at = NULL, said_as_of = NULL, mapped = NULL
 WHERE l.source = :source AND l.verdict <> 'withdrawn' AND {diff.UNLISTED}
 """
+_TAKEN_BACK = "SELECT count(*) FROM incoming WHERE verdict = 'retracted' AND says AND was_holding IS NOT NULL"
 # Mapped rows that nothing refers to any more: versions that were replaced or withdrawn, and those that do not stand.
 _UNSAID = """
 INSERT INTO unsaid

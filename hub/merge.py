@@ -36,7 +36,7 @@ class Merged:
     rejected: int
     older: int
     tied: int  # accepted, but another version of the same time is in force
-    withdrawn: int
+    withdrawn: int  # rows that a snapshot lacks, or that their source took back
     holdings_changed: int  # or index entries, or members of clusters
     recorded_at: dt.datetime  # never before that of a merge that was committed earlier
     known_as_of: dt.datetime | None  # of the source, before this merge
@@ -143,7 +143,7 @@ def merge(
         run(f"DROP TABLE IF EXISTS {table}")
     before = withdraws and source.listed_as_of is not None and batch.as_of < source.listed_as_of
     return Merged(
-        short.accepted + verdicts.get("accepted", 0),
+        short.accepted + verdicts.get("accepted", 0) + verdicts.get("retracted", 0),
         verdicts.get("quarantined", 0),
         verdicts.get("rejected", 0),
         older,

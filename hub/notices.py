@@ -158,7 +158,10 @@ class _Told:
     held: dict[Paper, dict[str, str]]
 
     def add(self, told: dict[Paper, dict[str, str]], uses: Sequence[Use]) -> None:
-        told |= {paper: self.named(use) for paper, use in papers.new(uses, self.people, told).items()}
+        for paper, use in papers.new(uses, self.people, told).items():
+            if paper.region is not None:  # will do for the one of whichever province that was named before
+                told.pop(papers.anywhere(paper), None)
+            told[paper] = self.named(use)
 
     def named(self, use: Use) -> dict[str, str]:
         return {
@@ -180,13 +183,20 @@ def json(made: Mapping[str, Any]) -> bytes:
 
 
 def html(made: Mapping[str, Any], lang: Language) -> bytes:
-    """The notice as one page that needs nothing else; made to fit one sheet of A4."""
+    """The notice as one page that needs nothing else; made to fit one sheet of A4, of an item or a bundle; what is
+    asked about many more items than go together may take a second."""
     page = _templates().get_template("notice.html")
     at = dt.datetime.fromisoformat(made["as_of"])
     say = functools.partial(_say, lang)
     names = {item["item"]: item["item_name"] for item in made["items"]}
     shown = findings.minute(at)[:16].replace("T", " ")
-    return page.render(lang=lang, notice=made, say=say, names=names, as_of=shown).encode()
+    return page.render(lang=lang, notice=made, say=say, names=names, as_of=shown, unnamed=unnamed).encode()
+
+
+def unnamed(entries: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """What is open: where a party is not named and nothing else decides whether it is needed; and the rest."""
+    certain = [each for each in entries if each["roles_needed"] and not each["questions"] and not each["needed_if"]]
+    return certain, [each for each in entries if each not in certain]
 
 
 def _sort(made: dict[str, Any], one: Mapping[str, Any], told: _Told) -> None:

@@ -1,7 +1,8 @@
 """What became of each mapped row: one record per row, in the form the merge copies into the database.
 
 Keys and digests are 16 bytes. ``reasons`` and ``flags`` are codes joined by a comma; ``raw`` is the row as JSON, or the
-line as it came, where the verdict is not accepted. Of an accepted row alone: ``holding`` (keyed hash of material type and
+line as it came, where the row is kept back. A row by which its source takes a row back is ``retracted`` and says nothing
+else. Of an accepted row alone: ``holding`` (keyed hash of material type and
 natural key), ``document`` (JSON), and of every holder in it one
 of ``identifiers`` (keyed hash of ``scheme:value``) with one of ``roles``; and whether it ``denies`` what an identifier in it
 says itself (:mod:`hub.identity_claims`). What a partner hub announces has no holders, but subjects, and more columns beside
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from connectors.source import Retracts
 from hub import digests, identity_claims, index_direct
 from hub.home import KeyedHash
 from mappings import cleaning, jsoncolumns
@@ -22,6 +24,7 @@ from mappings.model import Material
 
 BLOCK = 16_384  # rows: texts of a larger block cost the system more, in pages, than it takes to write them
 CONFLICTING = "conflicting-duplicate"
+RETRACTED = "retracted"
 KEY = pa.binary(16)
 SCHEMA = pa.schema(
     {
@@ -58,24 +61,38 @@ Mask = NDArray[np.bool_]
 
 
 def of_rows(
-    material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash, source: str
+    material: Material,
+    raw: pa.Table,
+    gated: pa.Table,
+    released: pa.Array,
+    hashing: KeyedHash,
+    source: str,
+    retracts: Retracts | None = None,
 ) -> pa.Table:
     """Outcome of gated rows of ``source``, as :data:`SCHEMA`, by ordinal. ``raw``: the rows before mapping, in the same order;
-    ``released``: digests of row versions that an operator let pass: accepted unless they cannot be read at all."""
+    ``released``: digests of row versions that an operator let pass: accepted unless they cannot be read at all;
+    ``retracts``: which rows take a row back, whatever else is right or wrong with them."""
     assert raw["_ordinal"].equals(gated["_ordinal"]), "mapping changed the order of rows"
     parts = [
-        _block(material, raw.slice(start, BLOCK), gated.slice(start, BLOCK), released, hashing, source)
+        _block(material, raw.slice(start, BLOCK), gated.slice(start, BLOCK), released, hashing, source, retracts)
         for start in range(0, gated.num_rows, BLOCK)
     ]
     return _ordered(pa.concat_tables(parts) if parts else SCHEMA.empty_table())
 
 
 def _block(
-    material: Material, raw: pa.Table, gated: pa.Table, released: pa.Array, hashing: KeyedHash, source: str
+    material: Material,
+    raw: pa.Table,
+    gated: pa.Table,
+    released: pa.Array,
+    hashing: KeyedHash,
+    source: str,
+    retracts: Retracts | None,
 ) -> pa.Table:
     columns = {name: cleaning.whole(gated[name]) for name in gated.column_names}
-    verdict = _verdicts(columns, released)
+    verdict = _retracted(_verdicts(columns, released), raw, retracts)
     accepted = _true(pc.equal(verdict, "accepted"))
+    kept = ~accepted & ~_true(pc.equal(verdict, RETRACTED))
     conflicting = _true(pc.and_(columns["_conflicting"], pc.equal(verdict, "quarantined")))
     document = _documents(material, columns)
     keys = jsoncolumns.joined([f"{material.code}\x1f", pc.fill_null(columns["natural_key"], "")], len(accepted))
@@ -88,9 +105,9 @@ def _block(
         "file": columns["_file"],
         "row": columns["_row"],
         "verdict": verdict,
-        "reasons": _codes(columns["_reasons"], ~accepted, conflicting),
+        "reasons": _codes(columns["_reasons"], kept, conflicting),
         "flags": _codes(columns["_flags"], np.ones_like(accepted), np.zeros_like(accepted)),
-        "raw": _raw(raw, ~accepted),
+        "raw": _raw(raw, kept),
         "holding": _where(accepted, digests.keyed(keys, hashing)),
         "identifiers": identifiers,
         "roles": roles,
@@ -145,6 +162,13 @@ def _verdicts(columns: dict[str, pa.Array], released: pa.Array) -> pa.StringArra
     let_pass = pc.is_in(columns["_digest"], value_set=released)
     otherwise = pc.if_else(let_pass, "accepted", pc.if_else(columns["_conflicting"], "quarantined", verdict))
     return pc.if_else(final, verdict, otherwise)
+
+
+def _retracted(verdict: pa.StringArray, raw: pa.Table, retracts: Retracts | None) -> pa.StringArray:
+    if retracts is None or retracts.column not in raw.column_names:
+        return verdict
+    said = pc.is_in(cleaning.whole(raw[retracts.column]), value_set=pa.array(retracts.values, pa.string()))
+    return pc.if_else(said, RETRACTED, verdict)
 
 
 def _codes(lists: pa.ListArray, told: Mask, conflicting: Mask) -> pa.StringArray:

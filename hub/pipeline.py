@@ -210,6 +210,7 @@ def gate_batch(batch: str) -> dict[str, Any]:
             reasons.update(outcome.counts(table, "reasons"))
             flags.update(outcome.counts(table, "flags"))
         counts = {name: verdicts.get(name, 0) for name in ("accepted", "quarantined", "rejected")}
+        counts["accepted"] += verdicts.get(outcome.RETRACTED, 0)
         counts |= {"fetched": row.fetched, "unchanged": row.unchanged}
         informative = [finding for finding in row.findings if finding["severity"] == "info"]
         conflicting = sum(finding["values"]["rows"] for finding in informative if finding["code"] == "conflicting")
@@ -343,7 +344,7 @@ def _map_rows(described: Source, rows: Any, released: Any, attached: Any, starte
     for name in outcome.SYSTEM:
         if name in rows.column_names and name not in gated.column_names:
             gated = gated.append_column(name, rows[name])
-    return outcome.of_rows(material, rows, gated, released, home.keyed_hash(), described.name)
+    return outcome.of_rows(material, rows, gated, released, home.keyed_hash(), described.name, described.retracts)
 
 
 def _needed(table: Any, needed: Any) -> Any:

@@ -102,11 +102,12 @@ def record(
     asked_at: dt.datetime,
     purpose: str,
     asked_for: Sequence[str],
+    instead: Sequence[str],
     once: Sequence[str],
     texts: tuple[Kept, Kept],
 ) -> Record:
     """What is kept of one answer. ``asked_for``: what answers before it to the same question ask for (:func:`hub.papers.written`);
-    ``once``: what it asks to submit; ``texts``: why, and what it says (:meth:`Moment.texts`)."""
+    ``instead``: what those after it ask for in place of what this one wants (:func:`hub.papers.instead`); ``once``: what it asks to submit; ``texts``: why, and what it says (:meth:`Moment.texts`)."""
     question = asked.question
     digests = asked.digests
     known: dict[str, list[Any]] = {role: [] for role in people}
@@ -122,6 +123,7 @@ def record(
             "parties": {role: (digests[role].hex(), one.province) for role, one in people.items()},
             "as_of": question.as_of,
             "asked_for": asked_for,
+            **({"asked_instead": instead} if instead else {}),
             "known": known,
             "undecided": sorted([role for role, one in people.items() if one.subject.undecided]),
             "sources": moment.known.hex,
@@ -330,7 +332,8 @@ def _body(
     lang = lang or ("zh" if row.language == "zh" else "en")
     people = {role: digest for role, (digest, _) in inputs["parties"].items()}
     before = inputs["asked_for"]
-    once = papers.codes(papers.new(resolution.asked, people, papers.read(before, people)))
+    others = papers.read([*before, *inputs.get("asked_instead", ())], people)
+    once = papers.codes(papers.new(resolution.asked, people, others))
     return {
         "answer": str(row.id),
         "item": row.item,

@@ -119,6 +119,7 @@ row_ledger = Table(
     Column("row_key", Uuid, primary_key=True),
     Column("digest", Uuid, nullable=False, comment="of the latest version seen"),
     Column("contract", Uuid, nullable=False, comment="the first half of the digest of the contract it was read under"),
+    # or retracted: by a row of the source itself
     Column("verdict", Text, nullable=False, comment="accepted, quarantined, rejected, withdrawn"),
     Column(
         "in_force", Boolean, nullable=False, server_default="true", comment="false: accepted, another version stands"

@@ -13,8 +13,6 @@ from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from connectors import source as sources
-from connectors.documents import Text
 from connectors.errors import UsageError
 from connectors.messages import Language
 from hub import catalogue, deposit_sources, deposits, home, knowledge
@@ -66,7 +64,9 @@ def view(
             "fetched": lambda: _page(
                 connection, _FETCHED, members, after, limit, functools.partial(_fetched, lang=lang)
             ),
-            "deposits": lambda: _page(connection, _DEPOSITS, members, after, limit, deposits.shown),
+            "deposits": lambda: _page(
+                connection, _deposits(), members, after, limit, functools.partial(deposits.shown, lang=lang)
+            ),
             "views": lambda: _page(connection, _VIEWS, members, after, limit, _viewed),
         }
         shown: dict[str, Any] = {name: pages[name]() for name in ([section] if section else SECTIONS)}
@@ -77,10 +77,11 @@ def view(
 def _held(found: Sequence[Found], known: Snapshot, after: str | None, limit: int, lang: Language) -> dict[str, Any]:
     """All is read already: of one subject it is little."""
     heard = {one.source: one for one in known.sources}
-    rest = sorted((one for one in found if after is None or one.key > after), key=lambda one: one.key)
+    behind = None if after is None else _place(after)
+    rest = sorted((one for one in found if behind is None or _begun(one) < behind), key=_begun, reverse=True)
     entries = []
     for one in rest[:limit]:
-        shape, owner = one.shape, _owners().get(one.shape.source)
+        shape, owner = one.shape, deposit_sources.owners().get(one.shape.source)
         last = heard[shape.source].last_success_at if shape.source in heard else None
         if shape.source.startswith(deposit_sources.PREFIX):  # nobody is heard of again
             last = None
@@ -102,7 +103,23 @@ def _held(found: Sequence[Found], known: Snapshot, after: str | None, limit: int
                 "provenance": [{"source": source, "file": file, "row": row} for source, file, row in one.rows],
             }
         )
-    return {"entries": entries, "next": entries[-1]["holding"] if len(rest) > limit else None}
+    return {"entries": entries, "next": _END.join(_begun(rest[limit - 1])) if len(rest) > limit else None}
+
+
+def _begun(one: Found) -> tuple[str, str]:
+    """What certificates are in order by: since when one is valid, those that do not say last; and its key."""
+    return _text(one.shape.valid_from) or "", one.key
+
+
+def _place(after: str) -> tuple[str, str]:
+    """A position among certificates."""
+    day, end, key = after.partition(_END)
+    try:
+        if not end or (day and dt.date.fromisoformat(day).isoformat() != day):
+            raise UsageError("position-invalid")
+    except ValueError:
+        raise UsageError("position-invalid") from None
+    return day, key
 
 
 def _asked(row: Any, *, lang: Language) -> dict[str, Any]:
@@ -186,14 +203,6 @@ def _position(after: str | None) -> tuple[dt.datetime | None, str]:
         raise UsageError("position-invalid") from None
 
 
-@functools.cache
-def _owners() -> dict[str, Text]:
-    """Who owns each source; the folders are read once."""
-    own = Text(zh="申请人自行提交（本节点核验）", en="Handed in by the applicant, verified by this hub")
-    found = {described.name: described.owner for described in sources.readable()[0]}
-    return {**found, **{deposit_sources.name(material.code): own for material in model.all_materials()}}
-
-
 _OF = "SELECT v.*, (SELECT name FROM agreement AS g WHERE g.client = v.client) AS client_name FROM ("
 _AFTER = """) AS v WHERE CAST(:at AS timestamptz) IS NULL OR (v.at, v.position) < (CAST(:at AS timestamptz), :name)
 ORDER BY v.at DESC, v.position DESC LIMIT :limit"""
@@ -216,9 +225,13 @@ _FETCHED = f"""
   UNION SELECT holding FROM holding_past WHERE identifiers && CAST(:members AS bytea[]))
 UNION ALL {_GIVEN} e.subject IS NOT NULL AND e.subject = ANY(:members)
 """
-_DEPOSITS = f"""
-SELECT d.*, d.received_at AS at, d.id::text AS position FROM ({deposits.SHOWN} WHERE d.holders && CAST(:members AS bytea[])) AS d
-"""
+
+
+def _deposits() -> str:
+    query = f"{deposits.query()} WHERE d.holders && CAST(:members AS bytea[])"
+    return f"SELECT d.*, d.received_at AS at, d.id::text AS position FROM ({query}) AS d"
+
+
 _VIEWS = """
 SELECT viewed_at AS at, lpad(id::text, 20, '0') AS position, client, purpose FROM subject_view WHERE subject = ANY(:members)
 """

@@ -36,7 +36,7 @@ _LEDGER = f"""
 SELECT CASE
     WHEN b.id IS NULL OR b.state <> 'merged' THEN 'ledger-batch-unmerged'
     WHEN f.id IS NULL THEN 'ledger-file-unknown'
-    WHEN l.verdict = 'withdrawn' AND l.holding IS NOT NULL THEN 'ledger-withdrawn-asserts'
+    WHEN l.verdict IN ('withdrawn', 'retracted') AND l.holding IS NOT NULL THEN 'ledger-withdrawn-asserts'
     WHEN l.verdict = 'accepted' AND l.holding IS NULL THEN 'ledger-accepted-silent'
     WHEN l.holding IS NULL AND num_nonnulls(l.authority, l.said_digest, l.said_at, l.mapped) > 0
       OR l.holding IS NOT NULL AND num_nulls(l.authority, l.said_digest, l.said_at, l.mapped) > 0 THEN 'ledger-half-said'

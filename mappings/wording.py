@@ -74,7 +74,9 @@ def paper(use: Use, parties: Mapping[str, Party], lang: Language) -> str:
 def paper_of_province(use: Use, parties: Mapping[str, Party], lang: Language) -> str:
     """The same, and of which province where only one will do."""
     text = paper(use, parties, lang)
-    return text if use.region is None else text + _BRACKETS[lang].format(_province(use.region, lang))
+    if use.region is None:
+        return text
+    return text + (" " if lang == "en" else "") + _BRACKETS[lang].format(_province(use.region, lang))
 
 
 def _province(region: str, lang: Language) -> str:

@@ -42,7 +42,8 @@ KEY, NAME, CODE, SINCE, TIME, AS_OF = COLUMNS = (
 FIRST_DAY = dt.date(2024, 1, 1)
 CHINA = dt.timezone(dt.timedelta(hours=8))
 MARKS = 9000  # the licence of a file's mark is numbered from here
-GOOD, BAD, RUINED = "good", "bad", "ruined"  # accepted, quarantined, rejected
+GOOD, BAD, RUINED, GONE = "good", "bad", "ruined", "gone"  # accepted, quarantined, rejected, taken back
+CLEARED = "（已撤回）"  # the name in a row by which a source takes the row back, where it says that it does
 KEYS, LICENCES, WORDS, DAYS = 4, 3, 3, 4  # how much hypothesis chooses from
 
 SOURCE = """name: {name}
@@ -61,7 +62,7 @@ as_of: {{column: {as_of}}}
 duplicates: {duplicates}
 volume: {{min: 0, max: {most}}}
 options: {{pattern: "*.csv", settle_seconds: 0, columns: [{columns}]}}
-"""
+{retracts}"""
 MAPPING = f"""field,from,transform,note
 holder.holder,{CODE},organisation,
 holder.holder.name,{NAME},text,
@@ -101,7 +102,7 @@ class File(NamedTuple):
 KEYED, TIMES = range(1, KEYS + 1), (None, *range(DAYS + 1))
 UNIVERSE = [
     *(Row(*said) for said in itertools.product(KEYED, range(1, LICENCES + 1), range(WORDS), TIMES)),
-    *(Row(key, key, 0, time, fault) for key, time, fault in itertools.product(KEYED, TIMES, (BAD, RUINED))),
+    *(Row(key, key, 0, time, fault) for key, time, fault in itertools.product(KEYED, TIMES, (BAD, RUINED, GONE))),
 ]
 
 
@@ -150,7 +151,7 @@ def record(row: Row, as_of: int | None = None) -> dict[str, str]:
     """The row as it stands in a file. A bad one was registered before there were companies."""
     return {
         KEY: f"N{row.key:05d}",
-        NAME: f"示例{row.key}号第{row.word}版有限公司",
+        NAME: CLEARED if row.fault == GONE else f"示例{row.key}号第{row.word}版有限公司",
         CODE: "3.10E+17" if row.fault == RUINED else code(row.licence),
         SINCE: "1850-01-01" if row.fault == BAD else "2019-01-01",
         TIME: "" if row.time is None else day(row.time),
@@ -193,7 +194,7 @@ def held(delivered: Iterable[tuple[str, int, str, File]]) -> dict[int, Said]:
 
     Of the accepted versions of a row the greatest by (time, digest) is what it says. Its time is its own, else the latest day
     it was delivered for; in a snapshot always that. A whole file of a snapshot takes back what it does not list and was
-    said for an earlier day. Of a licence's rows the greatest by (authority, own time or day, digest) is in force.
+    said for an earlier day. A row that its source takes back says nothing but what it says of a later time. Of a licence's rows the greatest by (authority, own time or day, digest) is in force.
     """
     said: dict[tuple[str, int], dict[Row, set[int]]] = {}
     whole: dict[tuple[str, int], set[int]] = {}
@@ -209,11 +210,14 @@ def held(delivered: Iterable[tuple[str, int, str, File]]) -> dict[int, Said]:
     spoken: dict[int, list[tuple[int, int, bytes, Row]]] = {}
     for (source, key), versions in said.items():
         lacked = max((day for (other, day), keys in whole.items() if other == source and key not in keys), default=0)
+        gone = [max(days) if row.time is None else row.time for row, days in versions.items() if row.fault == GONE]
         standing = []
         for row, days in versions.items():
             latest = max(days)
             if row.fault == GOOD and latest >= lacked:
                 time = latest if row.time is None else row.time
+                if time <= max(gone, default=-1):
+                    continue
                 standing.append((latest if kinds[source] == "snapshot" else time, digest(row), time, row))
         if standing:
             _, version, time, row = max(standing)
@@ -245,12 +249,13 @@ class World:
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def source(self, name: str, *, extent: str = "partial", authority: int = 100, duplicates: str = "quarantine",
-               as_of: str = AS_OF, most: int = 1000) -> str:  # fmt: skip
-        """The folder of a source, written; ``most`` rows a batch, more halt it."""
+               as_of: str = AS_OF, most: int = 1000, retracts: bool = False) -> str:  # fmt: skip
+        """The folder of a source, written; ``most`` rows a batch, more halt it; ``retracts``: it takes rows back."""
         described = self.folder / "sources" / name
         described.mkdir(parents=True, exist_ok=True)
         filled = SOURCE.format(name=name, extent=extent, authority=authority, duplicates=duplicates, as_of=as_of,
-                               most=most, key=KEY, columns=", ".join(COLUMNS))  # fmt: skip
+                               most=most, key=KEY, columns=", ".join(COLUMNS),
+                               retracts=f"retracts: {{column: {NAME}, values: [{CLEARED}]}}\n" if retracts else "")  # fmt: skip
         (described / "source.yml").write_text(filled, encoding="utf-8")
         (described / "mapping.csv").write_text(MAPPING, encoding="utf-8")
         (described / "checks.yml").write_text(BOUNDS, encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import answers, catalogue, records, rendering
+from hub import answers, catalogue, notices, records, rendering
 from hub.answers import Question
 from hub.api.lookups import Answers
 from tests import stored
@@ -124,6 +124,32 @@ def test_papers_of_two_people_are_asked_for_apart(store: sa.Engine) -> None:
         for answer in (first, second):
             kept = records.explain(store, answer["answer"])
             assert (kept["replay"], kept["body"]) == ("same", answer)
+
+
+def test_the_paper_of_one_province_is_asked_for_in_the_place_of_any_whatever_the_order_of_items(
+    store: sa.Engine,
+) -> None:
+    items = ["demo-newborn-registration", "demo-household-move"]
+    facts = {
+        "moved_from": "zhejiang",
+        "married": False,
+        "ground": "work",
+        "registers_with": "applicant",
+        "born_abroad": False,
+    }
+    told = []
+    for order in (items, items[::-1]):
+        given = ask(store, *order, applicant=PERSON, facts=facts)
+        told.append({answer["item"]: set(answer["must_submit"]) for answer in given})
+        kept = [records.explain(store, answer["answer"]) for answer in given]
+        assert [(one["replay"], one["body"]) for one in kept] == [("same", answer) for answer in given]
+        made = notices.notice(store, given[0]["answer"], "en")
+        assert [item["item"] for item in made["items"]] == order
+        [register] = [one["text"] for one in made["must_submit"] if one["material"] == "household-register"]
+        assert "province 33" in register
+    for asked in told:
+        assert [item for item, codes in asked.items() if "household-register" in codes] == ["demo-household-move"]
+    assert set().union(*told[0].values()) == set().union(*told[1].values())
 
 
 def test_what_was_asked_for_before_papers_were_told_apart_is_read_as_it_was(store: sa.Engine) -> None:

@@ -48,6 +48,17 @@ def ask(store: sa.Engine, *items: str, applicant: str = LICENCE, client: str = "
     return answers.ask(store, Question(catalogue.expand(items), applicant, client, "handle", **more))
 
 
+def apart(store: sa.Engine, code: str, case: str, facts: dict[str, Any], **roles: str) -> None:
+    """One of several items, with what it knows of facts and roles."""
+    item = catalogue.in_force(code, catalogue.today())
+    assert item is not None
+    own = [
+        {name: value for name, value in each.items() if name in known}
+        for each, known in ((facts, item.facts), (roles, item.roles))
+    ]
+    ask(store, code, applicant=PERSON, case=case, facts=own[0], roles=own[1])
+
+
 def ledger(store: sa.Engine, by: burden.By = "item", scope: burden.Scope = ALL) -> dict[Any, dict]:
     with store.connect() as connection:
         return {row[by]: row for row in burden.ledger(connection, by, scope, "en")}
@@ -113,6 +124,57 @@ def test_items_asked_together_ask_once(store: sa.Engine, licence: str) -> None:
     assert (rows["demo-food-permit"]["submit"], rows["demo-food-permit"]["asked"]) == (2, 2)
     assert (rows["demo-publication-retail"]["submit"], rows["demo-publication-retail"]["asked"]) == (1, 0)
     assert rows["demo-publication-retail"]["ratio"] == 0
+
+
+def test_a_paper_is_asked_for_once_in_a_matter_however_it_is_looked_up(store: sa.Engine, licence: str) -> None:
+    """Two items together, then one of them again: one lease of one applicant in one case."""
+    facts = {"legal_representative_in_person": True}
+    both = ("demo-food-permit", "demo-publication-retail")
+    ask(store, *both, facts=facts, case="X-1")
+    before = ledger(store)
+    assert burden.total(list(before.values()))["asked"] == 2
+    ask(store, "demo-publication-retail", case="X-1")
+    assert ledger(store) == before
+    ask(store, "demo-food-permit", case="X-1", facts=facts)  # now that one is the later
+    again = ledger(store)
+    assert burden.total(list(again.values())) == burden.total(list(before.values()))
+    assert again["demo-publication-retail"]["asked"] == 1
+    assert {row["material"]: row["asked"] for row in ledger(store, "material").values()}["premises-proof"] == 1
+    ask(store, "demo-publication-retail", case="X-2")  # another matter
+    ask(store, "demo-publication-retail", case="X-1", client="kiosk")
+    assert ledger(store, "material")["premises-proof"]["asked"] == 3
+    ask(store, "demo-publication-retail")
+    ask(store, "demo-food-permit", facts=facts)
+    assert ledger(store, "material")["premises-proof"]["asked"] == 4, "no case: once a day"
+    # Which items are looked at changes nothing of what they are counted for.
+    whole = ledger(store)
+    for item in both:
+        assert ledger(store, scope=burden.Scope(items=[item])) == {item: whole[item]}
+
+
+def test_papers_of_two_people_and_two_provinces_count_apart(store: sa.Engine) -> None:
+    stored.source(store, "sh-ga-residents", "resident-id-card")
+    facts = {"founder_is_legal_representative": False, "company_registered": False}
+    items = ("demo-tax-registration", "demo-company-establishment")
+    cards = []
+    for case, who in (("a", f"cn.ric:{stored.SPOUSE}"), ("b", PERSON)):
+        for item in items:
+            apart(store, item, case, facts, legal_representative=who)
+        cards.append(ledger(store, "material")["resident-id-card"]["asked"])
+    assert cards == [2, 3], "the applicant's and the other's; then one of one person in two roles"
+    for order in (1, -1):
+        facts = {
+            "moved_from": "zhejiang",
+            "married": False,
+            "ground": "work",
+            "registers_with": "applicant",
+            "born_abroad": False,
+        }
+        for item in ["demo-newborn-registration", "demo-household-move"][::order]:
+            apart(store, item, f"register {order}", facts)
+    rows = ledger(store)
+    assert ledger(store, "material")["household-register"]["asked"] == 2, "of the province alone, once in each case"
+    assert rows["demo-newborn-registration"]["submit"] >= 2
 
 
 def test_by_department_region_and_month(store: sa.Engine, licence: str) -> None:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from hub import (
     agreements,
     database,
     deposit_review,
+    deposit_sources,
     deposits,
     home,
+    lineage,
     pipeline,
     quarantine,
     rebuild,
@@ -337,6 +340,71 @@ def test_rejected_before_it_was_held_leaves_nothing(store: sa.Engine, hall: Hall
         deposit_review.decide(deposit_review.VERIFY, [], actor="clerk")
 
 
+def observed(engine: sa.Engine) -> list[tuple[str, str, int]]:
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT source, status, observations FROM holding ORDER BY key"))
+        return [tuple(row) for row in rows]
+
+
+def test_a_copy_that_is_rejected_leaves_what_the_other_says(store: sa.Engine, hall: Hall) -> None:
+    """Two deposits of one certificate: rejecting one takes its word back, and nothing else."""
+    first, copy = (hall.hand_in(PREMISES, key=f"key-0000000{place}")["deposit"] for place in (1, 2))
+    assert verified(first)["state"] == verified(copy)["state"] == "held"
+    source = "hub-deposits-premises-proof"
+    assert observed(store) == [(source, "in_force", 2)]
+    assert rejected(copy)["state"] == "rejected"
+    assert observed(store) == [(source, "in_force", 1)]
+    assert disposition(hall.ask(), "premises") == "held"
+    with store.connect() as connection:
+        assert deposits.get(connection, first).standing == "held"
+        batch = connection.execute(sa.text("SELECT * FROM batch ORDER BY started_at DESC LIMIT 1")).one()
+        assert (batch.fetched, batch.accepted, batch.quarantined, batch.withdrawn) == (1, 1, 0, 1)
+    assert verify.verify(store).ok
+    done = verified(first)
+    assert (done["state"], observed(store)) == ("held", [(source, "in_force", 1)])
+
+    assert rejected(first)["state"] == "rejected"
+    assert observed(store) == []
+    answer = hall.ask()
+    [found] = [one for one in answer["requirements"] if one["requirement"] == "premises"]
+    assert (found["disposition"], found["reason_code"]) == ("submit", "no-source")
+    known = lineage.of_holding(done["holding"])
+    assert not known["held"] and known["versions"], "history keeps it"
+    assert verify.verify(store).ok
+
+
+def test_of_two_deposits_the_later_counts_and_the_other_is_told_so(store: sa.Engine, hall: Hall) -> None:
+    """Until the wrong one is rejected."""
+    first = verified(hall.hand_in(PREMISES)["deposit"])["deposit"]
+    over = {**PREMISES["envelope"], "valid_to": "2020-01-31"}
+    second = verified(hall.hand_in({**PREMISES, "envelope": over}, "key-00000002")["deposit"])["deposit"]
+    with store.connect() as connection:
+        told = deposits.shown(deposits.get(connection, first))
+        assert deposits.get(connection, second).standing == "held", "it is its own word that counts"
+    assert disposition(hall.ask(), "premises") == "expired"
+    assert told["state"] == "overruled" and "Reject" in told["overruled"]["advice"]
+    assert told["overruled"]["fields"] == [{"field": "valid_to", "counts": "2020-01-31", "deposit": "2999-12-31"}]
+    rejected(second)
+    with store.connect() as connection:
+        assert deposits.get(connection, first).standing == "held"
+    assert disposition(hall.ask(), "premises") == "held"
+
+
+def test_what_older_hubs_cancelled_is_taken_back_when_it_is_rejected_again(
+    store: sa.Engine, hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, copy = (hall.hand_in(PREMISES, key=f"key-0000000{place}")["deposit"] for place in (1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(deposit_sources, "REJECTED", "nothing")  # rows say cancelled, as they did, and are read as that
+        for one in (first, copy):
+            verified(one)
+        rejected(copy)
+        assert observed(store) == [("hub-deposits-premises-proof", "cancelled", 2)]
+    rejected(copy)
+    assert observed(store) == [("hub-deposits-premises-proof", "in_force", 1)]
+    assert verify.verify(store).ok
+
+
 def test_a_department_knows_better(store: sa.Engine, hall: Hall, tmp_path: Path) -> None:
     """Of one licence, handed in and in the register, the register's word counts; both stand as observations."""
     code = f"cn.uscc:{licences.credit_code(1)}"
@@ -361,6 +429,24 @@ def test_a_department_knows_better(store: sa.Engine, hall: Hall, tmp_path: Path)
     assert tuple(row) == ("sh-amr-enterprises", 2, True)
     assert said["attributes"]["registered_capital"] == {"amount": "500.5000", "currency": "CNY"}
     assert hall.session.get(f"{hall.base}/v1/deposits/{done['deposit']}", timeout=30).json()["state"] == "held"
+    assert done["overruled"] is None
+
+    # One that is newer than what the register knows: the register counts, and the deposit is not told as held.
+    newer = {**licence, "envelope": {"certificate_number": "1", "issued_on": "2026-01-05"}}
+    sent = hall.send({"answer": hall.ask(applicant=code)["answer"], **newer}, key="key-00000002")
+    later = verified(sent.json()["deposit"])
+    assert (later["state"], later["holding"], later["reasons"]) == ("overruled", None, [deposits.OTHER_WORD])
+    told = hall.session.get(
+        f"{hall.base}/v1/deposits/{later['deposit']}", headers={"Accept-Language": "zh"}, timeout=30
+    ).json()["overruled"]
+    assert (told["source"], told["owner"]) == ("sh-amr-enterprises", "上海市市场监督管理局")
+    assert told["fields"] == [{"field": "issued_on", "counts": "2019-02-11", "deposit": "2026-01-05"}]
+    assert "校核" in told["advice"] and "issued_on" in told["advice"]
+    with store.connect() as connection:
+        assert [one.id for one in deposits.listed(connection, "overruled")] == [uuid.UUID(later["deposit"])]
+    rejected(later["deposit"])
+    with store.connect() as connection:
+        assert deposits.get(connection, done["deposit"]).standing == "held"
 
 
 def test_what_the_gate_keeps_back_says_why_and_can_be_released(store: sa.Engine, hall: Hall) -> None:
@@ -413,9 +499,10 @@ def test_a_rebuild_knows_deposits_and_decisions(store: sa.Engine, hall: Hall, tm
     waiting = hall.hand_in({**PREMISES, "envelope": {"certificate_number": "L-2"}}, "key-00000002")["deposit"]
     withdrawn = hall.hand_in({**PREMISES, "envelope": {"certificate_number": "L-3"}}, "key-00000003")["deposit"]
     refused = hall.hand_in({**PREMISES, "envelope": {"certificate_number": "L-4"}}, "key-00000004")["deposit"]
-    for one in (held, withdrawn):
+    copy = hall.hand_in(PREMISES, "key-00000005")["deposit"]
+    for one in (held, withdrawn, copy):
         verified(one)
-    for one in (withdrawn, refused):
+    for one in (withdrawn, refused, copy):
         rejected(one, note="no")
 
     def everything(engine: sa.Engine) -> tuple[dict[str, str], list[Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from connectors.source import Retracts
 from hub import outcome
 from hub.home import KeyedHash
 from mappings import arrow, model
@@ -25,7 +26,12 @@ def key(text: str) -> bytes:
     return hashlib.md5(text.encode()).digest()
 
 
-def of(*rows: dict[str, Any], released: tuple[bytes, ...] = (), material: Material = MARRIAGE) -> list[dict[str, Any]]:
+def of(
+    *rows: dict[str, Any],
+    released: tuple[bytes, ...] = (),
+    material: Material = MARRIAGE,
+    retracts: Retracts | None = None,
+) -> list[dict[str, Any]]:
     """The outcome of rows that are good but for what is given."""
     roles = list(material.holders)
     good: dict[str, Any] = {
@@ -48,7 +54,7 @@ def of(*rows: dict[str, Any], released: tuple[bytes, ...] = (), material: Materi
     schema = pa.schema([*arrow.schema(material), *fields, *system.items()])
     gated = pa.Table.from_pylist(tables, schema)
     raw = pa.Table.from_pylist(tables, pa.schema({"raw": pa.string(), "leer": pa.string(), "_ordinal": pa.int64()}))
-    found = outcome.of_rows(material, raw, gated, pa.array(released, outcome.KEY), HASHING, "xx-source")
+    found = outcome.of_rows(material, raw, gated, pa.array(released, outcome.KEY), HASHING, "xx-source", retracts)
     assert found.schema.equals(outcome.SCHEMA)
     found.validate(full=True)
     return found.to_pylist()
@@ -67,6 +73,15 @@ def test_an_accepted_row_says_all_that_the_merge_needs() -> None:
     assert (document["updated_at"], document["attributes"]) == ("2025-01-02T03:04:05.000060Z", {"a": "b"})
     first = {"role": next(iter(MARRIAGE.holders)), "scheme": "cn.ric", "value": ONE, "name": "张\\三"}
     assert document["holders"][0] == first
+
+
+@pytest.mark.parametrize("verdict", ["accepted", "quarantined", "rejected"])
+def test_a_row_that_takes_back_says_nothing_else(verdict: str) -> None:
+    retracts = Retracts(column="raw", values=("void", "gone"))
+    gone, other = of({"_verdict": verdict, "_reasons": ["a"], "raw": "gone"}, {"raw": "here"}, retracts=retracts)
+    assert (gone["verdict"], gone["reasons"], gone["raw"]) == ("retracted", "", None)
+    assert {gone[name] for name in ("holding", "document", "identifiers", "roles")} == {None}
+    assert (other["verdict"], other["holding"] is None) == ("accepted", False)
 
 
 @pytest.mark.parametrize("verdict", ["quarantined", "rejected"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hub import papers
 from hub.papers import Paper
 from mappings.items import Use
@@ -34,6 +36,21 @@ def test_papers_of_two_provinces_are_two_and_either_is_one_of_whichever() -> Non
     assert new(here, there) == [Paper(RECORD, "a", "31"), Paper(RECORD, "a", "32")]
     assert new(use(RECORD), before=new(here)) == [] == new(here, use(RECORD))[1:]
     assert new(here, before=new(use(RECORD))) == [Paper(RECORD, "a", "31")], "another province's might be brought"
+
+
+def test_one_of_a_certain_province_stands_in_the_place_of_one_of_whichever() -> None:
+    """In whatever order they are wanted, here or by another item."""
+    here, there, any_, card = use(RECORD, region="31"), use(RECORD, region="32"), use(RECORD), use()
+    for order in itertools.permutations((here, there, any_, card)):
+        found = papers.new(order, PEOPLE, ())
+        assert set(found) == {Paper(RECORD, "a", "31"), Paper(RECORD, "a", "32"), Paper(CARD, "a", None)}
+        assert found[Paper(RECORD, "a", "31")] is here, "and for the reasons of its own"
+        assert papers.codes(found) == list(dict.fromkeys(one.material for one in order)), "where the first stood"
+    assert new(any_, use(RECORD, holder="spouse"), here) == [Paper(RECORD, "a", "31"), Paper(RECORD, "b", None)]
+    others = [[use(RECORD, holder="founder", region="31"), there], [here, use(RECORD, holder="spouse", region="33")]]
+    assert papers.instead([any_, card], PEOPLE, others) == [Paper(RECORD, "a", "31"), Paper(RECORD, "a", "32")]
+    assert papers.instead([here, card], PEOPLE, others) == []
+    assert new(any_, card, before=papers.instead([any_, card], PEOPLE, others)) == [Paper(CARD, "a", None)]
 
 
 def test_what_is_kept_is_read_again_by_role() -> None:

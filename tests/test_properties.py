@@ -17,7 +17,22 @@ from hypothesis import strategies as st
 from connectors.errors import BatchHalted
 from hub import pipeline, quarantine, review
 from tests import deliveries
-from tests.deliveries import BAD, DAYS, GOOD, KEYS, RUINED, File, Row, World, migrated, profile, rows, sizes, world
+from tests.deliveries import (
+    BAD,
+    DAYS,
+    GONE,
+    GOOD,
+    KEYS,
+    RUINED,
+    File,
+    Row,
+    World,
+    migrated,
+    profile,
+    rows,
+    sizes,
+    world,
+)
 
 __all__ = ["migrated", "world"]
 
@@ -164,6 +179,46 @@ def test_the_latest_of_several_versions_wins_wherever_the_cuts_are(world: World,
             for batch in batches:
                 world.deliver("xx-feed", [File(0, tuple(batch))])
             assert world.held() == must
+            states.append(world.digest())
+        assert states[0] == states[1]
+
+    holds()
+
+
+@sizes(3, 150)
+def test_what_a_source_takes_back_counts_no_more_whatever_came_first(world: World, examples: int) -> None:
+    """A feed that says which rows are void, between good and bad versions, beside a weaker source that stands when it does so."""
+    world.source("xx-feed", extent="changes", duplicates="latest", as_of=deliveries.TIME, retracts=True)
+    world.source("xx-weak", authority=10)
+    weak = File(1, tuple(Row(20 + licence, licence, 1) for licence in range(1, 3)))
+    timed = rows(times=st.integers(0, DAYS))
+    places = st.tuples(st.integers(1, KEYS), st.integers(0, DAYS))
+
+    @profile(examples)
+    @given(
+        said=st.lists(st.tuples(timed, st.booleans()), min_size=2, max_size=8),
+        faults=st.sets(places, max_size=3),
+        data=st.data(),
+    )
+    def holds(said: list[tuple[Row, bool]], faults: set[tuple[int, int]], data: st.DataObject) -> None:
+        spoilt = [
+            Row(row.key, row.key, 0, row.time, GONE if gone else BAD) if gone or (row.key, row.time) in faults else row
+            for row, gone in said
+        ]
+        must = deliveries.held(
+            [
+                *expected("xx-feed", 100, "changes", [File(0, tuple(spoilt))]),
+                *expected("xx-weak", 10, "partial", [weak]),
+            ]
+        )
+        states = []
+        for batches in ([[row] for row in spoilt], data.draw(_cut(spoilt), label="batches")):
+            world.reset()
+            world.deliver("xx-weak", [weak])
+            for batch in batches:
+                world.deliver("xx-feed", [File(0, tuple(batch))])
+            assert world.held() == must
+            assert world.replayed() == world.documents()
             states.append(world.digest())
         assert states[0] == states[1]
 

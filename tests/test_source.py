@@ -85,6 +85,15 @@ def test_defaults_and_derived_paths(tmp_path: Path) -> None:
         ({"authority": 101}, "authority"),
         ({"volume": {"min": 5, "max": 4}}, "`min` is above `max`"),
         ({"options": {"columns": ["name"]}}, "not among options.columns: code"),
+        ({"extent": "snapshot", "retracts": {"column": "code", "values": ["x"]}}, "retracts: only for"),
+        (
+            {
+                "extent": "changes",
+                "retracts": {"column": "gone", "values": ["x"]},
+                "options": {"columns": ["code", "name"]},
+            },
+            "not among options.columns: gone",
+        ),
         ({"options": {"connector": "rest"}}, "beside `options`"),
         ({"options": {"delimiter": "，"}}, "delimiter"),
         ({"options": {"encodings": ["utf-99"]}}, "utf-99"),

@@ -130,14 +130,28 @@ def test_pages_end_and_leave_nothing_out(store: sa.Engine, licence: str) -> None
         if (after := page["next"]) is None:
             break
     assert found == given[::-1]
-    more = [
-        stored.holding(store, "sh-amr-enterprises", "premises-proof", ("holder", "cn.uscc", stored.LICENCE_CODE))
-        for _ in range(4)
-    ]
-    first = view(store, section="held", limit=3)["held"]
-    second = view(store, section="held", limit=3, after=first["next"])["held"]
-    keys = [entry["holding"] for page in (first, second) for entry in page["entries"]]
-    assert keys == sorted([licence, *more]) and second["next"] is None
+    begun = [None, "2024-05-01", "2026-01-01", None, "2024-05-01"]
+    more = {
+        stored.holding(
+            store, "sh-amr-enterprises", "premises-proof", ("holder", "cn.uscc", stored.LICENCE_CODE), valid_from=day
+        ): day or "" for day in begun
+    }  # fmt: skip
+    keys, after = [], None
+    for _ in range(9):
+        page = view(store, section="held", limit=1, after=after)["held"]
+        keys += [entry["holding"] for entry in page["entries"]]
+        if (after := page["next"]) is None:
+            break
+    with store.connect() as connection:
+        own = connection.scalar(
+            sa.text("SELECT valid_from FROM holding WHERE encode(key, 'hex') = :key"), {"key": licence}
+        )
+    days = more | {licence: own.isoformat() if own else ""}
+    assert keys == sorted(days, key=lambda key: (days[key], key), reverse=True), "the newest first, on whatever page"
+    assert keys[0] == next(key for key, day in more.items() if day == "2026-01-01") or days[keys[0]] > "2026-01-01"
+    for wrong in (licence, "zz", "2026-1-1~x", "soon~x"):
+        with pytest.raises(UsageError, match="position"):
+            view(store, section="held", after=wrong)
     for wrong in ("soon", "2026-01-01T00:00:00~x", "2026-01-01T00:00:00+00:00", "~", "0001-01-01T00:00:00+23:59~x"):
         with pytest.raises(UsageError, match="position"):
             view(store, section="asked", after=wrong)

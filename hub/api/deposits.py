@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from connectors.errors import UsageError
+from connectors.messages import Language
 from hub import database, deposits, media, mentions
 from hub.agreements import Agreement
 from hub.api import bodies, language
@@ -83,12 +84,30 @@ class DepositFile(BaseModel):
     media_type: str
 
 
+class OverruledField(BaseModel):
+    """In what the word that counts falls short: of the envelope both words, of an attribute (``attributes.…``) only that it does."""
+
+    field: str
+    counts: str | None
+    deposit: str | None
+
+
+class Overruled(BaseModel):
+    """Whose word on the same certificate counts instead, ``as_of`` when it was said, and what to do about it."""
+
+    source: str
+    owner: str | None
+    as_of: str
+    fields: list[OverruledField]
+    advice: str
+
+
 class DepositShown(BaseModel):
     """A deposit. ``waiting`` until a person verified or rejected it; ``verified`` and not ``held`` when the gate kept it
-    back for ``reasons``. ``signature``: of a PDF (docs/evidence.md says what it means)."""
+    back for ``reasons``; ``overruled`` when a register says less of the same certificate, which answers go by. ``signature``: of a PDF (docs/evidence.md says what it means)."""
 
     deposit: str
-    state: Literal["waiting", "verified", "held", "rejected"]
+    state: Literal["waiting", "verified", "held", "overruled", "rejected"]
     material: str
     answer: str
     case: str | None
@@ -98,6 +117,7 @@ class DepositShown(BaseModel):
     signature: Literal["unsigned", "valid", "valid-untrusted", "invalid", "unchecked"]
     holding: str | None
     reasons: list[str]
+    overruled: Overruled | None
 
 
 _FORM = {
@@ -163,7 +183,7 @@ async def deposit(
         if mentions.names_somebody(key, [one.id for one in given.holders.values()]):
             raise UsageError("idempotency-key-invalid")
         media_type = (file.content_type or "").partition(";")[0].strip().lower()
-        received = functools.partial(_received, caller, key, given, file.file, media_type)
+        received = functools.partial(_received, caller, key, given, file.file, media_type, lang)
         found, new = await to_thread.run_sync(received, limiter=request.app.state.depositing)
     finally:
         await form.close()
@@ -171,7 +191,9 @@ async def deposit(
     return Json(found, status_code=201 if new else 200, headers=headers)
 
 
-def _received(caller: Agreement, key: str, given: Deposit, file: Any, media_type: str) -> tuple[dict[str, Any], bool]:
+def _received(
+    caller: Agreement, key: str, given: Deposit, file: Any, media_type: str, lang: Language
+) -> tuple[dict[str, Any], bool]:
     spooled: IO[bytes] = file
     getattr(spooled, "rollover", lambda: None)()  # onto the disk: its signatures are read by another process
     handed = Handed(
@@ -181,7 +203,7 @@ def _received(caller: Agreement, key: str, given: Deposit, file: Any, media_type
         given.envelope.model_dump(mode="json", exclude_none=True),
         {name: one.model_dump() if isinstance(one, DepositMoney) else one for name, one in given.attributes.items()},
     )
-    return deposits.receive(database.engine(), caller, key, handed, spooled, media_type)
+    return deposits.receive(database.engine(), caller, key, handed, spooled, media_type, lang)
 
 
 @router.get(
@@ -194,8 +216,10 @@ def _received(caller: Agreement, key: str, given: Deposit, file: Any, media_type
     },
     response_class=Json,
 )
-def show(caller: Caller, named: Annotated[str, Path(alias="deposit", description="Its id.")]) -> Response:
+def show(
+    request: Request, caller: Caller, named: Annotated[str, Path(alias="deposit", description="Its id.")]
+) -> Response:
     """To the client it came through, while its agreement names what it is about; to any other it does not exist."""
     with database.engine().connect() as connection:
-        found = deposits.of_client(connection, caller, named)
+        found = deposits.of_client(connection, caller, named, language.of(request.headers))
     return Json(found, headers={"Cache-Control": "no-store"})

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     @commands.command("list")
     def list_(
         state: Annotated[
-            Literal["waiting", "verified", "held", "rejected", "all"], typer.Option(help="Only these.")
+            Literal["waiting", "verified", "held", "overruled", "rejected", "all"], typer.Option(help="Only these.")
         ] = "waiting",
         limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")] = 50,
         json: Json = False,
@@ -30,12 +30,15 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]yici deposits list --state waiting[/]
         """
+        from connectors import messages
         from hub import database, deposits
         from hub.cli import output
 
+        lang: Any = messages.language()
         with database.engine().connect() as connection:
             found = [
-                deposits.shown(row) for row in deposits.listed(connection, None if state == "all" else state, limit)
+                deposits.shown(row, lang)
+                for row in deposits.listed(connection, None if state == "all" else state, limit)
             ]
         if json:
             output.json(found)
@@ -53,12 +56,14 @@ def register(app: typer.Typer) -> None:
 
         Example: [bold]yici deposits show 0f3c… --file scan.pdf[/]
         """
+        from connectors import messages
         from hub import database, deposits
         from hub.cli import output
 
+        lang: Any = messages.language()
         with database.engine().connect() as connection:
             row = deposits.get(connection, deposit)
-            shown = {**deposits.shown(row), **deposits.told(row)}
+            shown = {**deposits.shown(row, lang), **deposits.told(row)}
         if file is not None:
             deposits.write_file(row, file)
         if json:
@@ -94,10 +99,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _decide(kind: str, named: list[str], actor: str | None, note: str, json: bool) -> None:
+    from connectors import messages
     from hub import deposit_review
     from hub.cli import output
 
-    done = deposit_review.decide(kind, named, actor=actor or output.actor(), note=note)
+    lang: Any = messages.language()
+    done = deposit_review.decide(kind, named, actor=actor or output.actor(), note=note, lang=lang)
     if json:
         output.json(done)
     else:
@@ -108,8 +115,12 @@ def _table(found: list[dict[str, Any]]) -> None:
     from hub.cli import output
 
     columns = ("deposit", "state", "material", "received_at", "signature", "case")
-    rows = [[entry[name] for name in columns] + [", ".join(entry["reasons"])] for entry in found]
+    rows = [[entry[name] for name in columns] + [_why(entry)] for entry in found]
     output.table((*columns, "reasons"), rows)
+
+
+def _why(entry: dict[str, Any]) -> str:
+    return entry["overruled"]["advice"] if entry["overruled"] else ", ".join(entry["reasons"])
 
 
 def _cell(value: Any) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,11 @@ def register(app: typer.Typer) -> None:
 
         if lang not in (None, "zh", "en"):
             raise typer.BadParameter("zh or en", param_hint="--lang")
+        if out is not None and out.suffix not in (".html", ".json"):
+            raise typer.BadParameter(
+                "a file that ends in .html or .json; for a PDF print the page from a browser 以 .html 或 .json 结尾的文件，PDF 请在浏览器中打印",
+                param_hint="--out",
+            )
         language: Any = lang or messages.language()
         made = notices.notice(database.engine(), answer, language)
         if out is not None:
@@ -41,7 +47,7 @@ def register(app: typer.Typer) -> None:
             _print(made, language)
 
 
-def _open(each: dict[str, Any], say: Any, language: Any) -> list[str]:
+def _open(each: Mapping[str, Any], say: Any, language: Any) -> list[str]:
     """On which answers and parties it depends."""
     said = [say("needed-if") + each["needed_if"]] if each["needed_if"] else []
     names = ("、" if language == "zh" else ", ").join(one["name"] for one in each["roles_needed"])
@@ -50,12 +56,15 @@ def _open(each: dict[str, Any], say: Any, language: Any) -> list[str]:
 
 def _print(made: dict[str, Any], language: Any) -> None:
     from connectors import messages
+    from hub import notices
     from hub.cli import output
 
     def say(name: str) -> str:
         return messages.text(f"notice-{name}", language)
 
     names = " · ".join(item["item_name"] for item in made["items"])
+    certain, depends = notices.unnamed(made["open"])
+    parts = (("missing", made["missing"]), ("deferred", made["deferred"]), ("unnamed", certain), ("open", depends))
     rows = [
         (
             say(part),
@@ -68,8 +77,8 @@ def _print(made: dict[str, Any], language: Any) -> None:
                 )
             ),
         )
-        for part in ("missing", "deferred", "open")
-        for each in made[part]
+        for part, entries in parts
+        for each in entries
     ]
     output.table(("", "", "", ""), rows, title=f"{say('title')} · {names}")
     submit = ", ".join(each["text"] for each in made["must_submit"])
