@@ -166,7 +166,7 @@ def show_answer(answer: Key, caller: Caller) -> Response:
     tags=["answers"],
     responses={
         200: {
-            "description": "Everything that is missing, for all items asked together: a page that prints on one sheet, or JSON",
+            "description": "Everything that is missing, for all items asked together: a page to print, on one sheet where they are few, or JSON",
             "content": {
                 "application/json": {"schema": notices.SCHEMA},
                 notices.HTML: {"schema": {"type": "string"}},
