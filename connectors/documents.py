@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import unicodedata
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -29,17 +30,28 @@ def _written(text: str) -> str:
     return text
 
 
+def _filled(text: str) -> str:
+    if text and all(unicodedata.category(one)[0] in "ZC" for one in text):
+        raise ValueError("a text of blanks says nothing")
+    return text
+
+
 def control_character(text: str) -> str | None:
-    """The first control character in ``text`` that is no tab and no line break, as U+0001; None without one."""
+    """The first control character in ``text`` that is no tab and no line break, as U+0001; None without one. What turns the
+    direction of writing is one as well: a reader would see another text than the one that was reviewed."""
     found = _CONTROL.search(text)
     return f"U+{ord(found[0]):04X}" if found else None
+
+
+Filled = Annotated[str, StringConstraints(min_length=1), AfterValidator(_filled)]
+"""A text that says something: neither empty nor blanks only."""
 
 
 class Text(Strict):
     """One text in Chinese and English."""
 
-    zh: Annotated[str, StringConstraints(min_length=1), AfterValidator(_written)]
-    en: Annotated[str, StringConstraints(min_length=1), AfterValidator(_written)]
+    zh: Annotated[Filled, AfterValidator(_written)]
+    en: Annotated[Filled, AfterValidator(_written)]
 
 
 # Longer than any term there is; added to a day of this century it is still a day.
@@ -76,7 +88,7 @@ Duration = Annotated[dt.timedelta, BeforeValidator(_duration), AfterValidator(_p
 Days = Annotated[dt.timedelta, BeforeValidator(_days), AfterValidator(_bounded)]
 """Whole days, none up to 100 years of them."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _DURATION = re.compile(r"P(?:[0-9]+W|(?=.)(?:[0-9]+D)?(?:T(?=.)(?:[0-9]+H)?(?:[0-9]+M)?(?:[0-9]+S)?)?)")
 _DAYS = re.compile(r"P[0-9]{1,9}[DW]")
 
@@ -89,23 +101,25 @@ class Loader(_Safe):
     """YAML that refuses a key given twice, where PyYAML would silently keep the last, and a value that is none of its kind
     (2024-02-30) with its line, where PyYAML would fail without."""
 
+    def refuse(self, said: str, node: yaml.Node) -> Any:
+        """What becomes of a node that cannot be read, and why it cannot. Here it ends the reading; who reads on returns what
+        stands in its place."""
+        raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from None
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError) as error:
             kind = node.tag.rpartition(":")[2]
             why = f": {error}" if isinstance(error, ValueError) and kind == "timestamp" else ""
-            raise yaml.constructor.ConstructorError(
-                None, None, f"not a {_KINDS.get(kind, kind)}{why}", node.start_mark
-            ) from None
+            self.recursive_objects.pop(node, None)
+            return self.refuse(f"not a {_KINDS.get(kind, kind)}{why}", node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
             again = next(key for place, (key, _) in enumerate(node.value) if keys[place] in keys[:place])
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key given twice: {', '.join(repeated)}", again.start_mark
-            )
+            self.refuse(f"key given twice: {', '.join(repeated)}", again)
         made: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return made
 

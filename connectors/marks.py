@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from connectors.documents import Loader, control_character, reason, told
 
@@ -35,35 +36,66 @@ class Document:
     path: Path
     data: dict[Any, Any]
     root: yaml.Node
+    unread: tuple[tuple[yaml.Node, str], ...] = ()  # what could not be read, and why; nothing fits that holds any of it
 
     def line(self, place: Place) -> int:
         """The line on which ``place`` stands: a key's own, else that of the nearest thing around it."""
+        return self._found(place)[1] + 1
+
+    def defect(self, place: Place, said: str) -> Defect:
+        return Defect(str(self.path), self.line(place), said)
+
+    def unreadable(self) -> list[Defect]:
+        """What could not be read, each with its line."""
+        return [Defect(str(self.path), node.start_mark.line + 1, said) for node, said in self.unread]
+
+    def fit(self, model: type[Model]) -> tuple[Model | None, list[tuple[Place, str]]]:
+        """The document as ``model``, or None and why not, each reason with its place; :meth:`unreadable` is not said again."""
+        try:
+            fitted = model.model_validate(self.data)
+            return (None if self.unread else fitted), []
+        except ValidationError as error:
+            return None, [(item["loc"], reason(item)) for item in told(error) if not self._said(item)]
+
+    def _said(self, item: ErrorDetails) -> bool:
+        """Whether the value could not even be read; that a key is unknown is another matter."""
+        place = self._found(item["loc"])[0]
+        return item["type"] != "extra_forbidden" and any(node is place for node, _ in self.unread)
+
+    def _found(self, place: Place) -> tuple[yaml.Node, int]:
+        """What stands at ``place``, or the nearest thing around it, and the line, counted from 0."""
         node, line = self.root, self.root.start_mark.line
         for step in place:
             found = _below(node, step)
             if found is None:
                 break
             node, line = found
-        return int(line) + 1
+        return node, int(line)
 
-    def defect(self, place: Place, said: str) -> Defect:
-        return Defect(str(self.path), self.line(place), said)
 
-    def fit(self, model: type[Model]) -> tuple[Model | None, list[tuple[Place, str]]]:
-        """The document as ``model``, or None and why not, each reason with its place."""
-        try:
-            return model.model_validate(self.data), []
-        except ValidationError as error:
-            return None, [(item["loc"], reason(item)) for item in told(error)]
+class _Unread:
+    """Stands where nothing could be read: no value of any field."""
+
+    def __repr__(self) -> str:
+        return "…"
 
 
 class _Reader(Loader):
-    """YAML without control characters, which can be written as escapes: what stands in these documents is shown to people."""
+    """YAML without control characters, which can be written as escapes: what stands in these documents is shown to people.
+    What cannot be read is noted, and the reading goes on: whoever corrects a file wants to hear of everything."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.unread: list[tuple[yaml.Node, str]] = []
+
+    def refuse(self, said: str, node: yaml.Node) -> Any:
+        if all(known is not node for known, _ in self.unread):
+            self.unread.append((node, said))
+        return _Unread()
 
     def construct_scalar(self, node: yaml.ScalarNode) -> Any:
         if isinstance(node, yaml.ScalarNode) and (control := control_character(node.value)):
-            said = f"a control character ({control}) has no place here"
-            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+            self.refuse(f"a control character ({control}) has no place here", node)
         return super().construct_scalar(node)
 
 
@@ -73,7 +105,7 @@ def lines(defects: Sequence[Defect]) -> str:
 
 
 def read(path: Path) -> Document | Defect:
-    """The document at ``path``, or what keeps it from being read."""
+    """The document at ``path``, or what keeps it from being read: it is no YAML, or no mapping."""
     try:
         loader = _Reader(path.read_text(encoding="utf-8"))
         try:
@@ -91,7 +123,7 @@ def read(path: Path) -> Document | Defect:
         return Defect(str(path), 0, " ".join(str(error).split()))
     if root is None or not isinstance(data, dict):
         return Defect(str(path), 1, "the file must be a mapping of keys to values")
-    return Document(path, data, root)
+    return Document(path, data, root, tuple(loader.unread))
 
 
 def strangers(folder: Path) -> list[Defect]:

@@ -96,9 +96,19 @@ def find(connection: sa.Connection, code: str, on: dt.date) -> Item:
         raise UsageError("item-unknown", item=shown(code))
     ended = versions[-1].in_force.to
     if ended is not None and ended < on:
-        successor = versions[-1].successor or "-"
-        raise UsageError("item-retired", item=code, ended=ended.isoformat(), successor=successor)
+        raise UsageError("item-retired", item=code, ended=ended.isoformat(), successor=successor(code, on) or "-")
     raise UsageError("item-not-in-force", item=code, day=on.isoformat())
+
+
+def successor(code: str, on: dt.date) -> str | None:
+    """Whom to ask for instead of an item retired by that day: where its successor is retired by then as well, that one's."""
+    following = published()[code][-1].successor
+    while following is not None and following in published():
+        last = published()[following][-1]
+        if last.in_force.to is None or last.in_force.to >= on or last.successor is None:
+            break
+        following = last.successor
+    return following
 
 
 def listed(connection: sa.Connection, code: str) -> Listed | None:
@@ -243,7 +253,11 @@ def summaries(connection: sa.Connection, codes: Iterable[str], on: dt.date, lang
         elif versions := published().get(code):
             last = versions[-1]
             retired = last.in_force.to is not None and last.in_force.to < on
-            state = {"version": None, "state": "retired" if retired else "not_in_force", "successor": last.successor}
+            state = {
+                "version": None,
+                "state": "retired" if retired else "not_in_force",
+                "successor": successor(code, on),
+            }
             found.append({**summary(last, lang), **state})
         elif code in loaded:
             found.append(listed_summary(loaded[code]))

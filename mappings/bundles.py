@@ -63,7 +63,7 @@ def _read(path: Path, known: Mapping[str, Item]) -> Bundle | list[Defect]:
     if bundle is not None:
         said = [*_named(bundle, path, known), *_agreed([known[code] for code in bundle.items if code in known])]
     if bundle is None or said:
-        return sorted({document.defect(place, reason) for place, reason in said})
+        return sorted({*document.unreadable(), *(document.defect(place, reason) for place, reason in said)})
     return bundle
 
 

@@ -10,8 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from connectors.documents import Strict, Text
-from mappings.model import Filled
+from connectors.documents import Filled, Strict, Text
 
 Channel = Literal["window", "online", "kiosk", "mobile"]
 WorkingDays = Annotated[int, Field(ge=0, le=1000)]

@@ -16,7 +16,7 @@ from connectors.errors import FatalError
 from mappings import model
 from mappings.facts import COMBINATIONS, Condition, Fact, combinations, is_date
 from mappings.model import Material
-from mappings.requirements import APPLICANT, Party, Predicate, PredicateValue, Requirement, Use
+from mappings.requirements import APPLICANT, Option, Party, Predicate, PredicateValue, Requirement, Use
 
 Place = tuple[str | int, ...]
 Flaw = tuple[Place, str]
@@ -63,6 +63,24 @@ def _repeated(parts: Parts) -> Iterator[Flaw]:
             if requirement.code in seen:
                 yield ("requirements", place, "code"), f"requirement {requirement.code}: given twice"
             seen.add(requirement.code)
+            yield from (
+                (("requirements", place, *below), f"requirement {requirement.code}: {reason}")
+                for below, reason in _twice(requirement)
+            )
+
+
+def _twice(requirement: Requirement) -> Iterator[Flaw]:
+    """A material that an option wants twice of the same holder in the same words, and an option given twice."""
+    for place, option in enumerate(requirement.options):
+        for at, use in enumerate(option.materials):
+            if use in option.materials[:at]:
+                yield ("options", place, "materials", at), f"{use.material} is wanted twice"
+        if any(_same(option, other) for other in requirement.options[:place]):
+            yield ("options", place), "this option is given twice"
+
+
+def _same(one: Option, other: Option) -> bool:
+    return all(use in other.materials for use in one.materials) and all(use in one.materials for use in other.materials)
 
 
 def _idle(parts: Parts) -> Iterator[Flaw]:
@@ -133,8 +151,13 @@ def _tests(place: Place, condition: Condition, parts: Parts) -> Iterator[Flaw]:
     declared = {name: fact for name, fact in parts.facts.items() if fact is not None}
     if wrong or not set(condition.facts()) <= set(declared):
         return
-    if math.prod(len(values) for values in condition.combinations(declared).values()) > COMBINATIONS:
+    tried = condition.combinations(declared)
+    if math.prod(len(values) for values in tried.values()) > COMBINATIONS:
         yield place, f"{subject}: too many facts in one condition"
+    elif not any(
+        condition.holds(dict(zip(tried, values, strict=True))) for values in itertools.product(*tried.values())
+    ):
+        yield place, f"{subject}: this condition can never be true"
 
 
 def _subject(place: Place, parts: Parts) -> str:

@@ -15,17 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from connectors import marks
-from connectors.documents import Strict, Text
+from connectors.documents import Filled, Strict, Text
 from connectors.errors import FatalError
 from connectors.marks import Defect, Document
-from mappings import item_rules, model
+from mappings import codes, item_rules, model, regions
 from mappings.facts import Condition, Fact, FactType, FactValue
 from mappings.guidance import Guidance
 from mappings.item_rules import Parts
-from mappings.model import Filled, Identifier
+from mappings.model import Identifier
 from mappings.requirements import APPLICANT, Deferral, Option, Party, Predicate, Requirement, Use
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 FOLDER = model.FOLDER / "items"
+NATION = "100000"  # which the list of divisions does not have
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -56,6 +57,19 @@ class InForce(Strict):
         return self.covers(other.from_) or other.covers(self.from_)
 
 
+def _type(value: str) -> str:
+    known = dict.fromkeys(codes.read("item-type").values())
+    if value not in known:
+        raise ValueError(f"there is no type {value}; there are {', '.join(known)}")
+    return value
+
+
+def _region(value: str) -> str:
+    if value != NATION and regions.status(value) == "unlisted":
+        raise ValueError(f"there is no region {value} in the list of divisions")
+    return value
+
+
 class Item(Strict):
     """One version of a service item with the requirements published for it.
 
@@ -66,8 +80,8 @@ class Item(Strict):
     basic_code: Annotated[str, StringConstraints(pattern=r"^[0-9A-Z]{12}$")]
     invented: bool
     name: Text
-    type: Filled
-    region: Annotated[str, StringConstraints(pattern=r"^\d{6}$")]
+    type: Annotated[Filled, AfterValidator(_type)]
+    region: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$"), AfterValidator(_region)]
     level: Literal["national", "province", "prefecture", "county", "township", "village"]
     version: Annotated[int, Field(ge=1)]
     in_force: InForce
@@ -151,8 +165,9 @@ def examine(folder: Path) -> tuple[Mapping[str, tuple[Item, ...]], list[Defect]]
     }
     for code, versions in files.items():
         defects += _ordered(code, versions)
-    codes = {path.stem.partition("@")[0] for path in read}
-    defects += _successors({code: versions[-1] for code, versions in files.items()}, codes)
+    named = {path.stem.partition("@")[0] for path in read}
+    defects += _successors({code: versions[-1] for code, versions in files.items()}, named)
+    defects += _twins(good)
     defects += marks.strangers(folder)
     return {code: tuple(item for _, item in versions) for code, versions in files.items()}, sorted(defects)
 
@@ -182,7 +197,7 @@ def _read(path: Path) -> tuple[Document, Item] | list[Defect]:
     else:
         said = list(_named(item, path))
     if item is None or said:
-        return sorted({document.defect(place, reason) for place, reason in said})
+        return sorted({*document.unreadable(), *(document.defect(place, reason) for place, reason in said)})
     return document, item
 
 
@@ -211,8 +226,16 @@ def _shaped(kind: type[Model], raw: object) -> Model | None:
 def _named(item: Item, path: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     if path.stem not in (item.code, f"{item.code}@{item.version}"):
         yield ("code",), f"`code` is {item.code}, the file is {path.stem}: they must be equal, or `code@version`"
+    if ended := _region_ended(item):
+        yield ("region",), f"region {item.region} ended in {ended}, before this version is in force"
     if item.successor is not None and item.in_force.to is None:
         yield ("successor",), "`successor` belongs to an item that ends: give `in_force.to`"
+
+
+def _region_ended(item: Item) -> int | None:
+    """The year in which the division came to its end, where that was before the version."""
+    ended = regions.entries()[item.region][-1].to_year if item.region in regions.entries() else None
+    return ended if ended is not None and ended < item.in_force.from_.year else None
 
 
 def _ordered(code: str, versions: Sequence[tuple[Document, Item]]) -> Iterator[Defect]:
@@ -230,17 +253,46 @@ def _ordered(code: str, versions: Sequence[tuple[Document, Item]]) -> Iterator[D
         elif later.in_force.from_ < earlier.in_force.from_:
             said = f"version {later.version} comes before version {earlier.version}, {other}"
             yield after.defect(("in_force",), said)
+        if earlier.basic_code != later.basic_code:
+            said = f"the basic code of version {earlier.version} is {earlier.basic_code}, {before.path.name}: another is another item"
+            yield after.defect(("basic_code",), said)
         if earlier.successor is not None:
             yield before.defect(("successor",), f"`successor` belongs to the newest version, {after.path.name}")
 
 
-def _successors(newest: Mapping[str, tuple[Document, Item]], codes: set[str]) -> Iterator[Defect]:
-    """Who asks for a retired item and follows its successors comes to an end."""
+def _twins(good: Sequence[tuple[Document, Item]]) -> Iterator[Defect]:
+    """One basic code stands for one item of a region and level at a time."""
+
+    def place(each: tuple[Document, Item]) -> tuple[str, str, str]:
+        return each[1].basic_code, each[1].region, each[1].level
+
+    for _, found in itertools.groupby(sorted(good, key=lambda each: (place(each), each[0].path)), key=place):
+        for (other, one), (document, item) in itertools.combinations(found, 2):
+            if one.code != item.code and one.in_force.overlaps(item.in_force):
+                said = f"{one.code} goes by {item.basic_code} in {item.region} at the same time, {other.path.name}"
+                yield document.defect(("basic_code",), said)
+
+
+def _successors(newest: Mapping[str, tuple[Document, Item]], named: set[str]) -> Iterator[Defect]:
+    """Who asks for a retired item and follows its successors comes to one that has not ended."""
     for code, (document, item) in newest.items():
-        if item.successor is not None and item.successor not in codes:
+        if item.successor is not None and item.successor not in named:
             yield document.defect(("successor",), f"there is no item {item.successor}")
         way = [code]
         while way[-1] in newest and (following := newest[way[-1]][1].successor) is not None and following not in way:
             way.append(following)
         if following == code:
             yield document.defect(("successor",), f"the successors form a circle: {' → '.join([*way, code])}")
+        elif following is None and len(way) > 1 and way[1] in newest:
+            yield from (
+                document.defect(("successor",), said) for said in _ended(item, [newest[each][1] for each in way[1:]])
+            )
+
+
+def _ended(item: Item, following: Sequence[Item]) -> Iterator[str]:
+    """Why the successors are none, where they are: the first was never in force after the item, or the last has ended."""
+    first, last = following[0], following[-1]
+    if first.in_force.to is not None and item.in_force.to is not None and first.in_force.to <= item.in_force.to:
+        yield f"{first.code} is retired itself, since {first.in_force.to}: name an item that can be asked for"
+    elif last.in_force.to is not None:
+        yield f"{last.code} is retired itself, and names no successor: name an item that can be asked for"

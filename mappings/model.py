@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from connectors.documents import Duration, Strict, Text
+from connectors.documents import Duration, Filled, Strict, Text
 from connectors.documents import load as load_document
 from connectors.errors import FatalError
 
@@ -49,7 +49,6 @@ HOLDER_PARTS = ("scheme", "value", "name")
 
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=80)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-Filled = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Role(Strict):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from hub import catalogue
+from mappings.items import InForce, Item
 from tests import stored
 
 DAY = dt.date(2026, 1, 1)
@@ -38,6 +39,27 @@ def test_both_kinds_are_found(store: sa.Engine) -> None:
         assert (caught.value.code, caught.value.values["successor"]) == ("item-retired", "demo-elder-card")
         for day, version in ((DAY, 1), (dt.date(2027, 6, 30), 1), (dt.date(2027, 7, 1), 2)):
             assert catalogue.find(connection, "demo-home-transfer", day).version == version
+
+
+def test_a_successor_that_is_retired_by_then_hands_on_to_its_own(
+    store: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2020 ended a, its successor b ended 2023, whose is c."""
+    card = catalogue.published()["demo-elder-card"][0]
+
+    def until(code: str, last: str | None, successor: str | None) -> tuple[Item, ...]:
+        in_force = InForce.model_validate({"from": "2010-01-01", "to": last})
+        return (card.model_copy(update={"code": code, "in_force": in_force, "successor": successor}),)
+
+    known = {"a": until("a", "2020-12-31", "b"), "b": until("b", "2023-12-31", "c"), "c": until("c", None, None)}
+    monkeypatch.setattr(catalogue, "published", lambda: known)
+    for day, successor in (("2021-01-01", "b"), ("2023-12-31", "b"), ("2024-01-01", "c")):
+        with store.connect() as connection:
+            [said] = catalogue.summaries(connection, ["a"], dt.date.fromisoformat(day), "en")
+            assert (said["state"], said["successor"]) == ("retired", successor)
+            with pytest.raises(UsageError) as caught:
+                catalogue.find(connection, "a", dt.date.fromisoformat(day))
+        assert caught.value.values["successor"] == successor
 
 
 def test_a_certificate_with_that_number_is_no_item(store: sa.Engine) -> None:

@@ -150,6 +150,14 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert [each.line for each in defects] == sorted(each.line for each in defects)
 
 
+def test_what_cannot_be_read_does_not_hide_the_rest(tmp_path: Path) -> None:
+    text = template().replace("2027-12-31", "2027-02-30")
+    found, defects = agreement_terms.examine(file(tmp_path, text), PARTIES)
+    assert found is None and ["not a date or time" in each.reason for each in defects] == [True]
+    _, both = agreement_terms.examine(file(tmp_path, f"{text}colour: red\n"), PARTIES)
+    assert [each.reason for each in both] == [defects[0].reason, "colour: unknown key"]
+
+
 def reasons(**changes: object) -> str:
     return "; ".join(reason for _, reason in agreement_terms.flaws(draft(**changes), PARTIES))
 

@@ -69,6 +69,7 @@ def test_the_copy_is_good_unchanged(tmp_path: Path) -> None:
 
 
 TEXT = {"zh": "文", "en": "text"}
+LICENCE, PREMISES = {"material": "business-licence"}, {"material": "premises-proof"}
 TRUE = {"fact": "legal_representative_in_person", "is": True}
 
 
@@ -97,6 +98,17 @@ TRUE = {"fact": "legal_representative_in_person", "is": True}
         ({}, {"deferral": {"kind": "promise", "basis": TEXT}, "legal_basis": None}, "nothing can be deferred"),
         ({"facts": {**raw()["facts"], "idle": {"type": "boolean", "question": TEXT}}}, None, "idle: no condition"),
         ({}, {"options": []}, "options"),
+        ({}, {"options": [{"materials": [{"material": "premises-proof"}] * 2}]}, "premises-proof is wanted twice"),
+        ({}, {"options": [{"materials": [{"material": "premises-proof"}]}] * 2}, "this option is given twice"),
+        ({}, {"options": [{"materials": [LICENCE, PREMISES]}, {"materials": [PREMISES, LICENCE]}]}, "given twice"),
+        ({}, {"legal_basis": {"zh": " \u3000", "en": "law"}}, "legal_basis.zh: a text of blanks"),
+        ({}, {"legal_basis": {"zh": "法", "en": "\u200b"}}, "legal_basis.en: a text of blanks"),
+        ({"name": {"zh": "名", "en": " "}}, None, "name.en: a text of blanks"),
+        ({"guide": {"contact": {"phone": "  "}}}, None, "phone: a text of blanks"),
+        ({"name": {"zh": "名", "en": "Per\u202emit"}}, None, "a control character (U+202E)"),
+        ({"name": {"zh": "名", "en": "Per\u2066mit"}}, None, "a control character (U+2066)"),
+        ({"name": {"zh": "名\u200f", "en": "Permit"}}, None, "a control character (U+200F)"),
+        ({}, {"when": {"all": [TRUE, {"not": TRUE}]}}, "can never be true"),
         ({}, {"when": {"fact": "weather", "is": True}}, "weather is not declared"),
         ({}, {"when": {**TRUE, "is": "yes"}}, "cannot be compared"),
         ({}, {"when": {**TRUE, "is": 1}}, "cannot be compared"),
@@ -167,9 +179,11 @@ def examined(folder: Path, **files: str) -> list[str]:
     for name, change in files.items():
         code = names.get(name, f"demo-{name}.yml")
         text = ELDER.replace(FIRST, change)
-        (folder / code).write_text(
-            text if name in names else text.replace("code: demo-elder-card", f"code: demo-{name}"), "utf-8"
-        )
+        if name not in names:
+            text = text.replace("code: demo-elder-card", f"code: demo-{name}").replace(
+                "DEMO0005", f"DEMO{name.upper():0>4}"
+            )
+        (folder / code).write_text(text, "utf-8")
     return [str(defect).removeprefix(f"{folder}/") for defect in items.examine(folder)[1]]
 
 
@@ -199,6 +213,9 @@ def test_versions_follow_one_another(tmp_path: Path) -> None:
         (SECOND, {"card_1": f"{ENDED}\nsuccessor: demo-new", "new": FIRST}, "belongs to the newest version"),
         (f"{ENDED}\nsuccessor: demo-elder-card", {}, "a circle: demo-elder-card → demo-elder-card"),
         (f"{ENDED}\nsuccessor: demo-b", {"b": f"{ENDED}\nsuccessor: demo-elder-card"}, "a circle: demo-b → demo-elder-card → demo-b"),
+        (f"{ENDED}\nsuccessor: demo-b", {"b": ENDED}, "demo-elder-card.yml:12: demo-b is retired itself, since 2023-12-31"),
+        (f"{ENDED}\nsuccessor: demo-b", {"b": f"{ENDED}\nsuccessor: demo-c", "c": FIRST}, "demo-elder-card.yml:12: demo-b is retired itself"),
+        (f"{ENDED}\nsuccessor: demo-b", {"b": ENDED.replace("2023", "2024")}, "demo-elder-card.yml:12: demo-b is retired itself, and names no"),
     ],
 )  # fmt: skip
 def test_what_is_refused_between_files(tmp_path: Path, card: str, other: dict[str, str], reason: str) -> None:
@@ -208,6 +225,73 @@ def test_what_is_refused_between_files(tmp_path: Path, card: str, other: dict[st
         items.all_versions(tmp_path)
     assert caught.value.code == "items-invalid"
     assert all(each in str(caught.value.values["defects"]) for each in said)
+
+
+def test_the_basic_code_stays_and_stands_for_one_item_of_a_region_and_level(tmp_path: Path) -> None:
+    assert examined(tmp_path, card=SECOND, card_1=ENDED, new=FIRST) == []
+    other = tmp_path / "demo-new.yml"
+    text = other.read_text("utf-8")
+    twin = text.replace("DEMO0NEW", "DEMO0005")
+    other.write_text(twin, "utf-8")
+    said = [str(defect).removeprefix(f"{tmp_path}/") for defect in items.examine(tmp_path)[1]]
+    assert said == [
+        "demo-new.yml:4: demo-elder-card goes by 0000DEMO0005 in 310000 at the same time, demo-elder-card.yml",
+        "demo-new.yml:4: demo-elder-card goes by 0000DEMO0005 in 310000 at the same time, demo-elder-card@1.yml",
+    ]
+    for old, new in (('region: "310000"', 'region: "320000"'), ("level: province", "level: county")):
+        other.write_text(twin.replace(old, new), "utf-8")
+        assert items.examine(tmp_path)[1] == []
+    other.write_text(twin.replace(FIRST, "version: 1\nin_force: {from: 2017-01-01, to: 2019-12-31}"), "utf-8")
+    assert items.examine(tmp_path)[1] == [], "one after the other"
+    other.write_text(text, "utf-8")
+    earlier = tmp_path / "demo-elder-card@1.yml"
+    earlier.write_text(earlier.read_text("utf-8").replace("DEMO0005", "DEMO0006"), "utf-8")
+    [said_] = items.examine(tmp_path)[1]
+    assert str(said_).startswith(f"{tmp_path}/demo-elder-card.yml:4: the basic code of version 1 is 0000DEMO0006")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('region: "310000"', 'region: "999999"', "demo-elder-card.yml:8: region: there is no region 999999"),
+        ('region: "310000"', 'region: "310199"', "demo-elder-card.yml:8: region: there is no region 310199"),
+        ('region: "310000"', 'region: "３１0000"', "demo-elder-card.yml:8: region: String should match"),
+        ('region: "310000"', 'region: "310119"', "demo-elder-card.yml:8: region 310119 ended in 2009"),
+        ('region: "310000"', 'region: "100000"', None),
+        ('region: "310000"', 'region: "310115"', None),
+        ("type: 公共服务", "type: 随便", "demo-elder-card.yml:7: type: there is no type 随便; there are 行政许可,"),
+        ("type: 公共服务", "type: 行政奖励", None),
+    ],
+)
+def test_regions_and_types_are_those_there_are(tmp_path: Path, old: str, new: str, reason: str | None) -> None:
+    assert old in ELDER
+    (tmp_path / "demo-elder-card.yml").write_text(ELDER.replace(old, new), "utf-8")
+    said = [str(defect).removeprefix(f"{tmp_path}/") for defect in items.examine(tmp_path)[1]]
+    assert [each.startswith(reason or "?") for each in said] == [True] * (reason is not None), said
+
+
+def test_a_file_tells_all_that_can_be_known_of_it(tmp_path: Path) -> None:
+    """Also behind a day that there is not, a key given twice and a character that is none to be read."""
+    text = ELDER.replace("from: 2020-01-01", "from: 2024-02-30").replace("resident-id-card", "moon-permit", 1)
+    text = text.replace("level: province", "level: province\ncolour: red\nlevel: province")
+    text = text.replace("en: Applicant", 'en: "App\\u202elicant"')
+    assert "moon-permit" in text and "u202e" in text
+    path = tmp_path / "demo-elder-card.yml"
+    path.write_text(text, "utf-8")
+    lines, found = text.splitlines(), items.examine(tmp_path)[1]
+    wanted = {
+        "colour: unknown key": "colour: red",
+        "key given twice: level": "level: province",
+        "not a date or time: day is out of range": "2024-02-30",
+        "a control character (U+202E)": "u202e",
+        "there is no material moon-permit": "moon-permit",
+    }
+    assert len(found) == len(wanted), found
+    for defect in found:
+        [(reason, where)] = [(reason, where) for reason, where in wanted.items() if reason in defect.reason]
+        assert where in lines[defect.line - 1], (reason, defect)
+    with pytest.raises(FatalError, match="day is out of range"):
+        items.read(path)
 
 
 def test_a_successor_of_a_successor_is_no_circle(tmp_path: Path) -> None:

@@ -65,7 +65,6 @@ def test_every_reason_has_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        ("a: 1\nb: 2\na: 3\n", 3, "key given twice: a"),
         ("a: 1\nb: [2\n", 3, "expected"),
         ("", 1, "mapping"),
         ("- a\n", 1, "mapping"),
@@ -108,9 +107,25 @@ def test_defects_are_listed_with_their_lines() -> None:
 def test_a_value_that_cannot_be_has_its_line(tmp_path: Path, written_as: str, reason: str) -> None:
     path = written(tmp_path, DOCUMENT.replace("size: 2", f"size: {written_as}"))
     found = marks.read(path)
-    assert isinstance(found, Defect)
-    assert (found.file, found.line) == (str(path), 6)
-    assert found.reason.startswith(reason)
+    assert isinstance(found, Document)
+    assert found.fit(Whole) == (None, []), "what could not be read is not said again"
+    [defect] = found.unreadable()
+    assert (defect.file, defect.line) == (str(path), 6)
+    assert defect.reason.startswith(reason)
+
+
+def test_the_reading_goes_on_behind_what_cannot_be_read(tmp_path: Path) -> None:
+    text = DOCUMENT.replace("en: name", 'en: "a\\u202eb"').replace("size: 1", "size: 2024-02-30")
+    text += "    colour: !!int red\n    size: 3\n"
+    found = marks.read(written(tmp_path, text))
+    assert isinstance(found, Document)
+    fitted, said = found.fit(Whole)
+    assert fitted is None
+    told = sorted([*found.unreadable(), *(found.defect(place, reason) for place, reason in said)])
+    assert [(each.line, each.reason.partition(":")[0]) for each in told] == [
+        (2, "a control character (U+202E) has no place here"), (4, "not a date or time"),
+        (7, "not a number"), (7, "parts.1.colour"), (8, "key given twice"),
+    ]  # fmt: skip
 
 
 def test_tabs_and_lines_are_no_control_characters(tmp_path: Path) -> None:

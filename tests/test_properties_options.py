@@ -13,7 +13,7 @@ from tests.test_resolver import APPLICANT, BASIS, NOW, fresh, held
 MATERIALS = ["resident-id-card", "household-register", "degree-certificate", "retirement-certificate",
              "social-insurance-record", "home-purchase-contract"]  # fmt: skip
 OPTIONS = st.lists(
-    st.lists(st.sampled_from(MATERIALS), min_size=1, max_size=3, unique=True), min_size=1, max_size=3, unique_by=tuple
+    st.lists(st.sampled_from(MATERIALS), min_size=1, max_size=3, unique=True), min_size=1, max_size=3, unique_by=frozenset
 )
 ITEMS = st.lists(OPTIONS, min_size=1, max_size=4)
 PAPERS = st.lists(
@@ -24,7 +24,7 @@ PAPERS = st.lists(
 def made(requirements: list[list[list[str]]]) -> Item:
     return Item.model_validate(
         {
-            "code": "x", "basic_code": "0000DEMO9999", "invented": True, "name": BASIS, "type": "t", "region": "310000",
+            "code": "x", "basic_code": "0000DEMO9999", "invented": True, "name": BASIS, "type": "公共服务", "region": "310000",
             "level": "province", "version": 1, "in_force": {"from": "2020-01-01"}, "legal_basis": BASIS,
             "applicant": {"kind": "person", "name": BASIS},
             "requirements": [

@@ -22,6 +22,8 @@ ENDED = "version: 1\nin_force: {from: 2020-01-01, to: 2023-12-31}"
 
 def write(folder: Path, name: str, change: str, code: str = "demo-elder-card", **more: str) -> None:
     text = ELDER.replace(FIRST, change).replace("demo-elder-card", code)
+    if code != "demo-elder-card":
+        text = text.replace("DEMO0005", f"DEMO{code.removeprefix('demo-').upper():0>4}")
     for old, new in more.items():
         text = text.replace(old, new)
     (folder / f"{name}.yml").write_text(text, encoding="utf-8")

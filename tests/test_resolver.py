@@ -35,7 +35,7 @@ def item(*options: list[dict[str, Any]], **more: Any) -> Item:
     roles = {"spouse": {"kind": "person", "name": BASIS}} if "'spouse'" in str(options) else {}
     return Item.model_validate(
         {
-            "code": "x", "basic_code": "0000DEMO9999", "invented": True, "name": BASIS, "type": "t", "region": "310000",
+            "code": "x", "basic_code": "0000DEMO9999", "invented": True, "name": BASIS, "type": "公共服务", "region": "310000",
             "level": "province", "version": 1, "in_force": {"from": dt.date(2020, 1, 1)}, "legal_basis": BASIS,
             "applicant": {"kind": "person", "name": BASIS}, "roles": roles, "requirements": [requirement],
             "facts": {name: {"type": "boolean", "question": BASIS} for name in ("a", "b") if f"'{name}'" in str(more)},

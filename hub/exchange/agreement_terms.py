@@ -273,7 +273,8 @@ def examine(path: Path, parties: Mapping[str, str]) -> tuple[Draft | None, list[
     draft, found = document.fit(Draft)
     if draft is not None:
         found = flaws(draft, parties)
-    return (None if found else draft), sorted(document.defect(_written(document, place), why) for place, why in found)
+    defects = [document.defect(_written(document, place), why) for place, why in found]
+    return (None if found else draft), sorted([*document.unreadable(), *defects])
 
 
 def _written(document: Document, place: Place) -> Place:
