@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +19,8 @@ import sqlalchemy as sa
 
 from connectors.errors import UsageError
 from connectors.messages import Language
-from hub import mentions
+from hub import catalogue_changes, mentions
+from hub.catalogue_changes import Change
 from hub.clock import CHINA
 from mappings import bundles, items, model, wording
 from mappings.bundles import Bundle
@@ -30,6 +33,21 @@ LISTED = "service-item"
 def published() -> Mapping[str, tuple[Item, ...]]:
     """Items with requirements: code → versions in the order of their dates. FatalError ``items-invalid`` names every flaw."""
     return items.all_versions()
+
+
+@functools.cache
+def changes() -> tuple[Change, ...]:
+    """Every change that the catalogue of this process says, published or not, in the order of their dates."""
+    return tuple(catalogue_changes.authored(published()))
+
+
+@functools.cache
+def digest() -> str:
+    """SHA-256 (hex) of all that answers go by and that this process has loaded: every version of the items, the bundles, the
+    materials. Two processes with one digest answer alike."""
+    every = [*(item for each in published().values() for item in each), *bundled().values(), *model.all_materials()]
+    said = [each.model_dump(mode="json", by_alias=True) for each in every]
+    return hashlib.sha256(json.dumps(said, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
 def in_force(code: str, on: dt.date) -> Item | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Callable
 from hashlib import sha256
 
 import sqlalchemy as sa
@@ -35,11 +36,27 @@ def _engine(home_path: str, external: str | None, process: int) -> Engine:
     engine = sa.create_engine(
         url(), pool_pre_ping=True, pool_size=POOL, hide_parameters=True, connect_args={"connect_timeout": 10}
     )
-    if external is None:
-        upgrade(engine)
-    else:
-        _check(engine)
+    try:
+        if external is None:
+            upgrade(engine)
+        else:
+            _check(engine)
+        for check in _required:
+            with engine.connect() as connection:
+                check(connection)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
+
+
+_required: list[Callable[[sa.Connection], None]] = []
+
+
+def require(check: Callable[[sa.Connection], None]) -> None:
+    """Let this process not use the store before ``check`` is content with it: :func:`engine` raises what it raises, whenever the
+    store is reached for the first time."""
+    _required.append(check)
 
 
 def engine() -> Engine:

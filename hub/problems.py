@@ -176,12 +176,16 @@ KINDS: Mapping[str, Kind] = {
     "share-slow": Kind(503, "hub"),
     "share-unavailable": Kind(503, "hub"),
     "hub-busy": Kind(503, "hub"),
+    "catalogue-altered": Kind(503, "hub"),
+    "catalogue-behind": Kind(503, "hub"),
+    "catalogue-unpublished": Kind(503, "hub"),
     "store-not-migrated": Kind(503, "hub"),
     "correction-calendar": Kind(503, "hub"),
     "reconcile-busy": Kind(503, "hub"),
     "store-unavailable": Kind(503, "hub"),
 }
 # Errors of the store name hosts and folders; the caller only learns that the hub cannot answer now.
+_OTHERWISE = {"store-empty": "store-not-migrated", "items-altered": "catalogue-altered"}
 STORE = ("store-", "embedded-", "key-", "index-key-", "landing-full", "landing-unreachable")
 
 
@@ -189,8 +193,8 @@ def code_of(error: YiciError) -> str:
     """The code under which ``error`` is shown to a caller; what is not meant for callers becomes a general one."""
     if error.code in KINDS:
         return error.code
-    if error.code == "store-empty":
-        return "store-not-migrated"
+    if error.code in _OTHERWISE:
+        return _OTHERWISE[error.code]
     return "store-unavailable" if error.code.startswith(STORE) else "internal"
 
 

@@ -186,15 +186,20 @@ def settled(service: Running, ready: Callable[[Running], bool], again: Callable[
 
 def answers(url: str, seconds: float = 5.0) -> bool:
     """Whether ``url`` answers with a status below 300."""
+    return answered(url, seconds) is not None
+
+
+def answered(url: str, seconds: float = 5.0) -> bytes | None:
+    """What ``url`` answers with a status below 300; None where it does not."""
     import http.client
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=seconds) as response:
-            return int(response.status) < 300
+            return bytes(response.read()) if response.status < 300 else None
     except (OSError, http.client.HTTPException):
-        return False
+        return None
 
 
 def stop(found: Sequence[Running], grace: float = GRACE_SECONDS) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import FatalError
-from hub import database, orchestrator, services
+from hub import catalogue, database, orchestrator, services
 from hub.home import Home, replace_json
 from hub.services import Running
 
@@ -21,6 +21,7 @@ API_PORT = 8470
 AIRFLOW_PORT = 8480
 API = "api"
 EXCHANGE = "exchange"
+RESTART_SECONDS = 15.0  # that requests under way may take to end
 API_SERVER = "airflow-api-server"
 # The scheduler runs through hub.orchestrator, which warms it for the tasks it forks.
 AIRFLOW = {
@@ -80,12 +81,11 @@ class Stack:
             return False
 
 
-def start(home: Home, say: Callable[[str], None] = quiet) -> Stack:
-    """Start what is not up yet and return at once; :meth:`Stack.wait` waits. Call it under :func:`services.exclusive`."""
-    if importlib.util.find_spec("airflow") is None:
-        raise FatalError("airflow-missing")
-    orchestrator.dags_folder()
-    api = start_api(home, say)
+def start(home: Home, say: Callable[[str], None] = quiet, preferred: int | None = None) -> Stack:
+    """Start what is not up yet and return at once; :meth:`Stack.wait` waits. ``preferred``: port of the API. Call it under
+    :func:`services.exclusive`."""
+    require_airflow()
+    api = start_api(home, say, preferred)
     exchange = start_exchange(home)
     parts = _airflow(home)
     credentials(home, airflow={"username": orchestrator.USERNAME, "password": orchestrator.password(home)})
@@ -107,14 +107,48 @@ def _airflow(home: Home, lost: Sequence[int] = ()) -> dict[str, Running]:
     return parts
 
 
-def start_api(home: Home, say: Callable[[str], None] = quiet, *, lost: Sequence[int] = ()) -> Running:
-    """The store and the API alone, at the port of ``hub.json`` where it names one. Call it as :func:`start`.
+def require_airflow() -> None:
+    """That Airflow could be started. FatalError ``airflow-missing``, ``dags-missing``."""
+    if importlib.util.find_spec("airflow") is None:
+        raise FatalError("airflow-missing")
+    orchestrator.dags_folder()
+
+
+def outdated(home: Home) -> Running | None:
+    """The API of this home where it runs and has loaded another catalogue than the files say. FatalError as
+    :func:`hub.catalogue.digest`."""
+    api = services.running(home).get(API)
+    said = services.answered(f"{api.address}/healthz") if api else None
+    if said is None:
+        return None
+    try:
+        loaded = json.loads(said).get("catalogue")
+    except (ValueError, AttributeError):
+        loaded = None
+    return None if loaded == catalogue.digest() else api
+
+
+def end_outdated(home: Home, say: Callable[[str], None] = quiet) -> int | None:
+    """End the API, and the exchange with it, where it has loaded another catalogue than the files say; the port it had."""
+    api = outdated(home)
+    if api is None:
+        return None
+    say("API: another catalogue 目录已更新")
+    known = services.running(home)
+    services.stop([known[name] for name in (API, EXCHANGE) if name in known], grace=RESTART_SECONDS)
+    return api.port
+
+
+def start_api(
+    home: Home, say: Callable[[str], None] = quiet, preferred: int | None = None, *, lost: Sequence[int] = ()
+) -> Running:
+    """The store and the API alone, at the preferred port, else the one that ``hub.json`` names. Call it as :func:`start`.
 
     ``lost``: ports that others got first.
     """
     database.engine()
     say("database")
-    port = _port(home, API, int(home.identity("api_port") or API_PORT), lost)
+    port = _port(home, API, preferred or int(home.identity("api_port") or API_PORT), lost)
     command = [sys.executable, "-m", "hub", "serve", "--host", services.HOST, "--port", str(port)]
     return services.start(home, API, command, port=port)
 

@@ -17,9 +17,10 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from hub import database, embedded
+from hub import catalogue, database, embedded, publication
 from hub.api.app import create
 from hub.api.envelope import BODY_LIMIT
+from mappings import items
 from tests import stored
 from tests.serving import FORM, ITEMS, LICENCE, Hub, filled_hub, own_server, problem, served
 
@@ -90,7 +91,7 @@ def test_nothing_is_logged_of_who_was_asked_about(hub: Hub, caplog: pytest.LogCa
 
 
 def test_the_tables_must_be_of_this_version(hub: Hub) -> None:
-    assert hub.get("/readyz").json() == {"status": "ready"}
+    assert hub.get("/readyz").json() == {"status": "ready", "catalogue": catalogue.digest()}
     with database.engine().begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0000'"))
     problem(hub.get("/readyz"), 503, "store-not-migrated")
@@ -98,6 +99,79 @@ def test_the_tables_must_be_of_this_version(hub: Hub) -> None:
         connection.execute(sa.text("DROP TABLE alembic_version"))
     problem(hub.get("/readyz"), 503, "store-not-migrated")
     assert hub.get("/healthz").status_code == 200
+
+
+def test_it_has_loaded_what_was_published_and_says_which_catalogue(hub: Hub) -> None:
+    """Until something is published there is nothing to compare; then all of it must be."""
+    assert hub.get("/healthz").json() == {"status": "alive", "catalogue": catalogue.digest()}
+    publication.publish("wang")
+    assert hub.get("/readyz").status_code == 200
+
+    def changed(statement: str) -> None:
+        with database.engine().begin() as connection:
+            connection.execute(sa.text(statement))
+
+    changed("UPDATE catalogue_change SET version = 2, published_at = now() WHERE item = 'demo-elder-card'")
+    problem(hub.get("/readyz"), 503, "catalogue-behind")
+    changed("DELETE FROM catalogue_change WHERE item = 'demo-elder-card'")
+    problem(hub.get("/readyz"), 503, "catalogue-unpublished")
+    assert hub.get("/healthz").status_code == 200
+    publication.publish("wang")
+    assert hub.get("/readyz").status_code == 200
+
+
+def test_what_is_not_as_it_was_published_is_not_answered_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not where the database came only after the server: it is asked before it is used."""
+    with own_server(monkeypatch) as server:
+        publication.publish("wang")
+        with database.engine().begin() as connection:
+            connection.execute(
+                sa.text("UPDATE catalogue_change SET digest = sha256('x') WHERE item = 'demo-elder-card'")
+            )
+        refused = subprocess.run(
+            serving := [*SERVE, str(free())], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert refused.returncode == 1
+        assert (
+            f"{items.FOLDER / 'demo-elder-card.yml'}:10: version 1 was published and says something else"
+            in refused.stderr
+        )
+        database.engine().dispose()
+        embedded.release(server)
+        process = subprocess.Popen(serving, stderr=subprocess.PIPE, text=True)
+        try:
+            base = f"http://127.0.0.1:{serving[-1]}"
+            assert _eventually(process, f"{base}/healthz").status_code == 200
+            problem(requests.get(f"{base}/readyz", timeout=30), 503, "store-unavailable")
+            embedded.hold(server)
+            told = problem(requests.get(f"{base}/readyz", timeout=30), 503, "catalogue-altered")
+            assert str(items.FOLDER) not in str(told)
+            problem(
+                requests.post(f"{base}/oauth2/token", data=FORM, auth=("a", "b"), timeout=30), 503, "catalogue-altered"
+            )
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
+SERVE = [sys.executable, "-m", "hub", "serve", "--port"]
+
+
+def free() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+def _eventually(process: subprocess.Popen[str], url: str) -> requests.Response:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            return requests.get(url, timeout=5)
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise AssertionError("the server does not answer")
 
 
 def test_the_database_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
-from hub import guides
+from hub import guides, home
 from hub.catalogue import published
 from hub.cli import app
 from mappings import items
@@ -36,7 +36,8 @@ def test_list_show_and_compare_as_of_a_day(store: sa.Engine) -> None:
 def test_check_prints_file_line_and_reason(tmp_path: Path) -> None:
     folder = tmp_path / "items"
     shutil.copytree(items.FOLDER, folder)
-    assert json.loads(run("check", "--json").stdout) == {"items": len(published()), "defects": []}
+    assert json.loads(run("check", "--json").stdout) == {"items": len(published()), "compared": False, "defects": []}
+    assert not home.current().path.exists(), "no store is made to compare with"
     path = folder / "demo-elder-card.yml"
     path.write_text(path.read_text(encoding="utf-8").replace("resident-id-card", "moon-permit"), encoding="utf-8")
     shutil.copy(folder / "demo-food-permit.yml", folder / "demo-food-permit@2.yml")
@@ -59,6 +60,20 @@ def test_check_names_the_file_of_a_day_that_there_is_not_and_of_one_that_nobody_
     assert told.returncode == 1 and (first["file"], second["file"]) == (str(path), str(other))
     assert "2024-02-30" in path.read_text(encoding="utf-8").splitlines()[first["line"] - 1]
     assert first["reason"].startswith("not a date or time") and "not read" in second["reason"]
+
+
+def test_check_tells_what_would_not_stay_as_it_was_published(store: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("publish")
+    assert json.loads(run("check", "--json").stdout)["compared"] is True
+    with store.begin() as connection:
+        connection.execute(sa.text("UPDATE catalogue_change SET digest = sha256('x') WHERE item = 'demo-elder-card'"))
+    told = yici("items", "check", "--json")
+    [defect] = json.loads(told.stdout)["defects"]
+    assert (told.returncode, defect["file"], defect["line"]) == (1, str(items.FOLDER / "demo-elder-card.yml"), 10)
+    assert "published and says something else now" in defect["reason"]
+    monkeypatch.setenv("YICI_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    away = yici("items", "check")
+    assert away.returncode == 0 and "not compared with what was published" in away.stderr
 
 
 def test_publish_once_read_the_changes_and_write_a_guide_whole(store: sa.Engine, tmp_path: Path) -> None:

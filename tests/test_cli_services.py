@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -14,18 +15,21 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import requests
 import sqlalchemy as sa
 
-from hub import embedded, orchestrator, services, stack
+from hub import catalogue, embedded, orchestrator, services, stack
 from hub.home import Home, current
 from tests.test_services import ANSWERING, eventually
 
+ROOT = Path(__file__).parent.parent
 
-def yici(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+
+def yici(home: Path, *arguments: str, root: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command of the checkout ``root``."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("YICI", "AIRFLOW"))}
     environment |= {"YICI_HOME": str(home), "YICI_LANG": "en", **variables}
     command = [sys.executable, "-m", "hub", *arguments]
-    root = Path(__file__).parent.parent
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=120, check=False)
 
 
@@ -152,6 +156,70 @@ def test_airflow_starts_anew_on_another_port_where_it_lost_one(here: Home, monke
     for part in started.parts.values():
         process = part.process()
         assert process is not None and process.environ()["AIRFLOW__API__PORT"] == str(started.airflow.port)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The code with a catalogue of its own, to be edited."""
+    for package in ("connectors", "mappings", "quality", "hub", "demo"):
+        shutil.copytree(ROOT / package, tmp_path / "code" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "code"
+
+
+def test_what_is_published_is_what_is_served(tmp_path: Path, checkout: Path, postgres_url: str) -> None:
+    home, external = tmp_path / "home", {"YICI_DATABASE_URL": postgres_url.replace("+psycopg", "")}
+    card = checkout / "mappings" / "model" / "items" / "demo-elder-card.yml"
+    first, today = card.read_text("utf-8"), catalogue.today()
+    ended = f", to: {today - dt.timedelta(days=1)}}}"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return yici(home, *arguments, root=checkout, **external)
+
+    def api() -> services.Running:
+        return services.running(Home(home))["api"]
+
+    def asked(path: str) -> requests.Response:
+        return requests.get(f"{api().address}{path}", timeout=30)
+
+    try:
+        assert run("db", "upgrade").returncode == 0
+        assert run("up", "--without-airflow").returncode == 0
+        begun, loaded = api(), asked("/healthz").json()["catalogue"]
+        # A version of today, published beside an API that has loaded the one before.
+        card.with_name("demo-elder-card@1.yml").write_text(
+            first.replace("{from: 2020-01-01}", "{from: 2020-01-01" + ended), "utf-8"
+        )
+        second = first.replace("version: 1", "version: 2").replace("from: 2020-01-01", f"from: {today}")
+        card.write_text(second, "utf-8")
+        told = run("items", "publish", "--json")
+        assert [change["version"] for change in json.loads(told.stdout)] == [2]
+        assert begun.address in told.stderr and "`yici up` restarts it" in told.stderr
+        assert (asked("/readyz").status_code, asked("/readyz").json()["code"]) == (503, "catalogue-behind")
+        assert run("up", "--without-airflow").returncode == 0
+        anew = api()
+        assert (anew.port, anew.pid != begun.pid, begun.process()) == (begun.port, True, None)
+        assert asked("/readyz").json()["catalogue"] != loaded
+        assert run("up", "--without-airflow").returncode == 0 and api() == anew, "what is up to date is left alone"
+        # What was published is altered: nothing is published, started or stopped.
+        card.write_text(second.replace("household-register", "residence-permit"), "utf-8")
+        _refused(run("up", "--without-airflow"), card)
+        _refused(run("items", "check"), card)
+        assert api() == anew and asked("/readyz").status_code == 200
+        card.write_text(f"{second}colour: red\n", "utf-8")
+        assert "colour: unknown key" in run("up", "--without-airflow").stderr
+        assert api() == anew and asked("/readyz").status_code == 200
+        run("down")
+        card.write_text(second.replace("household-register", "residence-permit"), "utf-8")
+        _refused(run("up", "--without-airflow"), card)
+        _refused(run("serve", "--port", str(services.free_port(9470))), card)
+        assert services.processes(Home(home)) == []
+    finally:
+        run("down")
+
+
+def _refused(done: subprocess.CompletedProcess[str], card: Path) -> None:
+    assert done.returncode == 1
+    assert f"{card}:10: version 2 was published and says something else now" in done.stderr, done.stderr
 
 
 @pytest.mark.e2e

@@ -71,6 +71,17 @@ def test_a_hub_with_celery_and_a_neighbour() -> None:
     assert published and all(port.startswith("127.0.0.1:") for port in published)
 
 
+def test_what_is_deployed_is_published_before_it_is_served() -> None:
+    parts = services()
+    for command, then in (
+        (parts["migrate"]["command"], "airflow db migrate"),
+        (parts["neighbour-api"]["command"], "yici serve"),
+    ):
+        assert "sh -ec" in command, "what fails ends it"
+        assert command.index("yici db upgrade") < command.index("yici items publish") < command.index(then)
+    assert parts["api"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+
+
 def test_image_holds_every_package_and_the_lock() -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
         "packages"

@@ -17,8 +17,8 @@ PAGE = Path(__file__).parents[1] / "docs" / problem_page.PATH
 # a partner, whose trouble is told as `partner-…`. What else the API's modules raise needs a kind in hub/problems.py.
 ELSEWHERE = {
     "agreement-ambiguous", "agreement-broken", "agreement-number", "bundle-invalid", "card-address", "card-title", "client-empty",
-    "client-invalid-name", "client-known", "client-unknown", "deposit-file-exists", "entity-unknown", "exchange-key-unreadable",
-    "exchange-keys-unreadable", "field-unknown", "hub-name-invalid", "identity-invalid", "item-invalid", "items-invalid",
+    "client-invalid-name", "client-known", "client-unknown", "codelist-invalid", "deposit-file-exists", "entity-unknown", "exchange-key-unreadable",
+    "exchange-keys-unreadable", "field-unknown", "hub-name-invalid", "identity-invalid", "item-invalid", "items-altered", "items-invalid",
     "keys-many", "ledger-busy",
     "ledger-head-missing", "material-unknown", "model-invalid", "partitions-busy", "peer-kid", "peer-known-already", "peer-self", "port-taken",
     "reply-foreign", "secret-short", "share-endpoint-invalid", "share-none", "share-token-days", "signature-key-unknown",

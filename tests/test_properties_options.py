@@ -13,7 +13,10 @@ from tests.test_resolver import APPLICANT, BASIS, NOW, fresh, held
 MATERIALS = ["resident-id-card", "household-register", "degree-certificate", "retirement-certificate",
              "social-insurance-record", "home-purchase-contract"]  # fmt: skip
 OPTIONS = st.lists(
-    st.lists(st.sampled_from(MATERIALS), min_size=1, max_size=3, unique=True), min_size=1, max_size=3, unique_by=frozenset
+    st.lists(st.sampled_from(MATERIALS), min_size=1, max_size=3, unique=True),
+    min_size=1,
+    max_size=3,
+    unique_by=frozenset,
 )
 ITEMS = st.lists(OPTIONS, min_size=1, max_size=4)
 PAPERS = st.lists(

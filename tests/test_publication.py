@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from connectors.errors import FatalError
 from connectors.landing import Landing
-from hub import catalogue_changes, decisions, home, publication, replay
+from hub import catalogue, catalogue_changes, decisions, home, publication, replay
 from mappings import items
 
 ELDER = (items.FOLDER / "demo-elder-card.yml").read_text(encoding="utf-8")
@@ -46,7 +46,10 @@ def refused(folder: Path) -> str:
     return str(caught.value.values["defects"])
 
 
-def test_a_life_of_an_item_is_published_change_by_change(store: sa.Engine, tmp_path: Path) -> None:
+def test_a_life_of_an_item_is_published_change_by_change(
+    store: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "today", lambda: dt.date(2024, 1, 1))
     write(tmp_path, "demo-elder-card", FIRST)
     assert kinds(publication.publish("wang", folder=tmp_path)) == [
         (1, "demo-elder-card", 1, "added", "2020-01-01", None)
@@ -62,7 +65,8 @@ def test_a_life_of_an_item_is_published_change_by_change(store: sa.Engine, tmp_p
     assert kinds(publication.publish("li", folder=tmp_path)) == [
         (3, "demo-elder-card", 2, "retired", "2026-07-01", None)
     ]
-    # What the successor is may be said later, and where a gap follows an end is said too.
+    # What the successor is may be said later, also when the end has come, and where a gap follows an end is said too.
+    monkeypatch.setattr(catalogue, "today", lambda: dt.date(2026, 9, 1))
     write(tmp_path, "demo-elder-card", SECOND.replace("}", ", to: 2026-06-30}\nsuccessor: demo-new"))
     write(tmp_path, "demo-new@1", "version: 1\nin_force: {from: 2026-07-01, to: 2026-12-31}", "demo-new")
     write(tmp_path, "demo-new", "version: 2\nin_force: {from: 2027-07-01}", "demo-new")

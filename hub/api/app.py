@@ -68,9 +68,9 @@ class Application(FastAPI):
 def create() -> Application:
     """A new application. It needs no database to start; ``/readyz`` says whether it can answer.
 
-    FatalError ``item-invalid`` or ``model-invalid`` when the catalogue cannot be used.
+    FatalError ``items-invalid``, ``bundle-invalid`` or ``model-invalid`` when the catalogue cannot be used.
     """
-    catalogue.published()
+    catalogue.digest()  # all of it is loaded now, and stays
     catalogue.volatile()
     app = Application(
         title="Yici 一次",

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import socket
 
 from connectors.errors import FatalError
-from hub import database, home
+from hub import catalogue_standing, database, home
 
 GENERATIONS = 10_000, 20, 20  # Python's own are made for programs that make little garbage at once
 
 
 def serve(host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until interrupted. FatalError ``port-taken``; an external database may still be away, ``/readyz`` tells."""
+    """Serve until interrupted. FatalError ``port-taken``; ``items-altered`` where the catalogue is not as it was published. An
+    external database may still be away, ``/readyz`` tells; it is not used before it has been asked what was published."""
     import uvicorn
 
     from hub.api.app import create
     from hub.api.wire import Wire
 
     listener = listen(host, port)
-    if home.current().database_url is None:
+    application = create()
+    database.require(catalogue_standing.require)
+    try:
         database.engine()
-    else:
-        with contextlib.suppress(FatalError):
-            database.engine()
+    except FatalError as error:
+        if home.current().database_url is None or error.code == "items-altered":
+            raise
     config = uvicorn.Config(
-        create(),
+        application,
         http=Wire,
         access_log=False,
         server_header=False,

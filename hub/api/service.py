@@ -10,15 +10,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from connectors.errors import FatalError
-from hub import database
+from hub import catalogue, catalogue_standing, database
 from hub.api.metrics import CONTENT_TYPE
 from hub.api.responses import Json, documented
 
 router = APIRouter()
 _OK = {
     "type": "object",
-    "properties": {"status": {"type": "string", "enum": ["alive", "ready"]}},
-    "required": ["status"],
+    "properties": {
+        "status": {"type": "string", "enum": ["alive", "ready"]},
+        "catalogue": {"type": "string", "description": "SHA-256 of the catalogue that the process has loaded."},
+    },
+    "required": ["status", "catalogue"],
 }
 _200 = {"description": "Yes", "content": {"application/json": {"schema": _OK}}}
 
@@ -26,7 +29,7 @@ _200 = {"description": "Yes", "content": {"application/json": {"schema": _OK}}}
 @router.get("/healthz", summary="Is the process alive", tags=["service"], responses={200: _200}, response_class=Json)
 async def healthz() -> Response:
     """Answers as long as the process runs, whatever the database does."""
-    return Json({"status": "alive"}, headers={"Cache-Control": "no-store"})
+    return _yes("alive")
 
 
 @router.get(
@@ -37,11 +40,18 @@ async def healthz() -> Response:
     response_class=Json,
 )
 def readyz() -> Response:
-    """Asks the database, and that its tables are of this version."""
+    """Asks the database: that its tables are of this version, and that this process has loaded what was published."""
     with database.engine().connect() as connection:
         if connection.scalar(sa.text("SELECT version_num FROM alembic_version")) != _head():
             raise FatalError("store-not-migrated")
-    return Json({"status": "ready"}, headers={"Cache-Control": "no-store"})
+        standing = catalogue_standing.standing(connection)
+    if standing != "published":
+        raise FatalError("catalogue-behind" if standing == "behind" else "catalogue-unpublished")
+    return _yes("ready")
+
+
+def _yes(status: str) -> Response:
+    return Json({"status": status, "catalogue": catalogue.digest()}, headers={"Cache-Control": "no-store"})
 
 
 @router.get(

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from connectors.marks import Defect
     from mappings.items import Item
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
@@ -78,6 +81,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Check the files of the catalogue: everything wrong with file, line and reason. 检查事项文件。
 
+        The catalogue's own is also compared with what was published, where this home has a store that can be reached.
+
+        Example: [bold]yici items check[/]
+
         Example: [bold]yici items check mappings/model/items[/]
         """
         from connectors.errors import FatalError
@@ -90,14 +97,20 @@ def register(app: typer.Typer) -> None:
         versions, defects = items.examine(place)
         if folder is None:
             defects = [*defects, *bundles.examine(bundles.FOLDER, {code: each[-1] for code, each in versions.items()})]
+        published = _against_published(versions, defects) if folder is None else None
+        defects = [*defects, *(published or ())]
         if json:
-            output.json({"items": len(versions), "defects": [vars(each) for each in defects]})
+            compared = published is not None
+            output.json({"items": len(versions), "compared": compared, "defects": [vars(each) for each in defects]})
             if defects:
                 raise typer.Exit(1)
         elif defects:
             raise FatalError("items-invalid", count=len(defects), defects="\n".join(str(each) for each in defects))
         else:
             output.messages().print(f"{len(versions)} items, nothing wrong 事项 {len(versions)} 个，无误", markup=False)
+        if published is None and not json:
+            said = "not compared with what was published 未与已发布的内容比对"
+            output.messages().print(said, markup=False, soft_wrap=True)
 
     @commands.command()
     def compare(
@@ -151,14 +164,18 @@ def register(app: typer.Typer) -> None:
     def publish(note: Annotated[str, typer.Option(help="Why.")] = "", json: Json = False) -> None:
         """Publish what changed in the files, each change once. 发布目录变更（动态调整）。
 
-        Again it publishes nothing. A published version that says something else now is refused: a change is a new version.
+        Again it publishes nothing. A published version that says something else now is refused: a change is a new version, and takes
+        effect on the day of its publication or later.
 
         Example: [bold]yici items publish --note "council decision 12"[/]
         """
-        from hub import publication
+        from hub import home, publication, stack
         from hub.cli import output
 
         new = publication.publish(output.actor(), note)
+        if api := stack.outdated(home.current()):
+            said = f"! {api.address} answers by the catalogue it has loaded: `yici up` restarts it 该接口仍按已加载的目录作答，请运行 `yici up` 重启"
+            output.messages().print(said, markup=False, soft_wrap=True)
         if json:
             output.json(new)
         elif new:
@@ -194,6 +211,25 @@ def register(app: typer.Typer) -> None:
 
         with output.whole(out) as half:
             half.write_bytes(written)
+
+
+def _against_published(versions: Mapping[str, tuple[Item, ...]], defects: list[Defect]) -> list[Defect] | None:
+    """What would not stay as it was published; None where there is no store to ask, and none is made for it."""
+    import sqlalchemy as sa
+
+    from connectors.errors import FatalError
+    from hub import catalogue_standing, database, embedded, home
+
+    here = home.current()
+    if here.database_url is None and not embedded.data_folder(here).is_dir():
+        return None
+    try:
+        with database.engine().connect() as connection:
+            feed = catalogue_standing.read(connection)
+    except (FatalError, sa.exc.DBAPIError):
+        return None
+    unread = {Path(each.file).stem.partition("@")[0] for each in defects}
+    return catalogue_standing.refused(feed, versions, unread=unread)
 
 
 def _find(code: str, on: dt.datetime | None) -> Item:

@@ -14,33 +14,29 @@ if TYPE_CHECKING:
 
 
 def _started(here: Home, say: Callable[[str], None], airflow: bool) -> dict[str, str]:
-    """Start and wait; addresses by name."""
-    from hub import stack
+    """Publish what the files say, start what is not up or has loaded another catalogue, and wait; addresses by name.
+
+    What is deployed is what is published, and what is published is what is served. Where it cannot be, all stays as it is.
+    """
+    from hub import publication, stack
+    from hub.cli import output
 
     if airflow:
-        started = stack.start(here, say)
+        stack.require_airflow()
+    publication.publish(output.actor(), "yici up")
+    port = stack.end_outdated(here, say)
+    if airflow:
+        started = stack.start(here, say, port)
         started.wait(say)
         exchange = started.exchange
         addresses = {"api": started.api.address, "airflow": started.airflow.address}
     else:
-        api = stack.start_api(here, say)
+        api = stack.start_api(here, say, port)
         listening = stack.start_exchange(here)
         api = stack.wait_api(here, api, say)
         exchange = stack.wait_exchange(here, listening, say)
         addresses = {"api": api.address}
     return {**addresses, "exchange": stack.exchange_address(exchange)} if exchange else addresses
-
-
-def _publish() -> None:
-    """What is deployed is what is published; a catalogue that cannot be is said, and keeps no service from running."""
-    from connectors.errors import FatalError
-    from hub import publication
-    from hub.cli import output
-
-    try:
-        publication.publish(output.actor(), "yici up")
-    except FatalError as error:
-        output.messages().print(f"✗ {error.message()}\n  → {error.advice()}", markup=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +50,8 @@ def register(app: typer.Typer) -> None:
         """Start the database, the API, the exchange and Airflow in the background. 启动数据库、接口、交换服务与 Airflow。
 
         What runs already is left alone; a port in use is replaced by the next free one. Changes of the catalogue's files are
-        published, as by `yici items publish`. `yici down` stops everything. The exchange with other hubs starts where YICI_REGION,
+        published first, as by `yici items publish`, and an API that has loaded another catalogue is started anew; what cannot be
+        published is said, and nothing is started or stopped. `yici down` stops everything. The exchange with other hubs starts where YICI_REGION,
         or hub.json, says which region this hub speaks for.
 
         Example: [bold]yici up[/]
@@ -70,7 +67,6 @@ def register(app: typer.Typer) -> None:
             try:
                 with output.messages().status("starting 启动中") as status:
                     addresses = _started(here, status.update, airflow)
-                    _publish()
             except BaseException as error:
                 if fresh or isinstance(error, KeyboardInterrupt):
                     with interrupts.undisturbed():
