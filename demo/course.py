@@ -56,7 +56,8 @@ def main() -> int:
 def _run(here: Home, report: Report) -> int:
     here.remember(hub="sh", region="310000")
     report.step("启动数据库、接口与 Airflow", "starting the database, the API and Airflow")
-    started = stack.start(here)
+    publication.publish("demo", "make demo")
+    started = stack.start(here, preferred=stack.end_outdated(here))
     report.step("生成演示部门的数据", "making the demo departments' data")
     folder = departments.make(here)
     report.step("启动各部门的服务器与浙江的数据枢纽", "starting the departments' servers and Zhejiang's hub")
@@ -91,7 +92,6 @@ def _run(here: Home, report: Report) -> int:
     then: dict[str, Any] = {}
     between: dict[str, Any] = {}
     if not failed:
-        publication.publish("demo", "make demo")
         profile = exchange.profile(here, second, given)
         reading = exchange.read(here, profile)  # while questions are asked
         report.step("通过接口提问", "asking through the API")
