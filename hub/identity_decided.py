@@ -1,9 +1,11 @@
 """What people's decisions make of a component: merges join whatever is claimed, splits part, and later links wait.
 
-A merge makes its identifiers one unit, whose claims a person has seen: two birth dates inside it are no contradiction. It may
-be of one identifier alone, whose documents deny what it says itself. A split keeps two sides apart. What then still joins both
-sides of a split, or makes a merge contradictory, was not known to who decided: in such a component every link between decided
-identifiers and others waits for a person, whichever came first.
+A merge makes its identifiers one unit, whose claims a person has seen: two birth dates inside it are no contradiction. Of the
+unit are what its identifiers say themselves, what documents say of them, and links within it; what a link to somebody else says
+is for that person as much as for the unit, and nobody accepted it. A unit may be of one identifier alone, whose documents deny
+what it says itself. A split keeps two sides apart. What then still joins both sides of a split, or makes a merge contradictory,
+was not known to who decided: in such a component every link between decided identifiers and others waits for a person,
+whichever came first.
 """
 
 from __future__ import annotations
@@ -61,17 +63,20 @@ WHERE e.link IS NOT NULL AND x.n = e.a AND y.n = e.b AND x.sides && {_OTHER_SIDE
 """
 # What a link says counts as long as the link does.
 _UNHEARD = "DELETE FROM identity_said AS s USING identity_edge AS e WHERE s.evidence = e.link AND e.state <> 'standing'"
-# Claims that a merge accepts count as one, the least of them.
+# Claims that a merge accepts count as one, the least of them. A link's claims stand at both its ends; where the other end is
+# not of the unit they are no claims of it, or whatever contradicts the merge would be accepted by coming.
 _CONFLICTS = """
 CREATE TEMP TABLE identity_conflict ON COMMIT DROP AS
 WITH said AS (
-  SELECT l.root, u.unit, u.merged, c.about, c.value FROM identity_said AS s JOIN identity_label AS l USING (n)
-    JOIN identity_unit AS u USING (n)
+  SELECT l.root, u.unit, u.merged AND x.unit IS NOT DISTINCT FROM y.unit AS accepted, c.about, c.value
+  FROM identity_said AS s JOIN identity_label AS l USING (n) JOIN identity_unit AS u USING (n)
+    LEFT JOIN identity_edge AS e ON e.link = s.evidence
+    LEFT JOIN identity_unit AS x ON x.n = e.a LEFT JOIN identity_unit AS y ON y.n = e.b
     CROSS JOIN LATERAL (VALUES ('born_on', s.born_on), ('sex', s.sex)) AS c (about, value)
   WHERE c.value IS NOT NULL
 ), accepted AS (
   SELECT root, about, value, min(least_one) AS least_one FROM (
-    SELECT root, about, value, min(value) OVER (PARTITION BY unit, about) AS least_one FROM said WHERE merged) AS m
+    SELECT root, about, value, min(value) OVER (PARTITION BY unit, about) AS least_one FROM said WHERE accepted) AS m
   GROUP BY root, about, value
 )
 SELECT DISTINCT root FROM (

@@ -10,7 +10,7 @@ commits, and a rebuild finds the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -101,8 +101,15 @@ def split(connection: sa.Connection, identifiers: Sequence[str], *, actor: str, 
     left = [
         group for group in ([key for key in group if key not in keys] for group in ended.values()) if len(group) > 1
     ]
+    # What they say themselves goes with them: once their merge has ended nobody may know it any more.
     again: list[dict[str, Any]] = [
-        {"kind": "merge", "named": {}, "ends": [], "links": [], "members": [[key.hex(), 0] for key in group]}
+        {
+            "kind": "merge",
+            "named": _forms(connection, group),
+            "ends": [],
+            "links": [],
+            "members": [[key.hex(), 0] for key in group],
+        }
         for group in left
     ]
     trial = connection.begin_nested()
@@ -138,10 +145,25 @@ def take_back_unfinished(engine: sa.Engine) -> int:
         return decisions.revoke_unfinished(connection, KINDS)
 
 
-def carry_out(connection: sa.Connection, landed: decisions.Landed) -> None:
-    """Put a landed merge or split into force, known since it was decided; twice is as once."""
+def forms(landed: Iterable[decisions.Landed]) -> Named:
+    """What identifiers say themselves, as far as any of the decisions ``landed`` says it."""
+    told = (one.content.get("named", {}) for one in landed if one.content["kind"] in KINDS)
+    return {key: form for named in told for key, form in named.items() if form.get("scheme")}
+
+
+def carry_out(connection: sa.Connection, landed: decisions.Landed, known: Named | None = None) -> None:
+    """Put a landed merge or split into force, known since it was decided; twice is as once.
+
+    ``known``: :func:`forms` of all decisions, to which those of the merges that this one ends are added. Of identifiers that
+    were left merged by a split, or named by their keys, some decisions were landed without what they say themselves.
+    """
     identity.alone(connection)
-    _apply(connection, landed.digest, landed.content)
+    content, known = landed.content, forms([landed]) if known is None else known
+    ended = connection.scalars(sa.text(_ENDED_MEMBERS), {"ends": content["ends"]}).all()
+    for key, form in _forms(connection, ended).items():
+        known.setdefault(key, form)
+    who = (*content["named"], *(key for key, side in content["members"]))
+    _apply(connection, landed.digest, {**content, "named": {key: known.get(key, {}) for key in who}})
     identity_past.close(connection, identity_past.announce(connection, landed.decided_at))
 
 
@@ -187,13 +209,20 @@ def _one(connection: sa.Connection, who: Named) -> bool:
 
 
 def _known(connection: sa.Connection, who: Named) -> None:
-    """A key alone must be one that a link or a decision names: it says nothing of the identifier itself."""
+    """Of those that a key alone names, add what they say themselves: it must be one that a link or a decision names."""
     bare = [bytes.fromhex(key) for key, form in who.items() if not form]
     known = connection.scalar(
         sa.text("SELECT count(*) FROM identity_member WHERE identifier = ANY(:keys)"), {"keys": bare}
     )
     if known != len(bare):
         raise UsageError("identity-key-unknown")
+    who |= _forms(connection, bare)
+
+
+def _forms(connection: sa.Connection, keys: Sequence[bytes]) -> Named:
+    """What those of ``keys`` who are members say themselves, as far as it is known."""
+    rows = connection.execute(sa.text(_FORMS), {"keys": list(keys)})
+    return {row.key: {"scheme": row.scheme, "born_on": row.born_on, "sex": row.sex} for row in rows}
 
 
 def _schemes(who: Named) -> dict[str, list[str]]:
@@ -217,6 +246,10 @@ def _bytes(who: Named) -> list[bytes]:
     return [bytes.fromhex(key) for key in who]
 
 
+_FORMS = """
+SELECT encode(identifier, 'hex') AS key, scheme, born_on, sex FROM identity_member
+WHERE identifier = ANY(:keys) AND scheme IS NOT NULL ORDER BY identifier
+"""
 # Whether it is an organisation, of each identifier that is named, and of each that is one with it already.
 _KINDS = """
 SELECT s.scheme = ANY(:organisations) AS organisation FROM (

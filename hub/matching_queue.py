@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import home, matching_model, matching_subjects
+from hub import home, identity_claims, matching_model, matching_subjects
 from hub.matching_kernel import SAID
 from hub.matching_model import COMPARISONS
 
@@ -50,13 +50,14 @@ def shown(connection: sa.Connection, entry: int, role: str | None = None) -> lis
 
 def candidate(connection: sa.Connection, entry: int, role: str, rank: int) -> sa.Row | None:
     """A candidate with its identifier (``scheme``, ``value``), as far as its holding still says it."""
-    bind = {"entry": entry, "role": role, "rank": rank, **_keys()}
+    bind = {"entry": entry, "role": role, "rank": rank, **_keys(), **identity_claims.claiming()}
     return connection.execute(sa.text(_CANDIDATES.format(rank="AND c.rank = :rank")), bind).first()
 
 
 def _role(connection: sa.Connection, one: sa.Row, records: pa.Table) -> dict[str, Any]:
     said: dict[str, Any] = next((row for row in records.to_pylist() if row["role"] == one.role), {})
-    found = connection.execute(sa.text(_CANDIDATES.format(rank="")), {"entry": one.entry, "role": one.role, **_keys()})
+    bind = {"entry": one.entry, "role": one.role, **_keys(), **identity_claims.claiming()}
+    found = connection.execute(sa.text(_CANDIDATES.format(rank="")), bind)
     return {
         "entry": one.entry,
         "role": one.role,
@@ -73,8 +74,9 @@ def _role(connection: sa.Connection, one: sa.Row, records: pa.Table) -> dict[str
 
 
 def _told(row: sa.Row) -> dict[str, Any]:
+    own = identity_claims.form(row.scheme or "", row.value or "")
     said = {
-        "name": row.name, "born": row.born, "sex": row.sex, "region": row.region, "address": row.address,
+        "name": row.name, "born": row.born or own["born_on"], "sex": row.sex or own["sex"], "region": row.region, "address": row.address,
         "number": row.value,
     }  # fmt: skip
     return {
@@ -115,14 +117,21 @@ SELECT m.entry, m.role, m.state, m.candidates_more, m.crowded, q.source, q.reaso
 FROM match_record AS m JOIN quarantine AS q ON q.id = m.entry JOIN landed_file AS f ON f.id = q.file
 WHERE m.entry = :entry AND (cast(:role AS text) IS NULL OR m.role = :role) ORDER BY m.role
 """
+# What a document says of the candidate, as the score counts it (hub/matching_subjects.py): a birth date and a sex of the role
+# that it claims them of, an address of its only holder. What stands in it of others is nothing to decide by; where it says
+# nothing the number itself does.
 _CANDIDATES = """
 SELECT c.rank, c.weight, c.probability, c.levels, c.weights, c.holding, h.material, h.region, l.source AS said_source,
   l."row" AS said_row, s ->> 'scheme' AS scheme, s ->> 'value' AS value, s ->> 'name' AS name,
-  l.document::json -> 'attributes' ->> 'born_on' AS born, l.document::json -> 'attributes' ->> 'sex' AS sex,
-  l.document::json -> 'attributes' ->> 'address' AS address
+  CASE WHEN who.claimed THEN l.document::json -> 'attributes' ->> 'born_on' END AS born,
+  CASE WHEN who.claimed THEN l.document::json -> 'attributes' ->> 'sex' END AS sex,
+  CASE WHEN json_array_length(l.document::json -> 'holders') = 1 THEN l.document::json -> 'attributes' ->> 'address' END AS address
 FROM match_candidate AS c LEFT JOIN holding AS h ON h.key = c.holding
   LEFT JOIN mapped_row AS l ON l.holding = h.key AND l.id = h.mapped
-  LEFT JOIN LATERAL (SELECT one AS s FROM json_array_elements(l.document::json -> 'holders') AS one
-    WHERE keyed_hash((one ->> 'scheme') || ':' || (one ->> 'value'), :inner, :outer) = c.identifier LIMIT 1) AS who ON true
+  LEFT JOIN LATERAL (SELECT one AS s, (h.material, one ->> 'role') IN (
+      SELECT * FROM unnest(cast(:materials AS text[]), cast(:roles AS text[]))) AS claimed
+    FROM json_array_elements(l.document::json -> 'holders') AS one
+    WHERE keyed_hash((one ->> 'scheme') || ':' || (one ->> 'value'), :inner, :outer) = c.identifier
+    ORDER BY claimed DESC LIMIT 1) AS who ON true
 WHERE c.entry = :entry AND c.role = :role {rank} ORDER BY c.rank
 """

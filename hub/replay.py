@@ -112,6 +112,7 @@ class _Plan:
         self.releases = {one.content["batch"]: one for one in decided if one.content["kind"] in releases.KINDS}
         self.revoked = releases.revoked(decided)
         self.never = decisions.never(decided)
+        self.forms = identity_decisions.forms(decided)
         self.carried_out = {one.batch for one in merges}
         self.numbers = {one.source: one.number for one in merges}  # in order: the last
         self._runs: dict[str, list[int]] = {}
@@ -221,7 +222,7 @@ def _decide(decision: Landed, plan: _Plan, done: Replayed) -> None:
         elif kind in identity_decisions.KINDS:
             with database.engine().begin() as connection:
                 landed = decisions.record_identity(connection, content, actor=actor, note=note)
-                identity_decisions.carry_out(connection, landed)
+                identity_decisions.carry_out(connection, landed, plan.forms)
         elif kind in matching_decisions.KINDS:
             matching_decisions.replay(decision)
         elif kind == publication.KIND:

@@ -18,7 +18,9 @@ def anew(connection: sa.Connection) -> None:
     """Make the temp tables ``due_identity_link``, ``due_identity_claim`` and ``due_identity_member``, to be compared with the
     store's; within a transaction in which temporary tables can be made.
 
-    What an identifier that only a decision names says itself is taken from the store: a keyed hash does not tell.
+    What an identifier that only a decision names says itself is taken from the store: a keyed hash does not tell. Where the
+    store does not know it either (versions before kept nothing of those whom a split left merged) there is a difference: a
+    rebuild knows it from the decision that named them.
     """
     entities = [entity.code for entity in model.all_entities() if entity.kind == "link"]
     connection.execute(sa.text(_SAYING), {"links": entities})
@@ -58,7 +60,7 @@ SELECT DISTINCT o.holding FROM observation AS o JOIN source AS s ON s.name = o.s
 """
 _DECIDED = """
 CREATE TEMP TABLE named ON COMMIT DROP AS
-SELECT DISTINCT d.member AS identifier, m.scheme, m.born_on, m.sex
+SELECT DISTINCT d.member AS identifier, coalesce(m.scheme, '') AS scheme, m.born_on, m.sex
 FROM identity_decision AS d LEFT JOIN identity_member AS m ON m.identifier = d.member
 WHERE d.side < 2 AND d.ended_by IS NULL
 """

@@ -224,10 +224,72 @@ def test_later_links_that_contradict_a_merge_wait(connection: sa.Connection) -> 
     assert set(states(connection).values()) == {"waiting"} and len(states(connection)) == 2
 
 
+FAR = [
+    Said(A, BORN_1980, "1980-05-23", "男"),
+    Said(BORN_1980, A, "1980-05-23"),
+    Said(A, C, "1980-05-23"),
+    Said(A, BORN_1980),
+]
+
+
+@pytest.mark.parametrize("far", FAR, ids=["all", "birth-date", "of-a-passport", "nothing"])
+@pytest.mark.parametrize("first", ["merge", "link"])
+def test_a_link_that_says_what_its_far_end_says_contradicts_a_merge_all_the_same(
+    connection: sa.Connection, far: Said, first: str
+) -> None:
+    """What a row says of the other end is nothing that the merge accepted of its own, although the row names both."""
+    steps = [lambda: linked.deliver(connection, [far]), lambda: merge(connection, A, BORN_1970)]
+    for step in steps[:: -1 if first == "merge" else 1]:
+        step()
+    (other,) = {far.one, far.other} - {A}
+    assert (joined(connection, A), joined(connection, other)) == ({A, BORN_1970}, {other})
+    (waits,) = identity_evidence.waiting(connection)
+    assert waits["link"] == far.key.hex() and not identity_evidence.contradictions(connection)
+    assert linked.anew(connection) == set()
+
+
+def test_a_link_to_somebody_else_is_not_accepted_with_the_number_alone(connection: sa.Connection) -> None:
+    linked.hold(connection, [DENIED])
+    merge(connection, BORN_1970)
+    linked.deliver(connection, [Said(BORN_1970, A, born_on="1980-05-23")])
+    assert (joined(connection, BORN_1970), joined(connection, A)) == ({BORN_1970}, {A})
+    assert set(states(connection).values()) == {"waiting"}
+
+
+def test_what_a_link_within_a_merge_says_is_accepted(connection: sa.Connection) -> None:
+    linked.deliver(connection, [Said(A, BORN_1970, born_on="1980-05-23")])
+    assert joined(connection, A) == {A, "?"}
+    merge(connection, A, BORN_1970)
+    linked.deliver(connection, [Said(A, BORN_1980)])
+    assert joined(connection, A) == {A, BORN_1970, BORN_1980} and not states(connection)
+
+
 def test_a_merge_of_three_loses_one(connection: sa.Connection) -> None:
     merge(connection, A, B, C)
     split(connection, B)
     assert (joined(connection, A), joined(connection, B)) == ({A, C}, {B})
+
+
+@pytest.mark.parametrize("keys", [False, True], ids=["by-value", "by-key"])
+def test_who_is_left_merged_says_of_itself_what_it_said(connection: sa.Connection, keys: bool) -> None:
+    """As if the third had never been merged, now and for whatever comes."""
+
+    def told() -> dict[str, set[tuple[object, ...]]]:
+        linked.hold(connection, [DENIED])
+        linked.deliver(connection, [Said(A, BORN_1980)])
+        assert linked.anew(connection) == set()
+        return linked.dump(connection)
+
+    trial = connection.begin_nested()
+    merge(connection, BORN_1970, A)
+    must = told()
+    trial.rollback()
+    links = [Said(BORN_1970, C), Said(A, D), Said(B, E)] if keys else []
+    linked.deliver(connection, links)
+    merge(connection, *(f"key:{linked.digest(name).hex()}" if keys else name for name in (BORN_1970, A, B)))
+    linked.deliver(connection, withdrawn=links)
+    split(connection, B)
+    assert told() == must
 
 
 @pytest.mark.parametrize(

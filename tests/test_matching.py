@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from connectors import source as sources
 from connectors.errors import FatalError, RetriableError, UsageError
 from hub import database, matching, matching_attachment, matching_decisions, matching_queue, pipeline
 from tests import residents
 
-RESIDENTS, HOUSEHOLDS = "sh-ga-residents", "sh-ga-households"
+RESIDENTS, HOUSEHOLDS, BIRTHS = "sh-ga-residents", "sh-ga-households", "sh-nhc-births"
 
 
 @pytest.fixture
@@ -67,6 +68,27 @@ def test_each_spelling_finds_its_person(deliver) -> None:
     assert levels[2]["name"] == "pinyin" and levels[2]["born"] == "swapped"
     assert levels[3]["sex"] == "missing"
     assert levels[4]["born"] == "digit" and levels[4]["region"] == "city"
+
+
+def test_what_a_document_says_of_others_is_not_shown_of_the_candidate(deliver) -> None:
+    """A birth certificate names the mother; the birth date and the sex in it are the child's. Her number has hers."""
+    pipeline.run(BIRTHS, input=sources.load(BIRTHS).folder / "sample" / "input.parquet")
+    deliver(
+        residents.row(0, gmsfhm=None, xm="示例甲", xb="2", csrq="1995-03-07", xzqh="310115"),
+        residents.row(1, gmsfhm=None),
+    )
+    matching.propose()
+    waiting = sorted(queue(source=RESIDENTS), key=lambda row: row["row"])
+    mother, resident = (shown(row["entry"])["candidates"][0] for row in waiting)
+    assert (mother["material"], mother["says"]["name"], mother["says"]["number"]) == (
+        "birth-certificate", "示例甲", "310115199503078015"
+    )  # fmt: skip
+    assert (mother["says"]["born"], mother["says"]["sex"], mother["says"]["address"]) == ("1995-03-07", "男", None)
+    assert {name: mother["agreement"][name]["level"] for name in ("born", "sex")} == {
+        "born": "exact",
+        "sex": "different",
+    }
+    assert (resident["says"]["born"], resident["says"]["sex"]) == ("1980-03-05", "女")
 
 
 def test_again_is_nothing_and_more_known_is_tried_again(deliver) -> None:
