@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option(
                 "--mend",
-                help="Add to the landing zone's journal the merges it lacks, take back decisions about identity and releases of quarantined rows that were cut off before they took effect, and make index entries anew that do not follow from what partner hubs announced; then verify.",
+                help="Make the head of the feed anew where it is lost, add to the landing zone's journal the merges it lacks, take back decisions about identity and releases of quarantined rows that were cut off before they took effect, and make index entries anew that do not follow from what partner hubs announced; then verify.",
             ),
         ] = False,
         json: Json = False,
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
         [bold]yici verify --digest[/]
         """
-        from hub import database, identity_decisions, index_entries, journal, releases, state
+        from hub import database, feed_head, identity_decisions, index_entries, journal, releases, state
         from hub import verify as verifying
         from hub.cli import output
 
@@ -54,8 +54,11 @@ def register(app: typer.Typer) -> None:
                 output.table(("part", "digest"), list(parts.items()))
             return
         if mend:
+            with database.engine().begin() as connection:
+                head = feed_head.mend(connection)
             with database.engine().connect() as connection:
                 added = journal.mend(connection)
+            output.messages().print(f"feed head 变更流位置: +{int(head)}")
             output.messages().print(f"journal 合并日志: +{added}")
             engine = database.engine()
             taken_back = identity_decisions.take_back_unfinished(engine) + releases.take_back(engine)
