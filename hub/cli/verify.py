@@ -102,7 +102,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make the store anew from the landing zone, decisions included. 由落地区重建存储。
 
-        The old store is not touched before the new one is complete. Stopped or killed, it goes on when it is run again.
+        The old store is not touched before the new one is complete. Stopped or killed, it goes on when it is run again; with
+        another checkpoint, or without one, it begins anew.
         Agreements, peers, answers given and the exchange with its ledger, which no source ever said, are carried over from
         the old store.
 
@@ -169,6 +170,7 @@ def _told(result: Rebuilt) -> None:
         ("rebuilt-contracts-changed", {"sources": ", ".join(shown["contracts_changed"])}),
         ("rebuilt-approved-again", {"batches": ", ".join(shown["approved_again"])}),
         ("rebuilt-differs", {"parts": ", ".join(result.other)}),
+        ("rebuilt-anew", {"before": result.anew or ""}),
         ("rebuilt-before", {"name": result.before or ""}),
     ):
         if all(values.values()):
