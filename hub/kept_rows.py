@@ -66,7 +66,7 @@ def _of_rows(raw: pa.BinaryArray) -> pa.Array:
             mask = pc.fill_null(pc.equal(names, one), False)
             rows, own = raw.filter(mask), json.loads(one.as_py())
             table = columns(rows.to_pylist(), own)
-            if len(set(own)) < len(own) or table.num_rows != len(rows):
+            if not own or len(set(own)) < len(own) or table.num_rows != len(rows):
                 raise pa.ArrowInvalid("not a row a line")
             sorted_ = sorted(own)
             found = pc.replace_with_mask(found, mask, digests.of_columns([table[name] for name in sorted_], sorted_))

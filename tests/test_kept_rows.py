@@ -48,7 +48,7 @@ def test_what_came_is_known_again() -> None:
 @pytest.mark.parametrize("written", [
     b'{"b": "y", "a": null}', b'{"b": "x"}', b'{"b": "x", "a": "null"}', b'{"b": "x", "a": null, "c": null}', b'{"b": "x", "a": 1}',
     b'{"b": "x", "a": null, "b": "x"}', b'{"b": "z", "b": "x", "a": null}', b'["b", "a"]', b'{"b": "x", "a": null} {}', b"", b"\xff", b"x",
-    b'{"b": "x", "a": {}}',
+    b'{"b": "x", "a": {}}', b"{}",
 ])  # fmt: skip
 def test_what_somebody_wrote_is_told(written: bytes) -> None:
     raw, digest = kept(ROWS)
