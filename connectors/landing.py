@@ -7,6 +7,7 @@
     merges/<yyyy-mm>/<source>/<number>.json     which batches were merged, in order (hub/journal.py)
     damaged/<yyyy-mm>/…                         what was found altered when the same bytes came again
     checkpoints/<time>/                         what a rebuild can start from (hub/checkpoint.py)
+    dropped.json                                the first day from which all of this is here, once a month was dropped
     deposits/<yyyy-mm>/<2 hex>/<digest>         what applicants handed in, and what was said of it (hub/deposits.py)
     shares/<agreement>/                         tables shared with partner hubs (hub/exchange/share_files.py)
 
@@ -33,6 +34,7 @@ from connectors.errors import FatalError
 from connectors.zone import Zone
 
 CHUNK = 1 << 20
+DROPPED = "dropped.json"  # since when months are here
 MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _BEGUN = re.compile(r"(?:^|-)([0-9]{4})([0-9]{2})[0-9]{2}T[0-9]{6}")  # in the id of a batch
 _log = logging.getLogger(__name__)
@@ -177,11 +179,24 @@ class Landing:
         return self.zone.weight(f"raw/{month}")
 
     def drop(self, month: str) -> None:
-        """Delete a month whole. The caller has made sure that nobody needs it (hub/retention.py)."""
+        """Delete a month whole, and note it first (:meth:`since`). The caller has made sure that nobody needs it
+        (hub/retention.py)."""
         if not MONTH.fullmatch(month):
             raise ValueError("a month is yyyy-mm")
+        year, number = int(month[:4]), int(month[5:])
+        following = dt.date(year + number // 12, number % 12 + 1, 1)
+        self.zone.write(DROPPED, orjson.dumps({"since": max(following, self.since() or following)}))
         for folder in ("manifests", "merges", "raw", "damaged"):
             self.zone.remove(f"{folder}/{month}")
+
+    def since(self) -> dt.date | None:
+        """The first day from which all is there; None when nothing was ever dropped. FatalError ``landing-note-invalid``."""
+        try:
+            return dt.date.fromisoformat(orjson.loads(self.zone.read(DROPPED))["since"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            raise FatalError("landing-note-invalid", note=DROPPED, landing=self.zone.shown) from None
 
     def _stands(self, landed: LandedFile) -> bool:
         """Whether these very bytes lie there. What is not they, whatever happened to it, is set aside and kept."""

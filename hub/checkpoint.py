@@ -70,7 +70,8 @@ class Part:
 @dataclass(frozen=True)
 class Checkpoint:
     """``merges``: by source, as the journal counts them. ``pending``: batches that were under way, (source, id): they need
-    what has landed for them. ``months``: partitions by table, as yyyy-mm-dd; ``since``: what retention left. ``digest``: of :func:`hub.state.digest`."""
+    what has landed for them. ``months``: partitions by table, as yyyy-mm-dd; ``since``: what retention left. ``begins``: before it
+    no version that ended is there. ``digest``: of :func:`hub.state.digest`."""
 
     name: str
     taken_at: dt.datetime
@@ -84,6 +85,7 @@ class Checkpoint:
     since: dict[str, str]
     columns: dict[str, list[str]]
     parts: tuple[Part, ...]
+    begins: str | None = None
 
     def shown(self) -> dict[str, Any]:
         rows: dict[str, int] = {}
@@ -119,6 +121,7 @@ def write(connection: sa.Connection, landing: Landing, *, history: bool = True, 
         progress(table, done, len(tables) + 1)
         parts.extend(_written(connection, zone, f"{FOLDER}/{name}", table, columns[table]))
     progress("digest", len(tables), len(tables) + 1)
+    begins = partitions.history_begins(connection) if history else taken_at
     checkpoint = Checkpoint(
         name=name,
         taken_at=taken_at,
@@ -137,6 +140,7 @@ def write(connection: sa.Connection, landing: Landing, *, history: bool = True, 
         since={kept: str(day) for kept in KEPT if (day := partitions.since(connection, kept))},
         columns=columns,
         parts=tuple(parts),
+        begins=begins.astimezone(dt.UTC).isoformat() if begins else None,
     )
     zone.write(_manifest(name), orjson.dumps(checkpoint, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
     return name
@@ -163,6 +167,8 @@ def load(connection: sa.Connection, landing: Landing, name: str, progress: Progr
     partitions.cover(connection, wanted)
     for kept, day in checkpoint.since.items():
         partitions.note_since(connection, kept, dt.date.fromisoformat(day))
+    if checkpoint.begins:
+        partitions.note_history_begins(connection, dt.datetime.fromisoformat(checkpoint.begins))
     for done, part in enumerate(checkpoint.parts):
         progress(part.table, done, len(checkpoint.parts) + 1)
         _loaded(connection, landing, part, checkpoint.columns[part.table])

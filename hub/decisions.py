@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from connectors.errors import FatalError
 from connectors.landing import Landing
 from hub import home, schema
 
@@ -50,6 +51,17 @@ def every(landing: Landing, known: Collection[str] = ()) -> Iterator[Landed]:
         for file in manifest.files:
             with landing.open(file) as stream:
                 yield Landed(file.digest, manifest.fetched_at, orjson.loads(stream.read()))
+
+
+def readable(landing: Landing) -> Iterator[Landed]:
+    """As :func:`every`, without those that cannot be read."""
+    for source, batch in landing.batches():
+        if source == SOURCE:
+            with suppress(FatalError, OSError, ValueError):
+                manifest = landing.read_manifest(SOURCE, batch)
+                for file in manifest.files:
+                    with landing.open(file) as stream:
+                        yield Landed(file.digest, manifest.fetched_at, orjson.loads(stream.read()))
 
 
 def record(
@@ -193,6 +205,30 @@ def revoke_unfinished(connection: sa.Connection, kinds: Collection[str]) -> int:
     return len(found)
 
 
+def altered(connection: sa.Connection, landing: Landing) -> list[str]:
+    """Digests of decisions that the store tells of otherwise than they were landed: of which kind, about what, by whom, when. Those
+    whose file is gone are not among them."""
+    told: dict[str, list[sa.Row]] = {}
+    for row in connection.execute(sa.text(_TOLD)):
+        told.setdefault(row.landed, []).append(row)
+    found = []
+    for landed in readable(landing):
+        content = landed.content
+        same: dict[str, Any] = {"note": content.get("note") or "", "decided_at": landed.decided_at}
+        same |= {name: content[name] for name in ("kind", "source", "batch", "actor") if name in content}
+        about: list[tuple[str | None, str | None]] = [(None, None)]
+        if "rows" in content:  # which are told of with the batch that they came with
+            about = sorted((one["row_key"], one["digest"]) for one in content["rows"])
+            del same["batch"]
+        rows = told.get(landed.digest, [])
+        if rows and (
+            [(row.row_key, row.digest) for row in rows] != about
+            or any(getattr(row, name) != value for row in rows for name, value in same.items())
+        ):
+            found.append(landed.digest)
+    return found
+
+
 def never(landed: Iterable[Landed]) -> set[str]:
     """Digests of decisions that were landed and taken back before they were in force."""
     return {str(one.content["decision"]) for one in landed if "decision" in one.content}
@@ -214,3 +250,9 @@ def _land(content: dict[str, object], decided_at: dt.datetime | None = None) -> 
     landed = landing.put(body, f"{decided_at:%Y%m%dT%H%M%S%f}-{content['kind']}.json")
     landing.write_manifest(SOURCE, f"{decided_at:%Y%m%dT%H%M%S%f}-{landed.digest[:8]}", [landed], fetched_at=decided_at)
     return Landed(landed.digest, decided_at, content)
+
+
+_TOLD = """
+SELECT landed, kind, source, batch, actor, coalesce(note, '') AS note, decided_at, row_key::text AS row_key, digest::text AS digest
+FROM decision ORDER BY landed, row_key, digest
+"""

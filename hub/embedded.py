@@ -25,6 +25,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from connectors.errors import FatalError, RetriableError
+from hub import interrupts
 from hub.home import Home
 
 USER = "yici"
@@ -98,7 +99,14 @@ def hold(home: Home) -> None:
     if _held.setdefault(home.path, descriptor) != descriptor:  # another thread was here first
         os.close(descriptor)
         return
-    atexit.register(release, home, os.getpid())
+    atexit.register(_leave, home, os.getpid())
+
+
+def _leave(home: Home, owner: int) -> None:
+    """At the end of the process that took the server: nothing is left to interrupt but the wait until it has stopped."""
+    if owner == os.getpid():
+        interrupts.leave()
+        release(home, owner)
 
 
 def release(home: Home, owner: int | None = None) -> None:
@@ -127,14 +135,15 @@ def lock_descriptor(home: Home) -> int:
 
 
 def stop(home: Home) -> None:
-    """Stop the server, whoever uses it. Nothing happens when it does not run."""
+    """Stop the server, whoever uses it. Nothing happens when it does not run. Where somebody is in a hurry it was told, and
+    ends by itself: whoever comes next waits for that."""
     if pid := _postmaster(home):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)  # fast shutdown
         deadline = time.monotonic() + START_SECONDS
-        while _postmaster(home) and time.monotonic() < deadline:
+        while _postmaster(home) and time.monotonic() < deadline and not interrupts.hurried():
             time.sleep(0.05)
-        if _postmaster(home):
+        if _postmaster(home) and not interrupts.hurried():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGQUIT)
 

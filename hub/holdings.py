@@ -187,6 +187,8 @@ def recorded(connection: sa.Connection, holders: Holders, materials: Sequence[st
     since = partitions.since(connection, *partitions.HISTORY)
     if since and at < dt.datetime.combine(since, dt.time(), dt.UTC):
         raise UsageError("as-of-dropped", since=since)
+    if (begins := partitions.history_begins(connection)) and at < begins:
+        raise UsageError("as-of-dropped", since=f"{begins:%Y-%m-%dT%H:%M:%S.%fZ}")
     hashing = home.keyed_hash()
     bind = {"identifiers": list(holders), "materials": list(materials), "at": at}
     more = {"inner": hashing.inner, "outer": hashing.outer, "documented": list(predicates.wanted())}

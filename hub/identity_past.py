@@ -12,6 +12,8 @@ import datetime as dt
 
 import sqlalchemy as sa
 
+from hub import feed_head
+
 
 def begin(connection: sa.Connection) -> int:
     """The number of the change under way, and ``identity_ended (identifier, cluster, state, change)`` for memberships that
@@ -32,8 +34,8 @@ def close(connection: sa.Connection, recorded_at: dt.datetime) -> None:
 def announce(connection: sa.Connection, replayed: dt.datetime | None = None) -> dt.datetime:
     """The time at which a decision becomes known: now, or when a decision that is ``replayed`` did, and in any case after all
     that was recorded before. Holds the head of the feed until the commit, as the end of a merge does."""
-    connection.execute(sa.text("SELECT position FROM feed_head FOR UPDATE"))
-    recorded_at: dt.datetime = connection.execute(sa.text(_ANNOUNCED), {"replayed": replayed}).scalar_one()
+    recorded_at: dt.datetime = feed_head.locked(connection, replayed).at
+    connection.execute(sa.text("UPDATE feed_head SET recorded_at = :at"), {"at": recorded_at})
     return recorded_at.astimezone(dt.UTC)
 
 
@@ -47,8 +49,3 @@ SELECT e.identifier, e.cluster, e.state, c.recorded_at, :recorded_at
 FROM identity_ended AS e JOIN identity_change AS c ON c.id = e.change ORDER BY e.identifier
 """
 _CHANGE = f"INSERT INTO identity_change (id, recorded_at) SELECT {_NUMBER}, :recorded_at"
-_ANNOUNCED = """
-UPDATE feed_head SET recorded_at = greatest(coalesce(CAST(:replayed AS timestamptz), clock_timestamp()),
-  recorded_at + interval '1 microsecond')
-RETURNING recorded_at
-"""

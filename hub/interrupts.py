@@ -13,6 +13,9 @@ from types import FrameType
 AGAIN_SECONDS = 0.05
 
 
+_leaving = threading.Event()
+
+
 class Interrupted(KeyboardInterrupt):
     """A class of its own: Python ends with a signal instead of an exit code when a plain one passed through ``eval``."""
 
@@ -59,3 +62,15 @@ def undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave() -> None:
+    """All work of this process is done: from now on Ctrl-C raises nothing, and only ends what would be waited for at exit
+    (:func:`hurried`)."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda number, frame: _leaving.set())
+
+
+def hurried() -> bool:
+    """Whether somebody pressed Ctrl-C since :func:`leave`."""
+    return _leaving.is_set()

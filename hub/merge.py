@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from connectors.errors import RetriableError
-from hub import diff, identity, identity_past, incoming, index_entries, mapped_rows, repeats, standing
+from hub import diff, feed_head, identity, identity_past, incoming, index_entries, mapped_rows, repeats, standing
 from hub.direct import Direct
 from hub.home import KeyedHash
 from hub.incoming import Run
@@ -176,7 +176,7 @@ def _announce(
     follow it too, each merge later than the one before, whatever the clock does. Which moment a merge became known is said
     last, as near to the commit as can be: who asks later what was known then must not be told more than could be seen.
     """
-    head = connection.execute(sa.text(_HEAD), {"replayed": replayed}).one()
+    head = feed_head.locked(connection, replayed)
     announced = 0
     if held:
         last = short.feed(connection, head.position, head.at)
@@ -196,10 +196,6 @@ _TEMPORARY = ("incoming", "again", "shared", "unsaid", "touched", "listed", "bef
 _SUCCESS = """
 UPDATE source SET last_success_at = :recorded_at FROM batch AS b
 WHERE b.id = :batch AND b.kind = 'run' AND source.name = b.source
-"""
-_HEAD = """
-SELECT position, greatest(coalesce(CAST(:replayed AS timestamptz), clock_timestamp()), recorded_at + interval '1 microsecond') AS at
-FROM feed_head FOR UPDATE
 """
 _SOURCE = """
 UPDATE source SET

@@ -20,6 +20,7 @@ TABLES = {
     "exchange_record": "recorded_at", "exchange_chain": "recorded_at",
 }  # fmt: skip
 HISTORY = ("holding_past", "identity_past")  # what `--as-of` answers from, kept and dropped together
+BEGINS = "history-begins"
 PATIENCE = "3s"  # whoever wants a month must not stop those who read and write the others
 LOCK = "yici-partitions"
 
@@ -123,6 +124,23 @@ def note_since(connection: sa.Connection, kept: str, day: dt.date) -> None:
             ON CONFLICT (name) DO UPDATE SET value = greatest(setting.value, excluded.value)"""
         ),
         {"name": f"{kept}-since", "day": day.isoformat()},
+    )
+
+
+def history_begins(connection: sa.Connection) -> dt.datetime | None:
+    """The moment before which no version that ended is there: a checkpoint that this store was made from left them out."""
+    value = connection.scalar(sa.text("SELECT value FROM setting WHERE name = :name"), {"name": BEGINS})
+    return dt.datetime.fromisoformat(value) if value else None
+
+
+def note_history_begins(connection: sa.Connection, at: dt.datetime) -> None:
+    """Note that versions that ended before ``at`` are not there."""
+    connection.execute(
+        sa.text(
+            """INSERT INTO setting (name, value) VALUES (:name, :at)
+            ON CONFLICT (name) DO UPDATE SET value = greatest(setting.value, excluded.value)"""
+        ),
+        {"name": BEGINS, "at": at.astimezone(dt.UTC).isoformat()},
     )
 
 

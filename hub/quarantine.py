@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.json as pa_json
 import sqlalchemy as sa
 
 from connectors.errors import FatalError, UsageError
-from hub import copying, schema
-
-BLOCK = 1 << 20  # bytes of rows that are parsed together
+from hub import copying, kept_rows, schema
 
 
 def listed(
@@ -121,27 +117,27 @@ def one_version_each(connection: sa.Connection, entries: list[int]) -> None:
 
 def raw_rows(connection: sa.Connection, entries: list[int], expected: Sequence[str] = ()) -> pa.Table:
     """Raw columns (strings) of entries of one source, with ``_row``, ``_file``, ``_row_key``, ``_digest``; those of the columns
-    ``expected`` that no entry has are null."""
+    ``expected`` that no entry has are null. FatalError ``release-altered`` when a row is not the one that was delivered."""
     listing = "{" + ",".join(map(str, entries)) + "}"
-    query = """SELECT convert_from(raw, 'UTF8'), file, "row", original_key, digest
+    query = """SELECT id, raw, file, "row", original_key, digest
       FROM quarantine WHERE id = ANY({entries}::bigint[]) ORDER BY id"""
     fields = {
-        "raw": pa.string(),
+        "_entry": pa.int64(),
+        "raw": pa.binary(),
         "_file": pa.int64(),
         "_row": pa.int64(),
         "_row_key": pa.binary(16),
         "_digest": pa.binary(16),
     }
     found = copying.out_of(connection, query, pa.schema(fields), {"entries": listing})
+    if (altered := kept_rows.differing(found["raw"], found["_digest"])).any():
+        raise FatalError(
+            "release-altered", entries=", ".join(map(str, found["_entry"].filter(pa.array(altered)).to_pylist()))
+        )
     lines = found["raw"].to_pylist()  # a person's choice of rows, not a batch
-    # Strings as they came: nothing may be read as a date or a number on the way.
-    # Entries from before and after a column was added have different ones: what a row does not have is null in it.
+    # Entries from before and after a column was added have different ones.
     named = dict.fromkeys(name for line in lines for name in orjson.loads(line))
-    columns = pa.schema([(name, pa.string()) for name in (*named, *(name for name in expected if name not in named))])
-    parsing = pa_json.ParseOptions(explicit_schema=columns, unexpected_field_behavior="error")
-    text = [line.encode() for line in lines]
-    reading = pa_json.ReadOptions(block_size=max(BLOCK, *(len(line) + 1 for line in text)))  # a row is in one, or two
-    raw = pa_json.read_json(io.BytesIO(b"\n".join(text)), read_options=reading, parse_options=parsing)
+    raw = kept_rows.columns(lines, [*named, *(name for name in expected if name not in named)])
     for name in ("_file", "_row", "_row_key", "_digest"):
         raw = raw.append_column(name, found[name])
     return raw

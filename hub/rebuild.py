@@ -2,7 +2,7 @@
 
 The home's own store is built in a database of its own, ``<name>_rebuild``, and takes the old one's name at the end, in one
 step; another database (``--into``) is filled in place and must be fresh. A database being rebuilt carries a mark: a rebuild
-that was killed is continued when it is started again. What no source ever said (agreements, peers, answers given, the exchange
+that was killed is continued when it is started again, or begun anew where it had begun with another checkpoint. What no source ever said (agreements, peers, answers given, the exchange
 and its ledger) is carried over from the old store, where there is one.
 """
 
@@ -23,11 +23,11 @@ from sqlalchemy.engine import URL, make_url
 
 from connectors.errors import FatalError, RetriableError
 from connectors.landing import Landing
-from hub import database, home, replay, schema, state
+from hub import database, home, partitions, rebuild_start, replay, schema, state
 from hub.exchange import epochs
+from hub.rebuild_start import MARK
 from hub.replay import Progress, Replayed, quiet
 
-MARK = "rebuild"
 CARRIED = (
     "agreement", "answer", "answer_sources", "answer_text", "evidence", "subject_view",
     "exchange_peer", "exchange_agreement", "exchange_message", "exchange_record", "exchange_pending", "exchange_chain",
@@ -42,7 +42,8 @@ _LOCK = "yici-rebuild"
 @dataclass
 class Rebuilt:
     """``database``: what was filled. ``before``: the name the old store has now. ``carried``: rows carried over by table,
-    None without an old store. ``other``: parts of the state digest in which the old store differed."""
+    None without an old store. ``other``: parts of the state digest in which the old store differed. ``anew``: the checkpoint, or
+    ``-``, that a half-made store had been begun with, which was given up."""
 
     database: str
     replayed: Replayed
@@ -51,6 +52,7 @@ class Rebuilt:
     before: str | None = None
     carried: dict[str, int] | None = None
     other: list[str] = field(default_factory=list)
+    anew: str | None = None
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -64,6 +66,7 @@ class Rebuilt:
             "carried_over": self.carried,
             "differs_from_before": self.other,
             "before": self.before,
+            "given_up": self.anew,
         }
 
 
@@ -99,7 +102,7 @@ def rebuild(
     old = target if found == "full" else None if _same(target, own) or _condition(own) != "full" else own
     before = None
     with _store(work, landing) as engine, _alone(engine):
-        loaded = _start(engine, landing, from_checkpoint)
+        loaded, anew = rebuild_start.begin(engine, landing, from_checkpoint, old, progress)
         done = replay.replay(landing, progress, due=_due(old, landing))
         while (more := replay.replay(landing, progress)).counts:  # merged meanwhile
             done.counts += more.counts
@@ -111,31 +114,13 @@ def rebuild(
             digest = state.digest(connection)
         other = _differing(old, digest) if old is not None else []
         with engine.begin() as connection:
-            connection.execute(sa.text("DELETE FROM setting WHERE name = :mark"), {"mark": MARK})
+            connection.execute(
+                sa.text("DELETE FROM setting WHERE name IN (:mark, :start)"),
+                {"mark": MARK, "start": rebuild_start.START},
+            )
     if aside:
         before = _swap(work, target, keep=found == "full" and not drop_old)
-    return Rebuilt(str(target.database), done, digest, loaded, before, carried, other)
-
-
-def _start(engine: sa.Engine, landing: Landing, name: str | None) -> str | None:
-    """Mark the store as being rebuilt and load the checkpoint, unless that was done before."""
-    with engine.begin() as connection:
-        known = connection.scalar(sa.select(schema.setting.c.value).where(schema.setting.c.name == MARK))
-        if known is not None and known != landing.zone.shown:
-            raise FatalError("rebuild-begun-otherwise", name=engine.url.database, landing=known)
-        begun = known is not None
-        if not begun:
-            connection.execute(sa.insert(schema.setting).values(name=MARK, value=landing.zone.shown))
-        if name is None or begun:
-            return None
-        from hub import checkpoint
-
-        names = checkpoint.names(landing)
-        if not names or (name != "latest" and name not in names):
-            raise FatalError("rebuild-checkpoint-unknown", checkpoint=name, known=", ".join(names) or "-")
-        chosen = names[-1] if name == "latest" else name
-        checkpoint.load(connection, landing, chosen)
-        return chosen
+    return Rebuilt(str(target.database), done, digest, loaded, before, carried, other, anew)
 
 
 def _due(old: URL | None, landing: Landing) -> dict[str, int]:
@@ -281,6 +266,8 @@ def _carry_over(old: URL | None, engine: sa.Engine) -> dict[str, int] | None:
             names = [name for name in wanted if name in known]
             here.execute(sa.text(f"DELETE FROM {table}"))
             counts[table] = _copied(there, here, table, names)
+        for table, day in rebuild_start.since(old, *CARRIED).items():
+            partitions.note_since(here, table, day)
     return counts
 
 

@@ -24,6 +24,7 @@ from hub import (
     home,
     identity_decisions,
     journal,
+    kept_rows,
     partitions,
     releases,
     state,
@@ -114,11 +115,12 @@ def verify(engine: sa.Engine | None = None, *, read_bytes: bool = False, progres
         found += _gathered("landing", itertools.chain(lying, _deposited(connection, landing, read_bytes)))
         progress("digest", len(names) - 2, len(names))
         digest = state.digest(connection)
+        altered = [("decision-altered", landed) for landed in decisions.altered(connection, landing)]
     progress("decisions", len(names) - 1, len(names))
     engine = engine or database.engine()
     about_identity = (("decision-unfinished", landed) for landed in identity_decisions.unfinished(engine))
     about_rows = (("release-unfinished", batch) for batch in releases.unfinished(engine))
-    found += _gathered("decisions", itertools.chain(about_identity, about_rows))
+    found += _gathered("decisions", itertools.chain(altered, about_identity, about_rows))
     return Report(at, digest, tuple(names), tuple(found))
 
 
@@ -132,6 +134,8 @@ def of_store(connection: sa.Connection, progress: Progress = quiet) -> list[Diff
         if name == "identity":
             verify_identity.anew(connection)
         found += _compared(connection, name, statement, bind)
+        if name == "quarantine":
+            found += _gathered(name, (("quarantine-altered", str(entry)) for entry in kept_rows.altered(connection)))
     verify_identity.forget(connection)
     return found
 

@@ -11,8 +11,9 @@ What is compared with what:
 ``holders``             with the keyed hashes of the identifiers in the documents in force
 ``memberships``         of clusters, past and present, with each other: no two of an identifier at one time
 ``versions``            with each other and with what is in force: no two at one time
-``feed``                replayed: what it says last of a holding with the holding; its positions and times
-``quarantine``          open rows with the ledger, kept rows of the ledger with the quarantine
+``feed``                replayed: each version it tells of with the holding and with past versions, and those with it
+``positions``           of the feed, and its times, with each other, with the batches and with the head
+``quarantine``          with the ledger, with what its batches counted, and with what people decided
 ``entries``             of partner hubs with their observations
 ``identity``            links, claims, components, clusters and their states with what all rows, documents and decisions
                         make of them at once
@@ -21,6 +22,7 @@ What is compared with what:
 
 from __future__ import annotations
 
+from hub import verify_feed, verify_quarantine
 from hub.standing import KEPT_DIGEST
 
 # Keys of some differences and the number of all, in bounded memory.
@@ -131,46 +133,14 @@ SELECT CASE
       THEN 'membership-untimed'
     WHEN recorded_to <= recorded_from THEN 'membership-without-time'
     WHEN following < recorded_to OR recorded_to IS NULL AND following IS NOT NULL THEN 'membership-overlapping'
+    WHEN recorded_to IS NOT NULL AND NOT (recorded_from IN (SELECT recorded_at FROM identity_change)
+      AND recorded_to IN (SELECT recorded_at FROM identity_change)) THEN 'membership-untimed'
   END AS code, encode(identifier, 'hex') AS key
 FROM (
   SELECT identifier, recorded_from, recorded_to, lead(recorded_from) OVER (
     PARTITION BY identifier ORDER BY recorded_from, recorded_to NULLS LAST) AS following
   FROM identity_membership
 ) AS placed
-"""
-# Months of the feed may have been dropped: of a holding recorded before the first that is left nothing need be said.
-_FEED = """
-WITH last AS (SELECT DISTINCT ON (holding) holding, material, change, digest FROM feed ORDER BY holding, position DESC),
-  kept AS (SELECT min(recorded_at) AS since FROM feed)
-SELECT CASE
-    WHEN l.holding IS NULL THEN CASE WHEN b.recorded_at >= kept.since OR kept.since IS NULL THEN 'feed-silent' END
-    WHEN l.change = 'withdrawn' AND h.key IS NOT NULL THEN 'feed-says-withdrawn'
-    WHEN l.change <> 'withdrawn' AND h.key IS NULL THEN 'feed-says-present'
-    WHEN h.key IS NOT NULL AND (l.digest, l.material) IS DISTINCT FROM (h.digest, h.material) THEN 'feed-other-version'
-  END AS code, encode(coalesce(h.key, l.holding), 'hex') AS key
-FROM holding AS h FULL JOIN last AS l ON l.holding = h.key LEFT JOIN batch AS b ON b.id = h.batch CROSS JOIN kept
-"""
-_POSITIONS = """
-SELECT CASE WHEN position <> before + 1 THEN 'feed-gap' WHEN recorded_at < earlier THEN 'feed-time-falls' END AS code,
-  position::text AS key
-FROM (
-  SELECT position, recorded_at, lag(position) OVER places AS before, lag(recorded_at) OVER places AS earlier
-  FROM feed WHERE recorded_at >= coalesce((SELECT value::timestamp AT TIME ZONE 'UTC' FROM setting WHERE name = 'feed-since'), '-infinity')
-  WINDOW places AS (ORDER BY position)
-) AS placed
-UNION ALL
-SELECT 'feed-head-differs', h.position::text FROM feed_head AS h, (SELECT max(position) AS last FROM feed) AS f
-WHERE h.position <> f.last
-"""
-_QUARANTINE = f"""
-SELECT 'quarantine-not-in-ledger' AS code, q.id::text AS key FROM quarantine AS q
-WHERE q.state = 'open' AND NOT EXISTS (
-  SELECT FROM row_ledger AS l WHERE l.source = q.source AND l.row_key = q.row_key AND l.digest = q.digest
-    AND l.verdict IN ('quarantined', 'withdrawn'))
-UNION ALL
-SELECT 'quarantine-missing', {_PLACE} FROM row_ledger AS l
-WHERE l.verdict IN ('quarantined', 'rejected') AND NOT EXISTS (
-  SELECT FROM quarantine AS q WHERE q.source = l.source AND q.row_key = l.row_key AND q.digest = l.digest)
 """
 
 
@@ -232,9 +202,9 @@ CHECKS = {
     "documents": _DOCUMENTS,
     "holders": _HOLDERS,
     "versions": _VERSIONS,
-    "feed": _FEED,
-    "positions": _POSITIONS,
-    "quarantine": _QUARANTINE,
+    "feed": verify_feed.FEED,
+    "positions": verify_feed.POSITIONS,
+    "quarantine": verify_quarantine.statement(_PLACE),
     "entries": _entries(),
     "identity": _IDENTITY,
     "memberships": _MEMBERSHIPS,

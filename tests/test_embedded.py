@@ -67,6 +67,42 @@ def test_the_last_user_stops_the_server(home: Home) -> None:
     assert embedded._postmaster(home) is None
 
 
+DONE = """
+import os, signal, sys
+from pathlib import Path
+from hub import cli, embedded
+from hub.home import Home
+home = Home(Path(sys.argv[1]))
+embedded.hold(home)
+server = embedded._postmaster(home)
+os.kill(server, signal.SIGSTOP)  # it will take its time to stop
+print(server, flush=True)
+sys.argv = ["yici", "--help"]
+cli.main()
+"""
+
+
+def test_ctrl_c_while_a_command_that_is_done_waits_for_the_server_ends_it_quietly(home: Home) -> None:
+    """It has said what it did; nothing is left to interrupt, and the server has been told to stop."""
+    command = subprocess.Popen([sys.executable, "-c", DONE, str(home.path)], stdout=-1, stderr=-1, text=True)
+    assert command.stdout is not None
+    server = psutil.Process(int(command.stdout.readline()))
+    try:
+        status = Path(f"/proc/{server.pid}/status")
+        deadline = time.monotonic() + 60
+        while not int(status.read_text().split("ShdPnd:")[1].split()[0], 16) & 1 << signal.SIGINT - 1:
+            assert time.monotonic() < deadline and command.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.2)
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=30)
+    finally:
+        command.kill()
+        server.send_signal(signal.SIGCONT)
+    assert (command.returncode, err) == (0, "") and "yici" in out
+    server.wait(60)
+
+
 def test_a_killed_user_leaves_a_server_that_the_next_one_stops(home: Home) -> None:
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(home.path)], stdin=-1, stdout=-1, text=True)
     assert other.stdout and other.stdout.readline() == "held\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,12 @@ from hub import (
     identity_decisions,
     index_entries,
     journal,
+    partitions,
     pipeline,
     quarantine,
     rebuild,
     replay,
+    retention,
     review,
     schema,
     state,
@@ -339,3 +343,95 @@ def test_what_a_partner_hub_said_stays_forgotten(store: sa.Engine, folders: Path
     assert result.digest == digest(store)
     merges = "SELECT merges FROM source ORDER BY name"
     assert rows(at(fresh), merges) == rows(store, merges), "no later merge takes a number of the journal"
+
+
+@pytest.fixture
+def dropped(store: sa.Engine, tmp_path: Path, fresh: str, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """A store of which all was merged in January 2022 but the last batch; a checkpoint, and then what is old was dropped."""
+    good = [licences.row(4, name=""), *licences.rows(3)]
+    pipeline.run(PACKAGED, input=licences.write(tmp_path / "a.csv", good))
+    pipeline.run(PACKAGED, input=licences.write(tmp_path / "b.csv", [licences.row(1, name="更名", date="2019-09-01")]))
+    zone = home.current().path / "landing"
+    this = f"{dt.datetime.now(dt.UTC):%Y-%m}"
+    for folder in ("raw", "manifests", "merges"):
+        (zone / folder / this).rename(zone / folder / "2022-01")
+    day = re.compile(rf"{this}-[0-9]{{2}}|{this.replace('-', '')}[0-9]{{2}}(?=T)|{this}")
+    then = {10: "2022-01-30", 8: "20220130", 7: "2022-01"}
+    for path in [*(zone / "manifests").rglob("*.json"), *(zone / "merges").rglob("*.json")]:
+        path.write_text(day.sub(lambda found: then[len(found[0])], path.read_text("utf-8")), "utf-8")
+        path.rename(path.with_name(day.sub("20220130", path.name)))
+    rebuild.rebuild(fresh)
+    monkeypatch.setenv("YICI_DATABASE_URL", at(fresh).url.render_as_string(hide_password=False))
+    pipeline.run(
+        PACKAGED, input=licences.write(tmp_path / "c.csv", [licences.row(2, name="又更名", date="2019-09-02")])
+    )
+    assert verify.verify().ok
+    landing = Landing(home.current().landing_url)
+    with state.snapshot() as connection:
+        checkpoint.write(connection, landing)
+    items = {f"{item.kind} {item.name}" for item in retention.apply(landing, retention.Keep())}
+    assert {"landing 2022-01", "history 2022-01", "feed 2022-01"} <= items
+    assert verify.verify().ok
+    return database.engine()
+
+
+def test_what_retention_dropped_after_the_checkpoint_is_not_missed(dropped: sa.Engine) -> None:
+    """The very line of cron that the guide advises; with the old store, and without it."""
+    for number, (_, old) in enumerate((("beside the old store", True), ("alone", False))):
+        target = dropped.url.set(database=f"{dropped.url.database}_{number}")
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                if not old:
+                    patch.setenv("YICI_DATABASE_URL", target.render_as_string(hide_password=False))
+                made = rebuild.rebuild(target.render_as_string(hide_password=False), from_checkpoint="latest")
+                patch.setenv("YICI_DATABASE_URL", target.render_as_string(hide_password=False))
+                assert made.other == [] and verify.verify().differences == ()
+                with database.engine().connect() as connection:
+                    assert partitions.since(connection, "landing") == dt.date(2022, 2, 1)
+                    assert journal.mend(connection) == 0
+                database.engine().dispose()
+        finally:
+            _drop(dropped.url, str(target.database))
+
+
+def test_what_was_begun_otherwise_is_begun_anew(dropped: sa.Engine) -> None:
+    """As the failed attempt advises: nothing has to be dropped by hand."""
+    target = dropped.url.set(database=f"{dropped.url.database}_again")
+    url = target.render_as_string(hide_password=False)
+    try:
+        with pytest.raises(FatalError) as refused:
+            rebuild.rebuild(url)
+        assert refused.value.code == "replay-gap" and "yici rebuild --checkpoint latest" in refused.value.advice()
+        made = rebuild.rebuild(url, from_checkpoint="latest")
+        (name,) = checkpoint.names(Landing(home.current().landing_url))
+        assert (made.anew, made.checkpoint, made.other) == ("-", name, [])
+        assert rows(at(url), "SELECT name FROM setting WHERE name LIKE 'rebuild%'") == []
+    finally:
+        _drop(dropped.url, str(target.database))
+
+
+def test_one_that_was_begun_with_the_same_checkpoint_goes_on(
+    dropped: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = dropped.url.set(database=f"{dropped.url.database}_again")
+    url = target.render_as_string(hide_password=False)
+    loads: list[str] = []
+    load = checkpoint.load
+
+    def counted(connection: sa.Connection, landing: Landing, name: str) -> Any:
+        loads.append(name)
+        return load(connection, landing, name)
+
+    monkeypatch.setattr(checkpoint, "load", counted)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(replay, "replay", interrupted)
+            rebuild.rebuild(url, from_checkpoint="latest")
+        made = rebuild.rebuild(url, from_checkpoint="latest")
+        assert made.anew is None and made.checkpoint == loads[0] and len(loads) == 1
+    finally:
+        _drop(dropped.url, str(target.database))
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ def uid(text: str) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_OID, text)
 
 
+def said(text: str) -> uuid.UUID:
+    """The digest of a row of the one column ``said``."""
+    return uuid.UUID(bytes=hashlib.md5(f"said\x1f{len(text)}:{text}".encode()).digest())
+
+
 class Before:
     """The store at revision 0002, and what was in it."""
 
@@ -58,8 +64,8 @@ class Before:
         self.run(
             """INSERT INTO row_ledger (source, row_key, digest, contract, verdict, in_force, timed, updated_at, as_of, batch, file, row)
             VALUES (:source, :row_key, :digest, :contract, :verdict, :in_force, true, :at, :at, :batch, :file, :row)""",
-            source=batch[0], row_key=uid(row), digest=uid(digest), contract=CONTRACT, verdict=verdict, in_force=in_force,
-            at=MERGED[batch], batch=batch, file=ord(batch[0]), row=1,
+            source=batch[0], row_key=uid(row), digest=said(digest) if verdict == "quarantined" else uid(digest), contract=CONTRACT, verdict=verdict, in_force=in_force,
+            at=MERGED[batch], batch=batch, file=ord(batch[0]), row=len(row) if verdict == "quarantined" else 1,
         )  # fmt: skip
 
     def observation(self, row: str, batch: str, digest: str, number: str, name: str) -> None:
@@ -116,8 +122,9 @@ def fill(before: Before) -> None:
     for batch, source, at in BATCHES:
         before.run(
             """INSERT INTO batch (id, source, state, extent, contract, merges_seen, as_of, fetched, accepted, quarantined, withdrawn,
-              started_at, finished_at)
-            SELECT :id, name, 'merged', extent, :contract, :seen, :at, 9, 7, 2, (:id = 'c2')::int, :at, :at FROM source
+              reasons, started_at, finished_at)
+            SELECT :id, name, 'merged', extent, :contract, :seen, :at, 9, CASE :id WHEN 'a2' THEN 7 ELSE 9 END, CASE :id WHEN 'a2' THEN 2 ELSE 0 END, (:id = 'c2')::int,
+              CASE :id WHEN 'a2' THEN cast('{"some": 2}' AS jsonb) ELSE '{}' END, :at, :at FROM source
             WHERE name = :source""",
             id=batch, source=source, contract=CONTRACT, seen=int(batch[1]) - 1, at=at,
         )  # fmt: skip
@@ -151,7 +158,7 @@ def fill(before: Before) -> None:
         before.run(
             """INSERT INTO quarantine (source, batch, row_key, original_key, digest, verdict, state, reasons, raw, file, row)
             VALUES ('a', 'a2', :row_key, :row_key, :digest, 'quarantined', 'open', '{some}', :raw, 97, :row)""",
-            row_key=uid(row), digest=uid(digest), raw=b"{}", row=len(row),
+            row_key=uid(row), digest=said(digest), raw=f'{{"said":"{digest}"}}'.encode(), row=len(row),
         )  # fmt: skip
     before.run("UPDATE feed_head SET position = :position", position=before.position)
 

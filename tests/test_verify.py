@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +12,11 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from connectors import messages
+from connectors.errors import FatalError
 from connectors.landing import Landing
 from hub import home, identity_decisions, journal, pipeline, state, verify, verify_sql
 from hub.cli import app
+from hub.standing import KEPT_DIGEST
 from tests import licences, linked, partner, stored
 from tests.linked import Said
 
@@ -91,8 +94,20 @@ WRONG = {
     "feed-gap": "DELETE FROM feed WHERE position = 2",
     "feed-time-falls": "UPDATE feed SET recorded_at = recorded_at - interval '1 hour' WHERE position = 7",
     "feed-head-differs": "UPDATE feed_head SET position = position + 1",
+    "feed-batch-unmerged": "UPDATE feed SET batch = 'nobody'",
+    "feed-out-of-turn": "UPDATE feed SET change = 'changed' WHERE change = 'added'",
+    "feed-head-missing": "DELETE FROM feed_head",
+    "since-untrue": "INSERT INTO setting VALUES ('feed-since', '2999-01-01')",
+    "version-missing": "DELETE FROM holding_past",
+    "version-untold": "DELETE FROM feed WHERE position = (SELECT min(position) FROM feed JOIN holding_past USING (holding))",
+    "version-other-time": "UPDATE holding_past SET recorded_to = recorded_to - interval '1 microsecond'",
     "quarantine-not-in-ledger": "DELETE FROM row_ledger WHERE verdict = 'quarantined'",
     "quarantine-missing": "DELETE FROM quarantine",
+    "quarantine-unfounded": "UPDATE quarantine SET file = 999999",
+    "quarantine-other-key": "UPDATE quarantine SET original_key = md5('x')::uuid",
+    "quarantine-undecided": "UPDATE quarantine SET decided_by = 'x'",
+    "quarantine-other-count": "WITH gone AS (DELETE FROM row_ledger WHERE verdict = 'quarantined') DELETE FROM quarantine",
+    "quarantine-other-reasons": "UPDATE quarantine SET reasons = reasons[2:]",
     "entry-missing": "DELETE FROM index_entry WHERE handle = (SELECT min(handle) FROM index_entry)",
     "entry-unfounded": "UPDATE index_entry SET valid_to = NULL",
     "identity-link-unfounded": "INSERT INTO identity_link VALUES ('\\x01', '\\x02', '\\x03', 'standing')",
@@ -112,7 +127,8 @@ def test_everything_that_can_be_wrong_is_found(loaded: sa.Engine) -> None:
     assert codes(loaded) == set()
     for code, statement in WRONG.items():
         assert code in codes(loaded, statement), f"{code}: {statement}"
-    named = {code for code in messages.sentences() if f"'{code}'" in "".join(verify_sql.CHECKS.values())}
+    statements = "".join(verify_sql.CHECKS.values())
+    named = {code for code in messages.sentences() if f"'{code}'" in statements}
     assert named == set(WRONG), "every code of a statement has a sentence and is tried here"
 
 
@@ -163,10 +179,86 @@ def test_clusters_are_made_anew(loaded: sa.Engine) -> None:
         assert codes(loaded, statement) == found, statement
 
 
-def test_dropped_months_of_the_feed_are_not_missed(loaded: sa.Engine) -> None:
-    """Retention leaves the last part of the feed; what was recorded before it need not be in it."""
-    old = "UPDATE batch SET recorded_at = recorded_at - interval '1 year' WHERE id IN (SELECT batch FROM feed WHERE position < 7)"
-    assert codes(loaded, old, "DELETE FROM feed WHERE position < 7") == set()
+def test_dropped_months_are_not_missed(loaded: sa.Engine) -> None:
+    """Retention leaves the last part of the feed and of past versions, and of what is held the last entry."""
+    moved = [
+        f"UPDATE {table} SET {column} = {column} - interval '1 year' WHERE {column} > '-infinity'"
+        for table, column in (
+            ("feed", "recorded_at"),
+            ("batch", "recorded_at"),
+            ("feed_head", "recorded_at"),
+            ("identity_change", "recorded_at"),
+        )
+    ]
+    moved.append(
+        "UPDATE identity_past SET recorded_from = recorded_from - interval '1 year', recorded_to = recorded_to - interval '1 year'"
+    )
+    past = "UPDATE holding_past SET recorded_from = recorded_from - interval '1 year', recorded_to = recorded_to - interval '1 year'"
+    kept = f"UPDATE holding_past SET kept_digest = {KEPT_DIGEST}"
+    gone = "DELETE FROM feed AS f WHERE EXISTS (SELECT FROM feed AS l WHERE l.holding = f.holding AND l.position > f.position)"
+    noted = [
+        f"INSERT INTO setting VALUES ('{table}-since', '{dt.date.today():%Y-%m}-01')"
+        for table in ("feed", "holding_past")
+    ]
+    assert codes(loaded, *moved, past, kept) == set()
+    assert codes(loaded, *moved, past, kept, gone, "DELETE FROM holding_past", *noted) == set()
+    for note, missed in zip(noted, ({"version-missing"}, {"feed-gap", "feed-out-of-turn"}), strict=True):
+        assert codes(loaded, *moved, past, kept, gone, "DELETE FROM holding_past", note) == missed, (
+            "the other was not dropped"
+        )
+    assert "since-untrue" in codes(loaded, *moved, past, kept, gone, *noted), "a month that is there was not dropped"
+
+
+SILENCED = (
+    "UPDATE quarantine SET state = 'rejected' WHERE state = 'open'",
+    "UPDATE quarantine SET state = 'released' WHERE state = 'open'",
+    "UPDATE quarantine SET state = 'superseded' WHERE state = 'open'",
+    "UPDATE quarantine SET verdict = 'rejected'",
+    "UPDATE quarantine SET batch = (SELECT max(id) FROM batch)",
+    'UPDATE quarantine SET "row" = "row" + 1',
+    "UPDATE quarantine SET decided_at = now()",
+    "UPDATE quarantine SET reasons = ARRAY['x']",
+    "DELETE FROM quarantine WHERE id = (SELECT min(id) FROM quarantine)",
+    "WITH gone AS (DELETE FROM row_ledger WHERE verdict = 'quarantined') DELETE FROM quarantine WHERE verdict = 'quarantined'",
+    "DELETE FROM feed WHERE position = (SELECT min(position) FROM feed JOIN holding_past USING (holding))",
+    "DELETE FROM feed WHERE position = (SELECT max(position) FROM feed)",
+    "DELETE FROM feed",
+    "UPDATE feed SET change = 'changed' WHERE change = 'added'",
+    "UPDATE feed SET batch = (SELECT max(id) FROM batch WHERE state = 'merged')",
+    "UPDATE feed SET digest = md5('x')::uuid WHERE position = (SELECT min(position) FROM feed JOIN holding_past USING (holding))",
+    "UPDATE feed SET recorded_at = recorded_at - interval '40 days'",
+    "UPDATE feed_head SET recorded_at = recorded_at - interval '40 days'",
+    "DELETE FROM holding_past",
+)
+
+
+def test_what_was_told_or_kept_back_cannot_go_unnoticed(loaded: sa.Engine) -> None:
+    for statement in SILENCED:
+        assert codes(loaded, statement), statement
+
+
+def test_a_row_altered_in_the_quarantine_is_told_and_not_released(loaded: sa.Engine) -> None:
+    """Released as it stands it would hold what nobody delivered; a rebuild would know nothing of it."""
+    with loaded.begin() as connection:
+        (entry,) = connection.scalars(
+            sa.text("SELECT id FROM quarantine WHERE state = 'open' ORDER BY id LIMIT 1")
+        ).all()
+        connection.execute(
+            sa.text(
+                """UPDATE quarantine SET raw = convert_to(replace(convert_from(raw, 'UTF8'), '示例', '虚构'), 'UTF8')
+                WHERE id = :entry"""
+            ),
+            {"entry": entry},
+        )
+        before = connection.scalar(sa.text("SELECT count(*) FROM batch"))
+    (found,) = verify.verify(loaded).differences
+    assert (found.check, found.code, found.keys) == ("quarantine", "quarantine-altered", (str(entry),))
+    refused = CliRunner().invoke(app, ["quarantine", "release", str(entry), "--json"])
+    assert isinstance(refused.exception, FatalError) and refused.exception.code == "release-altered"
+    assert str(entry) in refused.exception.message() and "yici rebuild --replace" in refused.exception.advice()
+    with loaded.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM batch")) == before
+        assert connection.scalar(sa.text("SELECT state FROM quarantine WHERE id = :entry"), {"entry": entry}) == "open"
 
 
 def test_keys_are_few_and_name_nobody(loaded: sa.Engine) -> None:
@@ -238,6 +330,33 @@ def test_the_journal_is_mended(loaded: sa.Engine) -> None:
     ]
     kept[1].write_text("{", encoding="utf-8")
     assert {one.code for one in verify.verify(loaded).differences} == {"journal-unreadable"}
+
+
+def test_the_head_of_the_feed_is_mended(loaded: sa.Engine, tmp_path: Path) -> None:
+    with loaded.begin() as connection:
+        before = connection.execute(sa.text("DELETE FROM feed_head RETURNING *")).one()
+    (found,) = verify.verify(loaded).differences
+    assert found.code == "feed-head-missing" and "yici verify --mend" in found.advice()
+    delivery = licences.write(tmp_path / "more.csv", [licences.row(20)])
+    with pytest.raises(FatalError) as refused:
+        pipeline.run(SH, input=delivery)
+    assert refused.value.code == "feed-head-lost" and "yici verify --mend" in refused.value.advice()
+    with pytest.raises(FatalError) as undecided, loaded.begin() as connection:
+        identity_decisions.split(connection, [A, C], actor="tester")
+    assert undecided.value.code == "feed-head-lost"
+    done = CliRunner().invoke(app, ["verify", "--mend", "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["ok"] is True
+    with loaded.connect() as connection:
+        assert connection.execute(sa.text("SELECT * FROM feed_head")).one() == before
+    assert pipeline.run(SH, input=delivery)["accepted"] == 1
+    assert verify.verify(loaded).ok
+
+
+def test_a_decision_altered_in_the_store_is_told(loaded: sa.Engine) -> None:
+    with loaded.begin() as connection:
+        connection.execute(sa.text("UPDATE decision SET actor = 'somebody else'"))
+    (found,) = verify.verify(loaded).differences
+    assert (found.check, found.code) == ("decisions", "decision-altered")
 
 
 @pytest.mark.parametrize("lang", ["zh", "en"])

@@ -5,6 +5,7 @@ Modules here import nothing heavy at the top: ``yici --help`` answers at once.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import sys
 import typer
 
 from connectors.errors import UsageError, YiciError
+from hub import interrupts
 
 TOPICS = ("sources", "pipeline", "batches", "quarantine", "identifiers", "lookup", "evidence", "notices", "burden", "deposits", "subjects", "items", "clients",
           "peers", "exchange", "agreement", "services", "database", "synth", "bench", "pages", "lineage", "verify", "identity", "retention", "ledger", "shares",
@@ -57,6 +59,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    finally:
+        atexit.register(interrupts.leave)  # registered last, called first: what is left is waiting
 
 
 def report(error: YiciError) -> None:

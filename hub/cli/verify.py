@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option(
                 "--mend",
-                help="Add to the landing zone's journal the merges it lacks, take back decisions about identity and releases of quarantined rows that were cut off before they took effect, and make index entries anew that do not follow from what partner hubs announced; then verify.",
+                help="Make the head of the feed anew where it is lost, add to the landing zone's journal the merges it lacks, take back decisions about identity and releases of quarantined rows that were cut off before they took effect, and make index entries anew that do not follow from what partner hubs announced; then verify.",
             ),
         ] = False,
         json: Json = False,
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
         [bold]yici verify --digest[/]
         """
-        from hub import database, identity_decisions, index_entries, journal, releases, state
+        from hub import database, feed_head, identity_decisions, index_entries, journal, releases, state
         from hub import verify as verifying
         from hub.cli import output
 
@@ -54,8 +54,11 @@ def register(app: typer.Typer) -> None:
                 output.table(("part", "digest"), list(parts.items()))
             return
         if mend:
+            with database.engine().begin() as connection:
+                head = feed_head.mend(connection)
             with database.engine().connect() as connection:
                 added = journal.mend(connection)
+            output.messages().print(f"feed head 变更流位置: +{int(head)}")
             output.messages().print(f"journal 合并日志: +{added}")
             engine = database.engine()
             taken_back = identity_decisions.take_back_unfinished(engine) + releases.take_back(engine)
@@ -99,7 +102,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make the store anew from the landing zone, decisions included. 由落地区重建存储。
 
-        The old store is not touched before the new one is complete. Stopped or killed, it goes on when it is run again.
+        The old store is not touched before the new one is complete. Stopped or killed, it goes on when it is run again; with
+        another checkpoint, or without one, it begins anew.
         Agreements, peers, answers given and the exchange with its ledger, which no source ever said, are carried over from
         the old store.
 
@@ -166,6 +170,7 @@ def _told(result: Rebuilt) -> None:
         ("rebuilt-contracts-changed", {"sources": ", ".join(shown["contracts_changed"])}),
         ("rebuilt-approved-again", {"batches": ", ".join(shown["approved_again"])}),
         ("rebuilt-differs", {"parts": ", ".join(result.other)}),
+        ("rebuilt-anew", {"before": result.anew or ""}),
         ("rebuilt-before", {"name": result.before or ""}),
     ):
         if all(values.values()):
