@@ -337,6 +337,6 @@ def _record(connection: sa.Connection, asked: _Asked, outcome: str) -> None:
         agreement=told.agreement,
         outcome=outcome,
         detail={"attempts": asked.attempts, **({"purpose": told.purpose} if told.purpose else {})},
-        request=asked.message.sealed,
-        reply=asked.reply.sealed if asked.reply else None,
+        request=asked.message,
+        reply=asked.reply,
     )

@@ -99,8 +99,8 @@ def record(
         "agreement": None if agreement is None else _printed(agreement),
         "outcome": outcome,
         "detail": orjson.dumps(detail or {}, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z).decode(),
-        "request": _sealed(request),
-        "reply": _sealed(reply),
+        "request": _own(request) if direction == "asked" else _sealed(request),
+        "reply": _own(reply) if direction == "answered" else _sealed(reply),
     }
     if kept is None:
         connection.execute(_RECORD, values)
@@ -111,6 +111,11 @@ def record(
 
 def _printed(text: str) -> str:
     return "".join(one if one.isprintable() else "\ufffd" for one in text[:LONGEST])
+
+
+def _own(message: Message | str | None) -> str | None:
+    """What this hub has just signed: it says nothing that it does not know."""
+    return message.sealed if isinstance(message, Message) else _sealed(message)
 
 
 def _sealed(message: Message | str | None) -> str | None:

@@ -375,8 +375,8 @@ def _record(
         agreement=asked.agreement,
         outcome=outcome,
         detail={**({"purpose": asked.purpose} if asked.purpose and not named else {}), **detail},
-        request=message.sealed,
-        reply=reply.sealed,
+        request=message,
+        reply=reply,
         kept=kept,
     )
 
