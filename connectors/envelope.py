@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 import re
 import uuid
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ KindName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]+(-[a-z]+)*(\.[a-z]+(-[a
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Reference = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[1-9][0-9]{0,8}\Z")]
 MediaType = Annotated[str, msgspec.Meta(pattern=r"\A[!-:<-~]+(; ?[!-:<-~]+)*\Z", max_length=120)]
+Protocol = Annotated[str, msgspec.Meta(pattern=r"\A[a-z]+(-[a-z]+)*/[0-9]{1,3}(\.[0-9]{1,3})?\Z", max_length=40)]
 Label = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]*\Z", max_length=200)]
 Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
@@ -44,7 +46,7 @@ class Envelope(
 ):
     """What is signed, in the words of the protocol; ``from`` and ``to`` are words of Python. Moments are UTC."""
 
-    protocol: Annotated[str, msgspec.Meta(max_length=40)]
+    protocol: Protocol
     id: uuid.UUID
     kind: KindName
     sender: Name
@@ -61,6 +63,15 @@ class Envelope(
     request: Digest | None = None
     status: Code | None = None
     head: dict[str, Any] | None = None
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A checkpoint as messages carry it (docs/protocol/20-ledger.md), by its form alone."""
+
+    position: Annotated[int, msgspec.Meta(ge=1)]
+    chain: Digest
+    at: Moment
+    signature: Annotated[str, msgspec.Meta(pattern=r"\A[\w-]+\.[\w-]+\.[\w-]+\Z", max_length=4096)]
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,44 @@ def read(wire: bytes, limit: int = LIMIT) -> Message:
         envelope = _decoder.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
     except (ValueError, msgspec.MsgspecError, RecursionError):
         raise FatalError("message-malformed") from None
+    if not ordered(envelope.id):
+        raise FatalError("message-malformed")
     return Message(envelope, body, sealed.decode("ascii"))
+
+
+def ordered(named: uuid.UUID) -> bool:
+    """Whether it is a UUID of version 7 (RFC 9562), as all ids are that hubs make for each other."""
+    return named.version == 7 and named.variant == uuid.RFC_4122
+
+
+def known(sealed: str) -> Envelope | None:
+    """The envelope, where it says nothing but what this version knows: each member once, in its form; header and head too.
+
+    What else stands in it nobody here has read, so it is kept nowhere.
+    """
+    try:
+        header, payload, _ = _KEPT.fullmatch(sealed).groups()  # type: ignore[union-attr]
+        said, told = (json.loads(_part(part), object_pairs_hook=_single) for part in (header, payload))
+        if not (said.keys() <= _HEADER.keys() and told.keys() <= _MEMBERS):
+            return None
+        if not all(_HEADER[name].fullmatch(value) for name, value in said.items()):
+            return None
+        if "head" in told:
+            msgspec.convert(told["head"], Head)
+        return _decoder.decode(_part(payload))
+    except (ValueError, TypeError, AttributeError, msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _single(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a member twice")
+    return found
+
+
+def _part(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def verify(message: Message, keys: Sequence[OKPKey], name: str) -> None:
@@ -123,5 +171,12 @@ def verify(message: Message, keys: Sequence[OKPKey], name: str) -> None:
 
 
 _COMPACT = re.compile(rb"[\w-]+\.([\w-]+)\.[\w-]+")  # RFC 7515, 7.1
+_KEPT = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]{86})", re.ASCII)  # an Ed25519 signature is 64 bytes
+_HEADER = {
+    "alg": re.compile("[A-Za-z0-9]{1,16}"),
+    "kid": re.compile(r"[\w-]{43}", re.ASCII),
+    "typ": re.compile("[a-z]+(-[a-z]+)*[+]jws|at[+]jwt"),
+}
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
+_MEMBERS = frozenset(field.encode_name for field in msgspec.structs.fields(Envelope))

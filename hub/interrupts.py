@@ -11,6 +11,18 @@ from collections.abc import Iterator
 from types import FrameType
 
 AGAIN_SECONDS = 0.05
+asked: set[str] = set()  # peers that this process asked to do something, whatever it heard of it
+
+
+def said() -> str:
+    """What is left behind, in one line."""
+    if not asked:
+        return "interrupted; nothing half-done is kept 已中断，未留下未完成的数据"
+    named = ", ".join(sorted(asked))
+    return (
+        f"interrupted; {named} was asked and may have done it: see `yici ledger list` "
+        f"已中断；已向 {named} 提出请求，对方可能已办理：见 `yici ledger list`"
+    )
 
 
 _leaving = threading.Event()

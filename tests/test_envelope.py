@@ -19,12 +19,13 @@ from tests import examplepage
 BODY = b'{"hello": "\xe4\xbd\xa0"}'
 NOW = dt.datetime(2026, 3, 1, 8, 30, tzinfo=dt.UTC)
 KEY = examplepage.key()
+ID = uuid.UUID("019ca880-4a40-7000-8000-000000000007")
 PUBLIC = signature.public_key(examplepage.public_key())
 
 
 def message(body: bytes = BODY, key: Any = KEY, **members: Any) -> Message:
     told = {
-        "id": uuid.UUID(int=7), "kind": "peer.check", "sender": "sh", "receiver": "zj", "at": NOW, "type": "application/json",
+        "id": ID, "kind": "peer.check", "sender": "sh", "receiver": "zj", "at": NOW, "type": "application/json",
         **members,
     }  # fmt: skip
     return envelope.signed(envelope.of(body, **told), body, key)
@@ -63,6 +64,29 @@ def test_members_of_a_later_version_are_left_alone() -> None:
     assert envelope.read(resealed(told)).envelope.sender == "sh"
 
 
+def test_an_envelope_says_nothing_beside_what_is_known() -> None:
+    head = {"position": 3, "chain": "0" * 64, "at": "2026-03-01T08:29:58Z", "signature": "e30.e30.AA"}
+    good = message(head=head, purpose="a purpose", deadline=NOW)
+    assert envelope.known(good.sealed) == good.envelope
+    told = payload(good.sealed)
+    for changed in (
+        told | {"note": "张三"},
+        told | {"head": head | {"name": "张三"}},
+        told | {"head": {"name": "张三"}},
+        told | {"head": head | {"at": "张三"}},
+        told | {"head": head | {"signature": "张三"}},
+    ):
+        sealed = resealed(changed).partition(b"\n")[0].decode()
+        assert envelope.read(f"{sealed}\n".encode()).envelope.sender == "sh" and envelope.known(sealed) is None, changed
+    twice = signature.sign(json.dumps(told)[:-1].encode() + b',"to":"zj"}', KEY, envelope.TYPE)
+    header, rest = good.sealed.split(".", 1)
+    said = json.loads(base64.urlsafe_b64decode(header + "=="))
+    noted = base64.urlsafe_b64encode(json.dumps({**said, "note": "a word"}).encode()).rstrip(b"=").decode()
+    other = base64.urlsafe_b64encode(json.dumps({**said, "kid": "a word"}).encode()).rstrip(b"=").decode()
+    for sealed in (twice, f"{noted}.{rest}", f"{other}.{rest}", good.sealed + "a-word", "", "a.b", good.sealed[:-1]):
+        assert envelope.known(sealed) is None, sealed
+
+
 def test_only_a_given_key_and_only_a_message() -> None:
     other = examplepage.key(bytes(range(1, 33)))
     for sealed, keys in (
@@ -85,11 +109,12 @@ def test_another_body_is_not_intact() -> None:
 @pytest.mark.parametrize(
     ("member", "value"),
     [
-        ("id", "7"), ("id", None), ("kind", "check"), ("kind", "Peer.check"), ("kind", "peer.check\n"), ("from", "sh/zj"),
+        ("id", "7"), ("id", None), ("id", "0" * 32), ("id", "9f0e5bd4-6b0c-4f0e-8d3c-0f4a5d6c7b8a"),
+        ("id", "019ca880-4a40-7000-c000-000000000007"), ("kind", "check"), ("kind", "Peer.check"), ("kind", "peer.check\n"), ("from", "sh/zj"),
         ("from", "sh\n"), ("from", "-sh"), ("to", "a" * 81), ("at", "2026-03-01T08:30:00"), ("at", "yesterday"), ("at", 5),
         ("digest", "0" * 63), ("digest", "A" * 64), ("size", -1), ("size", "5"), ("type", "text\r\nx: y"), ("type", ""),
         ("agreement", "x/1"), ("agreement", f"{uuid.UUID(int=1)}/0"), ("purpose", "a\x00b"), ("case", "x" * 201),
-        ("deadline", "soon"), ("status", "Not a code"), ("head", []), ("request", "00"), ("reply_to", ""), ("protocol", None),
+        ("deadline", "soon"), ("status", "Not a code"), ("head", []), ("request", "00"), ("reply_to", ""), ("protocol", None), ("protocol", "张三/1"), ("protocol", "yici/11010519491231002"),
     ],
 )  # fmt: skip
 def test_a_member_of_another_form(member: str, value: object) -> None:

@@ -264,7 +264,9 @@ def test_the_ledger_says_what_was_decided(hubs: Pair) -> None:
     assert [(row.kind, row.agreement, row.outcome) for row in said["zj"]] == [
         ("agreement.accept", f"{agreed}/1", "ok"), ("agreement.suspend", f"{agreed}/1", "ok"),
     ]  # fmt: skip
-    assert [row.kind for row in said["sh"]] == ["agreement.accept", "agreement.suspend"]
+    assert [(row.kind, row.outcome) for row in said["sh"]] == [
+        ("agreement.accept", "sent"), ("agreement.accept", "ok"), ("agreement.suspend", "sent"), ("agreement.suspend", "ok"),
+    ]  # fmt: skip
     assert orjson.loads(said["zj"][1].detail) == {"agreement": f"{agreed}/1", "state": "suspended"}
     assert "misuse" not in str(said)
 

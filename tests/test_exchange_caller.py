@@ -20,7 +20,7 @@ from connectors import envelope
 from connectors.envelope import Message
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
 from hub import records
-from hub.exchange import keys, reach, tls, upkeep
+from hub.exchange import keys, reach, tls, upkeep, wire
 from hub.exchange.caller import PartnerFailed, PartnerProblem, ask
 from hub.home import Home
 from tests import examplepage
@@ -110,6 +110,30 @@ def test_a_partner_that_takes_too_long(hubs: Hubs) -> None:
     assert asked(sh).outcome in ("partner-away", "deadline-over")
     time.sleep(0.5)
     assert not zj.rows("SELECT 1 FROM test_done WHERE message = :id", id=asked(sh).message)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize(("kind", "outcomes"), [("test.once", ["sent", "interrupted"]), ("test.echo", ["interrupted"])])
+def test_whatever_ends_it_there_is_a_record(
+    hubs: Hubs, kind: str, outcomes: list[str], error: type[BaseException]
+) -> None:
+    """Of what must not happen twice already when it leaves."""
+    sh, zj = hubs
+    post, sent = wire.post, []
+
+    def ending(*given: Any, **more: Any) -> bytes:
+        message = envelope.read(given[4]).envelope.id
+        sent.append((message, sh.outcomes(message, "asked")))
+        post(*given, **more)
+        raise error
+
+    with mock.patch.object(wire, "post", ending), pytest.raises(error):
+        ask("zj", kind, {})
+    [(message, before)] = sent
+    assert before == outcomes[:-1] and sh.outcomes(message, "asked") == outcomes
+    assert zj.outcomes(message) == ["ok"], "it was carried out"
+    reply = ask("zj", kind, {})
+    assert sh.outcomes(reply.envelope.reply_to, "asked") == [*outcomes[:-1], "ok"]
 
 
 @pytest.mark.parametrize("kind", ["test.once", "test.echo"])
@@ -439,6 +463,19 @@ def test_a_problem_cannot_smuggle_a_person_in(hubs: Hubs) -> None:
     ):
         ask("zj", "test.echo", {})
     assert "11010519491231002X" not in str(refusal.value) and refusal.value.values["reason"] == "peer-unknown"
+
+
+def test_nor_in_its_code(hubs: Hubs) -> None:
+    sh, zj = hubs
+    code = "11010519491231002x"
+    body = json.dumps({"code": code, "fault": "caller", "values": {}}).encode()
+    with (
+        lying(hubs, lambda question: reply(zj, question, body, status=code).wire),
+        pytest.raises(FatalError) as refusal,
+    ):
+        ask("zj", "test.echo", {})
+    assert refusal.value.code == "message-body" and code not in str(refusal.value)
+    assert (asked(sh).outcome, asked(sh).reply) == ("message-body", None), "nor is the envelope kept, which says it too"
 
 
 # -- what goes on beside it ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from connectors.errors import FatalError, RetriableError, UsageError
-from hub import clock, database, watching, working_days
+from hub import clock, database, records, watching, working_days
 from hub.exchange import agreement_acts, corrections, epochs, upkeep
 from hub.exchange import correction_messages as messages
 from hub.exchange.caller import PartnerProblem
@@ -28,6 +28,11 @@ from tests.twohubs import pair
 SAID = Said(
     "2031-01-31", "张三 showed the paper, 11010519491231002X", found="2030-01-31", evidence="case 310117-2026-7"
 )
+
+
+def fresh() -> str:
+    """The id of a correction."""
+    return str(records.key(dt.datetime.now(dt.UTC)))
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +404,7 @@ def filing(exchange: Exchange, **changes: Any) -> dict[str, Any]:
         exchange.sh,
         "SELECT epoch, encode(handle, 'hex'), digest FROM index_entry WHERE recorded_to IS NULL ORDER BY handle LIMIT 1",
     )
-    body = {"correction": str(uuid.uuid4()), "epoch": epoch, "handle": handle, "version": version, "material": MATERIAL,
+    body = {"correction": fresh(), "epoch": epoch, "handle": handle, "version": version, "material": MATERIAL,
             "field": "valid_to", "said": {"expected": "2031-01-31", "why": "paper"}, **changes}  # fmt: skip
     return {name: value for name, value in body.items() if value is not None}
 
@@ -421,12 +426,44 @@ def test_what_the_owner_refuses(exchange: Exchange) -> None:
         ({"version": "0" * 32}, "correction-version-old"), ({"epoch": "20200101T000000Z-00000000"}, "reconcile-epoch"),
     ):  # fmt: skip
         assert say(**changes) == code, changes
-    named = str(uuid.uuid4())
+    for odd in (str(uuid.uuid4()), str(uuid.UUID(int=0))):
+        assert say(correction=odd) == "message-body"
+    named = fresh()
     assert (say(correction=named), say(correction=named), say(correction=named, field="status")) == (
         "ok",
         "ok",
         "correction-taken",
     )
+    assert say(correction=named, version="0" * 32) == "correction-taken", "of another version it is something else"
+    assert say(correction=named, handle="0" * 32) == "correction-taken"
+    assert say(correction=named, said={"expected": "x", "why": "y"}) == "correction-taken"
+    assert say(correction=named) == "ok"
+    assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(1,)]
+
+
+def test_filed_again_in_a_new_epoch_it_is_the_same(exchange: Exchange) -> None:
+    """All ids are others then; the owner knows what they stand for."""
+    named, reference = fresh(), exchange.agreement(exchange.sh).reference
+
+    def say(**changes: Any) -> dict[str, Any]:
+        told = filing(exchange, correction=named, **changes)
+        return dict(exchange.pair.say(exchange.sh, exchange.zj, messages.FILE, told, agreement=reference))
+
+    first = filing(exchange)
+    assert say()["status"] == "ok"
+    with exchange.zj.acting():
+        epochs.renew(exchange.named, dt.datetime.now(dt.UTC))
+    assert say()["status"] == "ok", "in the words in which it was filed"
+    assert say(epoch="20200101T000000Z-00000000")["status"] == "reconcile-epoch"
+    exchange.read()
+    entries = exchange.sql(
+        exchange.sh, "SELECT encode(handle, 'hex'), digest FROM index_entry WHERE recorded_to IS NULL"
+    )
+    assert len(entries) > 1 and first["handle"] not in [handle for handle, _ in entries]
+    told = [say(handle=handle, version=version)["status"] for handle, version in entries]
+    assert sorted(told) == ["correction-taken"] * (len(entries) - 1) + ["ok"]
+    handle = entries[told.index("ok")][0]
+    assert say(handle=handle, version="0" * 32)["status"] == "correction-taken"
     assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(1,)]
 
 
@@ -438,16 +475,16 @@ def test_the_same_is_not_filed_again_under_other_ids(exchange: Exchange) -> None
         told = filing(exchange, **changes)
         return dict(exchange.pair.say(exchange.sh, exchange.zj, messages.FILE, told, agreement=reference))
 
-    first = str(uuid.uuid4())
+    first = fresh()
     assert say(correction=first)["status"] == "ok"
-    assert {say(correction=str(uuid.uuid4()))["status"] for _ in range(5)} == {"correction-filed"}
+    assert {say(correction=fresh())["status"] for _ in range(5)} == {"correction-filed"}
     other = {"expected": "2033-01-31", "why": "another view"}
-    assert say(correction=str(uuid.uuid4()), said=other)["status"] == "ok"
-    assert say(correction=str(uuid.uuid4()), field="status")["status"] == "ok"
+    assert say(correction=fresh(), said=other)["status"] == "ok"
+    assert say(correction=fresh(), field="status")["status"] == "ok"
     assert exchange.sql(exchange.zj, "SELECT count(*) FROM correction") == [(3,)]
     with exchange.zj.acting(), pytest.raises(PartnerProblem):  # which Shanghai did not keep
         corrections.answer(uuid.UUID(first), "confirmed", "it is right", actor="li")
-    assert say(correction=str(uuid.uuid4()))["status"] == "ok", "what is answered may be filed anew"
+    assert say(correction=fresh())["status"] == "ok", "what is answered may be filed anew"
 
 
 def test_no_peer_has_more_than_so_many_open(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,12 +505,20 @@ def test_who_did_not_file_it_hears_no_answer(exchange: Exchange) -> None:
     assert exchange.pair.say(exchange.sh, exchange.zj, messages.ANSWER, body)["status"] == "correction-unknown", (
         "not to the owner"
     )
-    stranger = {**body, "correction": str(uuid.uuid4())}
+    stranger = {**body, "correction": fresh()}
     assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, stranger)["status"] == "correction-unknown"
     assert (
         exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, {**body, "outcome": "maybe"})["status"]
         == "message-body"
     )
+    for unsaid in (
+        {"reason": None},
+        {"reason": "  "},
+        {"outcome": "refused", "reason": None},
+        {"correction": str(uuid.uuid4())},
+    ):
+        told = {name: value for name, value in {**body, **unsaid}.items() if value is not None}
+        assert exchange.pair.say(exchange.zj, exchange.sh, messages.ANSWER, told)["status"] == "message-body", unsaid
     with exchange.sh.acting(), pytest.raises(UsageError) as foreign:
         corrections.answer(one.id, "confirmed", "x", actor="wang")
     assert foreign.value.code == "correction-not-ours"

@@ -9,7 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from hub.exchange import entries
-from tests import ledgers
+from tests import examplemessages, ledgers
+
+SEALED = examplemessages.message(1, {}, examplemessages.SHANGHAI, kind="peer.check").sealed
 
 
 def kept(store: sa.Engine, named: uuid.UUID) -> sa.Row:  # type: ignore[type-arg]
@@ -20,9 +22,9 @@ def kept(store: sa.Engine, named: uuid.UUID) -> sa.Row:  # type: ignore[type-arg
 
 @pytest.mark.parametrize(("peer", "detail", "asked", "reply"), [
     ("zj", {}, None, None),
-    ("zj", {"fields": ["姓名", "a:b\n"], "n": 1.50, "nul": "\x00"}, "e.y.J", None),
-    ("", {"purpose": "一件事"}, None, "a.b.c"),
-    ("浙江", {"at": "5:zj\n"}, "", "a"),
+    ("zj", {"fields": ["姓名", "a:b\n"], "n": 1.50, "nul": "\x00"}, SEALED, None),
+    ("", {"purpose": "一件事"}, None, SEALED),
+    ("浙江", {"at": "5:zj\n"}, SEALED, SEALED),
 ])  # fmt: skip
 def test_the_digest_is_the_same_here_and_in_the_store(
     store: sa.Engine, peer: str, detail: dict[str, object], asked: str | None, reply: str | None
@@ -41,6 +43,22 @@ def test_the_digest_is_the_same_here_and_in_the_store(
     assert row.digest == entries.digest_of(row._mapping) == elsewhere
     assert (row.peer, json.loads(row.detail), row.request, row.reply) == (peer, detail, asked, reply)
     assert (row.id, row.message) == (str(named), str(message) if message else None)
+
+
+@pytest.mark.parametrize("said", [
+    {"case": "of 11010519491231002X"}, {"purpose": "call 13800138000"}, {"type": "text/13800138000"},
+    {"sender": "11010519491231002x"}, {"receiver": "13800138000"}, {"status": "of-13800138000"},
+])  # fmt: skip
+def test_an_envelope_that_names_somebody_is_not_kept(store: sa.Engine, said: dict[str, str]) -> None:
+    sealed = examplemessages.message(1, {}, examplemessages.SHANGHAI, **{"kind": "peer.check", **said}).sealed
+    free = f"{SEALED[:-86]}{'of-13800138000-':A<86}"  # where a signature that holds would stand
+    for text in (sealed, free, "e.y.J", "", "a.b.c"):
+        with store.begin() as connection:
+            named = entries.record(
+                connection, peer="zj", direction="asked", kind="peer.check", outcome="ok", request=text, reply=text
+            )
+        row = kept(store, named)
+        assert (row.request, row.reply) == (None, None), text
 
 
 def test_no_field_passes_for_another() -> None:

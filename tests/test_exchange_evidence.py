@@ -75,7 +75,8 @@ def test_the_columns_agreed_are_given_and_both_hubs_write_it_down(hubs: Exchange
     with hubs.zj.acting():
         assert row.applicant == home.keyed_hash().of(f"cn.uscc:{FIRM}")
     for hub, direction in ((hubs.zj, "answered"), (hubs.sh, "asked")):
-        [record] = hub.rows("SELECT * FROM exchange_record WHERE kind = 'evidence.request'")
+        *before, record = hub.rows("SELECT * FROM exchange_record WHERE kind = 'evidence.request' ORDER BY id")
+        assert [one.outcome for one in before] == (["sent"] if hub is hubs.sh else []), "before it leaves"
         assert (record.direction, record.outcome, record.agreement) == (direction, "ok", agreement.reference)
         assert record.reply == reply.sealed and FIRM not in str(record)
         for sealed in (record.request, record.reply):
@@ -305,7 +306,9 @@ class Test_identities:
         for text in (PERSON, PASSPORT):
             told = self.refused(hubs, agreement, text)
             assert (told["code"], told["fault"]) == ("identity-undecided", "hub"), "the people of that hub decide it"
-        attempts = hubs.sh.rows("SELECT detail FROM exchange_record WHERE kind = 'evidence.request'")
+        attempts = hubs.sh.rows(
+            "SELECT detail FROM exchange_record WHERE kind = 'evidence.request' AND outcome <> 'sent'"
+        )
         assert [json.loads(row.detail)["attempts"] for row in attempts] == [1, 1]
 
     def test_identifiers_of_two_people_give_nothing(self, hubs: Exchange, agreement: Any) -> None:
@@ -349,7 +352,10 @@ def test_consent_is_asked_for_where_it_is_agreed(hubs: Exchange) -> None:
     now = dt.datetime.now(dt.UTC)
     good = {"reference": "31-2026-consent-7", "at": now.isoformat(), "method": "signed-form"}
     assert hubs.refused(agreement)["code"] == "consent-required"
-    for wrong in ({"at": (now + dt.timedelta(hours=1)).isoformat()}, {"reference": f"of {stored.RESIDENT}"}):
+    for wrong in (
+        {"at": (now + dt.timedelta(hours=1)).isoformat()}, {"reference": f"of {stored.RESIDENT}"},
+        {"method": f"form-{stored.RESIDENT.lower()}"}, {"method": "by-phone-13800138000"},
+    ):  # fmt: skip
         assert hubs.refused(agreement, consent={**good, **wrong})["code"] == "consent-invalid"
     for wrong in ({"at": "today"}, {"method": "Signed Form"}, {"reference": ""}, {"at": "2026-01-01T00:00:00"}):
         assert hubs.refused(agreement, consent={**good, **wrong})["code"] == "message-body"
@@ -363,6 +369,22 @@ def test_consent_is_asked_for_where_it_is_agreed(hubs: Exchange) -> None:
     [record] = hubs.zj.rows("SELECT detail FROM exchange_record WHERE agreement = :a AND outcome = 'ok' AND kind LIKE 'e%'",
                             a=free.reference)  # fmt: skip
     assert "consent" not in json.loads(record.detail)
+
+
+def test_identifiers_are_normalised_by_who_asks(hubs: Exchange) -> None:
+    agreement, _ = hubs.agree(), hubs.firm()
+    for value in (FIRM.lower(), f" {FIRM}", f"{FIRM[:8]}-{FIRM[8:]}"):
+        holders = [{"scheme": "cn.uscc", "value": value}]
+        assert hubs.refused(agreement, holders=holders)["code"] == "identifier-invalid", value
+    assert hubs.ask(agreement).envelope.status == "ok"
+
+
+def test_a_file_called_after_somebody_is_not_told(hubs: Exchange) -> None:
+    agreement, _ = hubs.agree(), hubs.firm()
+    with hubs.zj.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE landed_file SET name = :name"), {"name": f"of {stored.RESIDENT}.csv"})
+    reply = hubs.ask(agreement)
+    assert json.loads(reply.body)["source"]["file"] == "-" and stored.RESIDENT not in reply.body.decode()
 
 
 def request(hubs: Exchange, agreement: Any, **members: Any) -> envelope.Message:
@@ -415,7 +437,9 @@ def test_killed_before_it_replied_and_asked_again_it_gave_once(hubs: Exchange, t
     reviving.join(60)
     assert json.loads(reply.body)["certificate"]["certificate_number"] == "330106000000001"
     assert len(hubs.given()) == 1
-    [told] = hubs.sh.rows("SELECT detail, message FROM exchange_record WHERE kind = 'evidence.request'")
+    [told] = hubs.sh.rows(
+        "SELECT detail, message FROM exchange_record WHERE kind = 'evidence.request' AND outcome = 'ok'"
+    )
     assert json.loads(told.detail)["attempts"] > 1
     assert hubs.zj.outcomes(told.message) == ["ok"], "the second time it replied with what it had kept"
 

@@ -7,6 +7,10 @@ import base64
 import datetime as dt
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -19,16 +23,17 @@ import requests
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from connectors import envelope
+from connectors import envelope, signature
 from hub import agreements as clients
-from hub import answers, cli, records, subject_view
+from hub import answers, cli, home, records, signing, subject_view
 from hub.answers import Question
 from hub.api.answers import StoredAnswer
 from hub.api.app import create
 from hub.api.evidence import EvidenceShown
-from hub.exchange import agreement_acts, evidence_asking, peers, reach
+from hub.exchange import agreement_acts, evidence_asking, ledger_view, peers, reach
 from hub.home import Home
 from tests import evidencing, partner, serving, stored
+from tests.conftest import ROOT
 from tests.evidencing import CASE, FIRM, LICENCE, OTHER, PURPOSE, Exchange
 from tests.serving import FORM, served
 
@@ -119,11 +124,11 @@ def fetched(hubs: Exchange) -> list[Any]:
 
 
 def asked(hubs: Exchange) -> list[str]:
-    """What became of Shanghai's questions."""
-    return [
-        row.outcome
-        for row in hubs.sh.rows("SELECT outcome FROM exchange_record WHERE kind LIKE 'evidence.%' ORDER BY id")
-    ]
+    """What became of Shanghai's questions; each was recorded before it left."""
+    rows = hubs.sh.rows("SELECT message, outcome FROM exchange_record WHERE kind LIKE 'evidence.%' ORDER BY id")
+    sent = {row.message for row in rows if row.outcome == "sent"}
+    assert sent == {row.message for row in rows}
+    return [row.outcome for row in rows if row.outcome != "sent"]
 
 
 def test_what_is_held_elsewhere_is_fetched_from_there(hubs: Exchange, base: str, announced: str) -> None:
@@ -161,7 +166,7 @@ def test_what_is_held_elsewhere_is_fetched_from_there(hubs: Exchange, base: str,
     [there_too] = hubs.given()
     assert (there_too.digest, there_too.fields, there_too.receiver) == (digest, body["fields"], "sh")
     assert asked(hubs) == ["ok"]
-    [record] = hubs.sh.rows("SELECT request FROM exchange_record WHERE kind LIKE 'evidence.%'")
+    _, record = hubs.sh.rows("SELECT request FROM exchange_record WHERE kind LIKE 'evidence.%' ORDER BY id")
     told = envelope.read(f"{record.request}\n".encode()).envelope
     assert told.deadline is not None and 10 < (told.deadline - told.at).total_seconds() <= 17, (
         "as long as the client waits"
@@ -395,36 +400,144 @@ def test_killed_while_it_answers_it_gives_once(hubs: Exchange, base: str, announ
     assert len(hubs.given()) == len(fetched(hubs)) == 1 and asked(hubs) == ["ok"]
 
 
-@pytest.mark.parametrize("lie", [
-    {"certificate": {"name": "营业执照"}},  # not asked for
-    {"certificate": {"name": "营业执照"}, "fields": ["name"]},
-    {"certificate": {"attributes": {"enterprise_type": "有限责任公司"}}},
-    {"certificate": {"attributes": {"home": "somewhere"}}},
-    {"certificate": {"holders": [{"role": "holder", "scheme": "cn.uscc", "value": FIRM, "name": None, "address": "…"}]}},
-    {"certificate": {"holders": [{"role": "guarantor", "scheme": "cn.uscc", "value": FIRM, "name": None}]}},
-    {"certificate": {"holders": "everybody"}},
-    {"certificate": None},
-    {"certificate": []},
-    {"fields": ["certificate_number", "name"]},
-    {"material": "resident-id-card"},
-    {"holding": "0" * 32},
-    {"given": {"purpose": "other"}},
-    {"given": {"case": "31-2026-0002"}},
-    {"given": {"client": "js"}},
-    {"given": {"hub": "js"}},
-    {"more": "than agreed"},
-    "nothing",
-])  # fmt: skip
-def test_more_or_other_than_was_asked_for_is_not_passed_on(hubs: Exchange, base: str, announced: str, lie: Any) -> None:
+def holder(**changes: Any) -> Json:
+    return {"holders": [{"role": "holder", "scheme": "cn.uscc", "value": FIRM, "name": None, **changes}]}
+
+
+SPEAKING = f"张三 {stored.RESIDENT} 13800138000"
+LIES: list[tuple[str, Any]] = [
+    ("columns", {"certificate": {"name": "营业执照"}}),  # not asked for
+    ("columns", {"certificate": {"name": "营业执照"}, "fields": ["name"]}),
+    ("columns", {"certificate": {"attributes": {"enterprise_type": "有限责任公司"}}}),
+    ("columns", {"certificate": {"attributes": {"home": "somewhere"}}}),
+    ("columns", {"certificate": {"remark": SPEAKING}}),
+    ("columns", {"certificate": {"status": None}, "fields": ["certificate_number"]}),  # less than was asked for
+    ("columns", {"certificate": {"certificate_number": None}}),  # it is left out
+    ("form", {"certificate": holder(address="…")}),
+    ("columns", {"certificate": {"holders": [*holder()["holders"], *holder()["holders"]]}}),
+    ("form", {"certificate": {"holders": "everybody"}}),
+    ("form", {"certificate": None}),
+    ("form", {"certificate": []}),
+    ("form", "nothing"),
+    ("columns", {"fields": ["certificate_number", "name"]}),
+    # about somebody else
+    ("columns", {"certificate": holder(role="guarantor")}),
+    ("holder", {"certificate": {**holder(value=OTHER, name="别人有限公司"), "certificate_number": OTHER}}),
+    ("holder", {"certificate": holder(scheme="cn.regno", value="330106000000001")}),
+    ("form", {"certificate": holder(scheme="cn.ric", value=stored.RESIDENT)}),  # of a firm
+    ("holder", {"certificate": {"holders": []}}),
+    # not in force
+    ("status", {"certificate": {"status": "revoked"}}),
+    ("status", {"certificate": {"status": "suspended"}}),
+    ("status", {"certificate": {"valid_to": "2020-01-01"}}),
+    # of another form than the columns have
+    ("form", {"certificate": holder(name={"home": "杭州市西湖区1号"})}),
+    ("form", {"certificate": {"attributes": {"registered_on": "杭州市西湖区1号"}}}),
+    ("form", {"certificate": {"attributes": {"registered_on": {"phone": "13800138000"}}}}),
+    ("form", {"certificate": {"certificate_number": ["1", "2"]}}),
+    ("form", {"certificate": {"certificate_number": "1\x1b]2;x"}}),
+    ("form", {"certificate": {"certificate_number": "1" * 10_001}}),
+    ("form", {"certificate": {"valid_to": "2999-13-01"}}),
+    ("form", {"version": SPEAKING}),
+    ("other", {"material": "resident-id-card"}),
+    ("other", {"holding": "0" * 32}),
+    # given to somebody else, for something else, at another time, with more words
+    ("given", {"given": {"purpose": "other"}}),
+    ("given", {"given": {"case": "31-2026-0002"}}),
+    ("given", {"given": {"client": "js"}}),
+    ("given", {"given": {"hub": "js"}}),
+    ("given", {"given": {"item": "demo-household-move"}}),
+    ("given", {"given": {"answer": "019ca880-4a40-7000-8000-000000000008"}}),
+    ("given", {"given": {"at": "2026-03-01T08:30:00+00:00"}}),
+    ("form", {"given": {"remark": SPEAKING}}),
+    ("form", {"given": {"at": SPEAKING}}),
+    ("form", {"source": {"remark": SPEAKING}}),
+    ("form", {"source": {"source": SPEAKING}}),
+    ("form", {"source": {"file": SPEAKING}}),
+    ("form", {"source": {"row": SPEAKING}}),
+    ("form", {"source": {"updated_at": SPEAKING}}),
+    ("form", {"source": {"late": SPEAKING}}),
+]
+
+
+@pytest.mark.parametrize(("reason", "lie"), LIES)
+def test_more_or_other_than_was_asked_for_is_not_passed_on(
+    hubs: Exchange, base: str, announced: str, reason: str, lie: Any
+) -> None:
     hall = Hall(hubs, base)
     grant = hall.ask()
     (hubs.zj.home.path / "lie.json").write_text(json.dumps(lie))
     told = problem(hall.fetch(announced, grant), 502, "partner-reply")
-    assert told["fault"] == "partner" and "zj" in told["detail"]
+    assert told["fault"] == "partner" and "zj" in told["detail"] and f"evidence-{reason}" in told["detail"]
+    assert "张三" not in str(told) and stored.RESIDENT not in str(told)
     assert fetched(hubs) == []
     assert sorted(asked(hubs)) == ["ok", "partner-reply"], "that it was refused is recorded beside that it came"
+    [noted] = hubs.sh.rows("SELECT * FROM exchange_record WHERE outcome = 'partner-reply'")
+    assert (noted.direction, json.loads(noted.detail)) == ("noted", {"reason": f"evidence-{reason}"})
+    claimed = envelope.read(f"{noted.reply}\n".encode()).envelope
+    assert (claimed.sender, claimed.reply_to) == ("zj", noted.message), (
+        "with what the partner says it gave, by its digest"
+    )
     (hubs.zj.home.path / "lie.json").unlink()
     assert hall.fetch(announced, grant).status_code == 200, "the lie used nothing up"
+
+
+def test_a_member_said_twice_is_not_passed_on(hubs: Exchange, base: str, announced: str) -> None:
+    """One reader takes the first, another the last."""
+    hall = Hall(hubs, base)
+    grant = hall.ask()
+    (hubs.zj.home.path / "twice").write_text('"status"')
+    try:
+        told = problem(hall.fetch(announced, grant), 502, "partner-reply")
+    finally:
+        (hubs.zj.home.path / "twice").unlink()
+    assert "evidence-form" in told["detail"] and fetched(hubs) == []
+
+
+def test_what_a_later_version_says_beside_is_left_out(hubs: Exchange, base: str, announced: str) -> None:
+    hall = Hall(hubs, base)
+    plain = hall.fetch(announced, hall.ask())
+    assert "Yici-Signature" not in plain.headers
+    (hubs.zj.home.path / "lie.json").write_text(json.dumps({"later": {"of": [SPEAKING]}}))
+    found = hall.fetch(announced, hall.ask())
+    assert found.status_code == 200 and "later" not in found.json() and "张三" not in found.text
+    assert found.json().keys() == plain.json().keys() and "Yici-Envelope" not in found.headers, "that is of other bytes"
+    with hubs.sh.acting():
+        own = [signature.public_key(signing.public_key())]
+        signature.verify_detached(found.content, found.headers["Yici-Signature"], own, signature.EVIDENCE, "evidence")
+    digest = hashlib.sha256(found.content).digest()
+    assert found.headers["Content-Digest"] == f"sha-256=:{base64.b64encode(digest).decode()}:"
+    assert fetched(hubs)[-1].digest == digest, "what was passed on"
+    assert asked(hubs) == ["ok", "ok"]
+
+
+def test_a_number_that_is_known_to_be_the_same_persons_will_do(
+    hubs: Exchange, base: str, announced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner knows the firm by another number: whoever asks takes it where it knows that number as well."""
+    hall = Hall(hubs, base)
+    other = "330106000000001"
+    lie = {"certificate": holder(scheme="cn.regno", value=other)}
+    (hubs.zj.home.path / "lie.json").write_text(json.dumps(lie))
+    problem(hall.fetch(announced, hall.ask()), 502, "partner-reply")
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        hashing = home.keyed_hash()
+        both = [hashing.of(f"cn.uscc:{FIRM}"), hashing.of(f"cn.regno:{other}")]
+        for one, state in zip(both, ("joined", "contradictory"), strict=True):
+            connection.execute(
+                sa.text("INSERT INTO identity_member (identifier, component, cluster, state, change) VALUES (:one, :all, :all, :state, 0)"),
+                {"one": one, "all": min(both), "state": state},
+            )  # fmt: skip
+    problem(hall.fetch(announced, hall.ask()), 502, "partner-reply")
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("UPDATE identity_member SET state = 'joined'"))
+    found = hall.fetch(announced, hall.ask())
+    assert found.status_code == 200 and found.json()["certificate"]["holders"][0]["value"] == other
+    with hubs.sh.acting() as engine, engine.begin() as connection:
+        connection.execute(sa.text("TRUNCATE identity_member"))
+    (hubs.zj.home.path / "lie.json").write_text(json.dumps({"certificate": {"holders": None}}))
+    told = hall.fetch(announced, hall.ask(), fields=["status"])
+    assert told.json()["certificate"] == {"status": "in_force"}, "without the holder the owner answers for whose it is"
 
 
 def test_of_many_at_once_one_gets_it(hubs: Exchange, base: str, announced: str) -> None:
@@ -660,6 +773,49 @@ class Test_the_command:
         assert (row.client, row.provider) == ("yici-cli", "zj")
         again = self.ask(hubs, "zj", "--answer", grant, "--handle", announced)
         assert again.exit_code != 0 and again.exception.code == "grant-used"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    def test_interrupted_it_leaves_a_record_of_what_was_given(
+        self, hubs: Exchange, announced: str, number: int
+    ) -> None:
+        slow, slowly = hubs.zj.home.path / "slow", hubs.zj.home.path / "slowly"
+        slow.touch()
+        command = [sys.executable, "-m", "hub", "evidence", "ask", "zj", "--answer", self.answer(hubs), "--handle", announced,
+                   "--id", "-"]  # fmt: skip
+        environment = {**os.environ, **hubs.sh.variables, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as asking:  # fmt: skip
+            assert asking.stdin is not None
+            asking.stdin.write(f"cn.uscc:{FIRM}\n")
+            asking.stdin.close()
+            asking.stdin = None
+            try:
+                deadline = time.monotonic() + 60
+                while not slowly.exists() and time.monotonic() < deadline and asking.poll() is None:
+                    time.sleep(0.05)
+                assert slowly.exists(), asking.communicate()
+                asking.send_signal(number)
+                said = asking.communicate(timeout=30)[1]
+            finally:
+                asking.kill()
+                slow.unlink()
+                slowly.unlink(missing_ok=True)
+        deadline = time.monotonic() + 20
+        while not hubs.given() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(hubs.given()) == 1 and fetched(hubs) == [], "it was given, and passed on to nobody"
+        records = hubs.sh.rows("SELECT * FROM exchange_record WHERE kind LIKE 'evidence.%' ORDER BY id")
+        assert {record.message for record in records} == {hubs.given()[0].message}
+        told = envelope.read(f"{records[0].request}\n".encode()).envelope
+        assert (told.id, told.case, records[0].reply) == (hubs.given()[0].message, CASE, None)
+        wanted = ["sent", "interrupted"] if number == signal.SIGINT else ["sent"]
+        assert [record.outcome for record in records] == wanted
+        with hubs.sh.acting() as engine, engine.connect() as connection:
+            listed = ledger_view.listed(connection, refused=True, kind="evidence.request")
+        assert [one["outcome"] for one in listed] == wanted[-1:], "nothing was heard of it any more"
+        if number == signal.SIGINT:
+            assert asking.returncode == 130
+            assert "zj was asked and may have done it" in said and "half-done" not in said
 
     def test_people_read_it(self, hubs: Exchange, announced: str) -> None:
         done = self.ask(hubs, "zj", "--answer", self.answer(hubs), "--handle", announced, "--fields", "status, name")

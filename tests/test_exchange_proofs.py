@@ -351,3 +351,19 @@ def test_it_is_checked_where_there_is_no_hub(hub: sa.Engine, kept: Kept, zj: OKP
     shown = json.loads(done.stdout)
     assert shown["ok"] and shown["signed_by"] == ["zj"]
     assert not (tmp_path / "none").exists()
+
+
+def test_a_question_whose_envelope_was_not_kept_is_told_of_by_the_reply() -> None:
+    """It had members that are not known here."""
+    reply = {"from": "sh", "to": "zj", "kind": "peer.check", "status": "ok", "reply_to": "7", "agreement": "a/1"}
+    record = {
+        "outcome": "ok",
+        "direction": "answered",
+        "peer": "zj",
+        "kind": "peer.check",
+        "message": "7",
+        "agreement": "a/1",
+    }
+    assert proofs._agrees("sh", record, {"reply": reply})
+    for wrong in ({"reply_to": "8"}, {"agreement": None}, {"status": "internal"}, {"to": "js"}):
+        assert not proofs._agrees("sh", record, {"reply": {**reply, **wrong}})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime as dt
+import hashlib
 import json
 import socket
 import ssl
@@ -16,7 +18,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from connectors import envelope
+from connectors import envelope, signature
 from connectors.envelope import Message
 from connectors.errors import FatalError, RetriableError
 from hub import records
@@ -110,9 +112,50 @@ def test_another_server_is_told_nothing(hubs: tuple[Hub, Hub], tmp_path: Path, m
 
 
 def test_a_sender_nobody_knows(hubs: tuple[Hub, Hub]) -> None:
+    """What it calls itself is neither kept nor told back: it may be anything."""
     sh, zj = hubs
-    told = refused(hubs, question(sh, zj, sender="ah"), "peer-unknown")
-    assert (told["fault"], told["values"]) == ("caller", {"peer": "ah"})
+    for name in ("ah", "11010519491231002x"):
+        message = question(sh, zj, sender=name)
+        reply = send(sh, zj, message)
+        told = problem(reply)
+        assert (reply.envelope.status, told["fault"]) == ("peer-unknown", "caller")
+        assert name not in (told["values"].values()) and "11010519491231002x" not in reply.body.decode().lower()
+        [record] = zj.rows("SELECT * FROM exchange_record WHERE message = :id", id=message.envelope.id)
+        assert (record.peer, record.outcome, record.request, record.reply) == ("sh", "peer-unknown", None, None)
+        assert "11010519491231002x" not in str(record).lower()
+
+
+PERSON = "张三 11010519491231002X 13800138000"
+
+
+@pytest.mark.parametrize("said", [
+    {"note": PERSON}, {"head": {"name": PERSON}}, {"head": {"position": 1, "chain": "0" * 64, "at": PERSON, "signature": "a.b.c"}},
+    {"type": "text/13800138000"},
+])  # fmt: skip
+def test_what_is_not_known_of_an_envelope_is_left_alone_and_kept_nowhere(
+    hubs: tuple[Hub, Hub], said: dict[str, object]
+) -> None:
+    sh, zj = hubs
+    good = question(sh, zj, "peer.check")
+    told = json.loads(msgspec.json.encode(good.envelope)) | said
+    sealed = signature.sign(json.dumps(told, ensure_ascii=False).encode(), sh.key(), envelope.TYPE)
+    reply = send(sh, zj, sealed.encode() + b"\n" + good.body)
+    assert reply.envelope.status == "ok", reply.body
+    [record] = zj.rows("SELECT * FROM exchange_record WHERE message = :id", id=good.envelope.id)
+    assert (record.outcome, record.request, record.reply) == ("ok", None, reply.sealed)
+    assert reply.envelope.request == hashlib.sha256(sealed.encode()).hexdigest(), (
+        "that it was this one can be shown still"
+    )
+    rows = zj.rows("SELECT * FROM exchange_record WHERE recorded_at >= :at", at=record.recorded_at - MINUTES)
+    assert "13800138000" not in str(rows) and "张三" not in str(rows)
+    assert base64.urlsafe_b64encode(b"13800138000")[:-4].decode() not in str(record)
+
+
+@pytest.mark.parametrize("body", [b"", b"what", b"[]", b"null"])
+def test_a_check_asks_for_nothing_in_json(hubs: tuple[Hub, Hub], body: bytes) -> None:
+    sh, zj = hubs
+    refused(hubs, question(sh, zj, "peer.check", body), "message-body")
+    assert send(sh, zj, question(sh, zj, "peer.check", b'{"later": 1}')).envelope.status == "ok"
 
 
 @contextlib.contextmanager

@@ -209,7 +209,11 @@ def test_pages(hubs: Hubs, acting: sa.Engine, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_no_question(hubs: Hubs) -> None:
-    for body in ({"after": "x"}, {"before": 1}, []):
+    for body in ({"after": "x"}, {"after": None}, []):
         with pytest.raises(FatalError) as refused:
             caller.ask("zj", "ledger.witness", json.dumps(body).encode())
         assert refused.value.values["code"] == "message-body"
+    plain, later = (
+        json.loads(caller.ask("zj", "ledger.witness", {"after": 0, **more}).body) for more in ({}, {"later": 1})
+    )
+    assert later["checkpoints"][: len(plain["checkpoints"])] == plain["checkpoints"], "a member of a later version"

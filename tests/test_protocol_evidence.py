@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import re
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,12 +14,12 @@ import pytest
 
 from connectors import envelope, signature
 from connectors.errors import FatalError
-from hub import index_keys, problems
+from hub import home, index_keys, problems
 from hub.api.evidence import EvidenceShown
-from hub.exchange import agreement_terms, evidence, evidence_asking, service
+from hub.exchange import agreement_terms, evidence, evidence_shown, service
 from hub.exchange.agreements import Agreement
 from hub.exchange.evidence import Consent, Holder, Question
-from hub.exchange.evidence_grants import Opening
+from hub.exchange.evidence_shown import Expected, Shown, Unacceptable
 from tests import exampleagreements, exampleevidence, examplemessages, examplepage
 from tests.conftest import ROOT
 
@@ -72,25 +73,29 @@ def test_it_is_covered_by_the_example_of_an_agreement() -> None:
     assert not agreement_terms.shareable(marriage).indexed  # type: ignore[union-attr]
 
 
-def accepted(body: Any, columns: tuple[str, ...]) -> Any:
+def accepted(body: Any, columns: tuple[str, ...]) -> Shown:
     """What the asker takes of the reply."""
-    asked = question()
-    opening = Opening(
-        "zj", asked.material, b"", asked.holders[0].scheme, asked.holders[0].value, b"", asked.handle, asked.epoch
-    )
-    answer: Any = SimpleNamespace(purpose="handle-application", case="31-2026-0001")
-    case: Any = SimpleNamespace(opening=opening, answer=answer, columns=columns)
-    message: Any = SimpleNamespace(body=json.dumps(body).encode())
-    return evidence_asking._require_no_more(case, message)
+    asked, wire, told = question(), envelope.read(SHOWN["question"].encode()).envelope, SHOWN["reply_envelope"]
+    assert wire.purpose and wire.case
+    person = home.keyed_hash().of(home.identifier_text(asked.holders[0].scheme, asked.holders[0].value))
+    wanted = Expected(
+        hub="zj", client="sh", purpose=wire.purpose, case=wire.case, item=asked.item, message=wire.id,
+        at=dt.datetime.fromisoformat(told["at"]), material=asked.material, handle=asked.handle, columns=columns,
+        person=frozenset({person}), roles=(), regions=exampleagreements.terms().regions,
+    )  # fmt: skip
+    data = json.dumps(body).encode()
+    shown, passed = evidence_shown.read(data, wanted)
+    assert passed == data
+    return shown
 
 
-def test_the_reply_is_the_one_form_of_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("YICI_HUB", "sh")
+def test_the_reply_is_the_one_form_of_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YICI_HOME", str(tmp_path))
     body = SHOWN["reply_body"]
     EvidenceShown.model_validate(body, strict=True)
     columns = tuple(SHOWN["question_body"]["fields"])
     assert accepted(body, columns).holding == SHOWN["question_body"]["handle"]
-    with pytest.raises(FatalError, match="zj"):
+    with pytest.raises(Unacceptable, match="evidence-columns"):
         accepted(body, columns[:-1])
     told = SHOWN["reply_envelope"]
     wire = envelope.read(SHOWN["question"].encode())
@@ -119,6 +124,14 @@ def test_every_member_is_described() -> None:
         "updated_at",
     }
     assert f"1 to {evidence.IDENTIFIERS} identifiers" in TEXT
+
+
+def test_every_reason_of_the_asker_is_listed() -> None:
+    listed = re.findall(r"^\| `(evidence-[a-z]+)` \|", section("What the asker refuses"), re.M)
+    told = vars(evidence_shown)
+    reasons = {value for name, value in told.items() if name.isupper() and str(value).startswith("evidence-")}
+    assert set(listed) == reasons and len(listed) == 7
+    assert f"{evidence_shown.TEXT:,} long" in TEXT
 
 
 def test_every_refusal_is_listed_in_its_order_with_its_fault() -> None:

@@ -48,6 +48,7 @@ class _Message:
 
     def say(self, name: str) -> bytes:
         from connectors import envelope
+        from hub import records
 
         now = dt.datetime.now(dt.UTC)
         ask = {"kind": "peer.check"}
@@ -78,7 +79,12 @@ class _Message:
             case "correction-of-nothing":
                 return self._filing()
             case "answer-of-nothing":
-                said = {"correction": str(uuid.uuid4()), "outcome": "refused", "at": now.isoformat(), "reason": "no"}
+                said = {
+                    "correction": str(records.key(now)),
+                    "outcome": "refused",
+                    "at": now.isoformat(),
+                    "reason": "no",
+                }
                 return self._signed(said, kind="correction.answer")
             case "restated-beyond":
                 said = {"epoch": "29990101T000000Z-00000000", "records": [[FALSE, None]]}
@@ -141,8 +147,10 @@ class _Message:
         )
 
     def _filing(self) -> bytes:
+        from hub import records
+
         said = {
-            "correction": str(uuid.uuid4()), "epoch": self.facts["epoch"], "handle": FALSE, "version": FALSE, "material": MATERIAL,
+            "correction": str(records.key(dt.datetime.now(dt.UTC))), "epoch": self.facts["epoch"], "handle": FALSE, "version": FALSE, "material": MATERIAL,
             "field": "status", "said": {"expected": "revoked", "why": "lie"},
         }  # fmt: skip
         return self._signed(said, kind="correction.file", agreement=self.facts["agreement"])

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from hub import database
 from hub.agreements import Agreement
 from hub.api import bodies, language
-from hub.api.evidence import DIGEST, GRANT, EvidenceShown
+from hub.api.evidence import DIGEST, GRANT, SIGNATURE, EvidenceShown
 from hub.api.guard import Caller
 from hub.api.lookups import Plain, body_errors
 from hub.api.responses import documented, problem
@@ -91,6 +91,10 @@ _RESPONSES = {
                 "description": "The partner's signed envelope around the digest of the body (docs/evidence.md)",
                 "schema": {"type": "string"},
             },
+            SIGNATURE: {
+                "description": "This hub's signature instead, where the partner said more than is known here and passed on",
+                "schema": {"type": "string"},
+            },
             DIGEST: {"description": "SHA-256 of the body (RFC 9530)", "schema": {"type": "string"}},
         },
     },
@@ -145,5 +149,6 @@ async def _relayed(
     # Few at once: a partner that lets everybody wait must not take the threads of all other routes.
     found: Relayed = await to_thread.run_sync(fetched, limiter=request.app.state.asking)
     digest = base64.b64encode(found.digest).decode()
-    headers = {ENVELOPE: found.envelope, DIGEST: f"sha-256=:{digest}:", "Cache-Control": "no-store"}
+    signed = {SIGNATURE: found.signature} if found.signature else {ENVELOPE: found.envelope}
+    headers = {**signed, DIGEST: f"sha-256=:{digest}:", "Cache-Control": "no-store"}
     return Response(found.body, media_type="application/json", headers=headers)

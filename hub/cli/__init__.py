@@ -47,14 +47,14 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     except SystemExit as done:
         if done.code == INTERRUPTED:
-            print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
+            print(interrupts.said(), file=sys.stderr)
         elif said := getattr(done.__context__, "format_message", None):  # by typer, on standard error alone
             described(UsageError("arguments", reason=said()))
         raise
     except RuntimeError as error:
         if str(error) != "Query interrupted":  # Ctrl-C while DuckDB computes
             raise
-        print("interrupted; nothing half-done is kept 已中断，未留下未完成的数据", file=sys.stderr)
+        print(interrupts.said(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -92,16 +92,24 @@ def _names(fields: str | None) -> list[str] | None:
 
 
 def _consent(reference: str | None, at: str | None, method: str) -> Consent | None:
+    import msgspec
+
+    from connectors.errors import UsageError
     from hub.cli import lookup
     from hub.exchange.evidence import Consent
 
     if reference is None:
         return None
-    return Consent(reference, lookup._time(at) if at else dt.datetime.now(dt.UTC), method)
+    since = lookup._time(at) if at else dt.datetime.now(dt.UTC)
+    try:
+        return msgspec.convert({"reference": reference, "at": since, "method": method}, Consent)
+    except msgspec.ValidationError:
+        raise UsageError("consent-invalid") from None
 
 
 def _shown(found: Relayed) -> dict[str, Any]:
-    """What the partner gave, as it signed it, and its envelope around the digest."""
+    """What the partner gave, as it signed it, and its envelope around the digest; ``signature``: this hub's, where it left out what
+    it does not know."""
     import orjson
 
     return {
@@ -109,6 +117,7 @@ def _shown(found: Relayed) -> dict[str, Any]:
         "evidence": orjson.loads(found.body),
         "digest": found.digest.hex(),
         "envelope": found.envelope,
+        **({"signature": found.signature} if found.signature else {}),
     }
 
 

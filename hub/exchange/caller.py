@@ -1,14 +1,15 @@
 """Asking another hub (docs/protocol/10-messages.md): a signed message, a verified reply, a record of it, whatever comes.
 
 The same message goes out again, with the same id, until somebody answers or the time is over: it is carried out once. Whom
-nobody reaches is left to rest (:mod:`hub.exchange.reach`).
+nobody reaches is left to rest (:mod:`hub.exchange.reach`). What must not happen twice is in the ledger before it leaves: whatever
+ends this process, there is a trace of what may have been carried out.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +22,7 @@ from connectors import envelope
 from connectors.envelope import OK, PROTOCOL, SKEW, Message
 from connectors.errors import FatalError, RetriableError, UsageError, YiciError
 from connectors.messages import Language, sentences, text
-from hub import database, mentions, problems, records, signing
+from hub import database, interrupts, mentions, problems, records, signing
 from hub.exchange import agreements, keys, kinds, ledger, peers, reach, wire
 from hub.exchange.agreements import Agreement
 from hub.exchange.peers import Peer
@@ -29,6 +30,8 @@ from hub.exchange.service import JSON
 
 ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds, growing, with jitter
+SENT = "sent"  # outcome of the record before a question leaves: what came of it is the next one of this message
+INTERRUPTED = "interrupted"  # outcome: whoever asked waits no more, and heard nothing
 T = TypeVar("T")
 
 
@@ -49,14 +52,16 @@ class _Problem(msgspec.Struct):
 
 @dataclass
 class _Asked:
-    """One question and how it goes."""
+    """One question and how it goes. ``once``: it must not happen twice. ``ended``: what came of it is recorded."""
 
     peer: Peer
     members: Mapping[str, Any]
     body: bytes
     message: Message
+    once: bool
     reply: Message | None = None
     attempts: int = 0
+    ended: bool = False
 
 
 def ask(
@@ -72,8 +77,8 @@ def ask(
     deadline: dt.datetime | None = None,
     head: bool = True,
 ) -> Message:
-    """The reply of ``peer``, verified, its status ``ok``. All is recorded. ``head``: whether the question tells the end of this
-    hub's chain.
+    """The reply of ``peer``, verified, its status ``ok``. All is recorded, also when this is interrupted. ``head``: whether the
+    question tells the end of this hub's chain.
 
     At most ``seconds``, and not beyond ``deadline`` where somebody waits for whoever asks. UsageError ``peer-unknown`` and
     those of :func:`hub.exchange.agreements.admit`. RetriableError ``partner-away``, ``partner-plain``, ``partner-resting``,
@@ -106,23 +111,46 @@ def ask(
             "deadline": until,
             "head": ledger.head(connection) if head else None,
         }
-    asked = _Asked(known, members, data, signed(members, data))
-    try:
-        reply = _answered(engine, asked, until)
-    except YiciError as error:
+        asked = _Asked(known, members, data, signed(members, data), kinds.register()[kind].once)
+        _sent(connection, asked)
+    with _recorded(engine, asked):
+        try:
+            reply = _answered(engine, asked, until)
+        except YiciError as error:
+            with engine.begin() as connection:
+                if isinstance(error, PartnerProblem) or error.values.get("code") == "internal":  # it lives
+                    reach.answered(connection, known, now)
+                else:
+                    reach.failed(connection, known, dt.datetime.now(dt.UTC))
+                _record(connection, asked, str(error.values["code"]) if "code" in error.values else error.code)
+            asked.ended = True
+            raise
         with engine.begin() as connection:
-            if isinstance(error, PartnerProblem) or error.values.get("code") == "internal":  # it lives
-                reach.answered(connection, known, now)
-            else:
-                reach.failed(connection, known, dt.datetime.now(dt.UTC))
-            _record(connection, asked, str(error.values["code"]) if "code" in error.values else error.code)
-        raise
-    with engine.begin() as connection:
-        if reply.envelope.head is not None:
-            ledger.witness(connection, known, reply.envelope.head)
-        reach.answered(connection, known, now)
-        _record(connection, asked, OK)
+            if reply.envelope.head is not None:
+                ledger.witness(connection, known, reply.envelope.head)
+            reach.answered(connection, known, now)
+            _record(connection, asked, OK)
+        asked.ended = True
     return reply
+
+
+def _sent(connection: sa.Connection, asked: _Asked) -> None:
+    """That it is about to leave, where it must not happen twice: before it does, so that nothing ends this without a trace."""
+    if asked.once:
+        interrupts.asked.add(asked.peer.name)
+        _record(connection, asked, SENT)
+
+
+@contextmanager
+def _recorded(engine: sa.Engine, asked: _Asked) -> Iterator[None]:
+    """Record that nobody waits any more for what came of a question, whatever ended that."""
+    try:
+        yield
+    except BaseException:
+        if not asked.ended:
+            with suppress(sa.exc.SQLAlchemyError), engine.begin() as connection:
+                _record(connection, asked, INTERRUPTED)
+        raise
 
 
 def refused(reply: Message, error: YiciError) -> None:
@@ -133,10 +161,11 @@ def refused(reply: Message, error: YiciError) -> None:
             connection,
             peer=told.sender,
             direction="noted",
-            message=told.id,
+            message=told.reply_to,
             kind=told.kind,
             agreement=told.agreement,
             outcome=error.code,
+            detail={"reason": error.values["reason"]} if "reason" in error.values else {},
             reply=reply,
         )
 
@@ -212,7 +241,8 @@ def _tried(engine: sa.Engine, asked: _Asked, until: dt.datetime) -> Message:
     # It was carried out, its reply was lost and is not kept: such a question may be asked anew.
     with engine.begin() as connection:
         _record(connection, asked, "message-repeated")
-    asked.message, asked.reply = signed(asked.members, asked.body), None
+        asked.message, asked.reply = signed(asked.members, asked.body), None
+        _sent(connection, asked)
     return _once(asked, until)
 
 
@@ -270,7 +300,8 @@ def problem(peer: str, reply: Message) -> YiciError:
         told = msgspec.json.decode(reply.body, type=_Problem)
     except (ValueError, RecursionError):
         return FatalError("message-body")
-    if told.code != reply.envelope.status:
+    # It is what the ledger will say came of it.
+    if told.code != reply.envelope.status or mentions.names_somebody(told.code):
         return FatalError("message-body")
     known = problems.KINDS.get(told.code)
     # What people have to settle over there stays as it is, however often it is asked.
@@ -306,6 +337,6 @@ def _record(connection: sa.Connection, asked: _Asked, outcome: str) -> None:
         agreement=told.agreement,
         outcome=outcome,
         detail={"attempts": asked.attempts, **({"purpose": told.purpose} if told.purpose else {})},
-        request=asked.message.sealed,
-        reply=asked.reply.sealed if asked.reply else None,
+        request=asked.message,
+        reply=asked.reply,
     )

@@ -172,8 +172,8 @@ def _spoken(peer: Peer, address: str, introduce: bool) -> Iterator[Diagnosis]:
                 reach.answered(connection, peer, sent)
             ledger.record(
                 connection, peer=peer.name, direction="asked", message=question.envelope.id, kind=peer_messages.CHECK,
-                agreement=None, outcome=outcome, detail={}, request=question.sealed,
-                reply=reply.sealed if reply else None,
+                agreement=None, outcome=outcome, detail={}, request=question,
+                reply=reply,
             )  # fmt: skip
     yield _known(peer, told, introduce)
     with database.engine().connect() as connection:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from connectors.envelope import SKEW, Moment
+from connectors.envelope import SKEW, Moment, ordered
 from connectors.errors import FatalError, UsageError
 from hub import clock, schema_exchange, working_days
 from hub.exchange import announced, record_digests, sealing, sightings
@@ -93,14 +93,19 @@ def require_agreed(agreement: Agreement, material: str, field: str) -> None:
 
 
 def filed(context: Context) -> Answer:
-    """The owner's side: the peer says that something is wrong. The clock begins when it was signed."""
+    """The owner's side: the peer says that something is wrong. The clock begins when it was signed.
+
+    UsageError as :func:`require_agreed` and ``correction-…``; FatalError ``message-body``, ``correction-calendar``.
+    """
     told, agreement = context.decoded(Filing), context.agreement
     assert agreement is not None  # the kind needs one
+    if not ordered(told.correction):
+        raise FatalError("message-body")
     require_agreed(agreement, told.material, told.field)
     known = context.connection.execute(_BY_ID, {"id": told.correction}).first()
-    if known is not None:  # in the words of its epoch, whichever it is by now: the reply may have been lost
-        return _again(context, told, known)
     given = announced.given(context.connection, agreement)
+    if known is not None:
+        return _again(context, given, told, known)
     require_epoch(told.epoch, given.epoch)
     holding, version = _certificate(context.connection, given, told)
     _require_room(context, told, holding, version)
@@ -129,6 +134,8 @@ def filed(context: Context) -> Answer:
 def answered(context: Context) -> Answer:
     """The side that filed it: the owner has decided. It may also after the agreement has ended."""
     told = context.decoded(Answered)
+    if not ordered(told.correction) or (told.outcome != "corrected" and not (told.reason or "").strip()):
+        raise FatalError("message-body")
     row = context.connection.execute(_BY_ID, {"id": told.correction}).first()
     if row is None or row.owner or row.peer != context.peer.name:
         raise UsageError("correction-unknown")
@@ -209,14 +216,23 @@ def version_of(given: Given, digest: str) -> str:
     return given.key.of(f"version:{digest}").hex()
 
 
-def _again(context: Context, told: Filing, row: sa.Row[Any]) -> Answer:
-    """What was filed before under this id: the same is filed once."""
-    same = (row.peer, row.owner, bytes(row.handle).hex(), row.material, row.field) == (
-        context.peer.name, True, told.handle, told.material, told.field,
-    )  # fmt: skip
-    if not same or opened(row.id, bytes(row.sealed)) != told.said:
+def _again(context: Context, given: Given, told: Filing, row: sa.Row[Any]) -> Answer:
+    """What was filed before under this id: the same is filed once, in the words of its epoch, which may be over by now (the reply
+    may have been lost), or of the one that the index is in."""
+    if told.epoch == row.epoch != given.epoch:  # how that one called the version is no longer known
+        called = bytes(row.handle).hex(), told.version
+    else:
+        require_epoch(told.epoch, given.epoch)
+        called = _called(given, row)
+    same = (row.peer, row.owner, row.material, row.field) == (context.peer.name, True, told.material, told.field)
+    if not same or called != (told.handle, told.version) or opened(row.id, bytes(row.sealed)) != told.said:
         raise UsageError("correction-taken")
     return _taken(told, row.due_on)
+
+
+def _called(given: Given, row: sa.Row[Any]) -> tuple[str, str]:
+    """Handle and version of what was filed with this hub, in the words of the epoch that its index is in."""
+    return given.key.of(f"holding:{bytes(row.holding).hex()}").hex(), version_of(given, row.version)
 
 
 def _taken(told: Filing, due_on: dt.date) -> Answer:

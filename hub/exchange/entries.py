@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
-from connectors.envelope import Message
+from connectors import envelope
+from connectors.envelope import Envelope, Message
 from hub import records
+from hub.mentions import names_somebody
 
 FORM = "yici-record/1"  # what is digested begins with this line
 DIRECTIONS = ("asked", "answered", "noted")
@@ -79,7 +81,7 @@ def record(
     """Write a record, in the caller's transaction; its id is returned.
 
     ``peer``, ``kind``, ``agreement`` may be what a stranger said: they are cut, and what does not print is replaced.
-    ``request``, ``reply``: messages, or envelopes as they came. ``detail``: anything JSON; no person in it. ValueError for
+    ``request``, ``reply``: messages, or envelopes as they came (kept as :func:`_sealed` says). ``detail``: anything JSON; no person in it. ValueError for
     another ``direction`` than ``asked``, ``answered``, ``noted``. ``kept``: the reply as it stays for a repeat of ``message``,
     written by the same statement.
     """
@@ -97,8 +99,8 @@ def record(
         "agreement": None if agreement is None else _printed(agreement),
         "outcome": outcome,
         "detail": orjson.dumps(detail or {}, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z).decode(),
-        "request": _sealed(request),
-        "reply": _sealed(reply),
+        "request": _own(request) if direction == "asked" else _sealed(request),
+        "reply": _own(reply) if direction == "answered" else _sealed(reply),
     }
     if kept is None:
         connection.execute(_RECORD, values)
@@ -111,10 +113,24 @@ def _printed(text: str) -> str:
     return "".join(one if one.isprintable() else "\ufffd" for one in text[:LONGEST])
 
 
+def _own(message: Message | str | None) -> str | None:
+    """What this hub has just signed: it says nothing that it does not know."""
+    return message.sealed if isinstance(message, Message) else _sealed(message)
+
+
 def _sealed(message: Message | str | None) -> str | None:
-    """An envelope is one line of ASCII; of anything else nothing is kept."""
+    """An envelope as it came, where all that stands in it is known and names nobody; of anything else nothing is kept."""
     text = message.sealed if isinstance(message, Message) else message
-    return text if text is not None and text.isascii() and text.isprintable() else None
+    if text is None or not text.isascii() or not text.isprintable():
+        return None
+    told = envelope.known(text)
+    return None if told is None or any(map(names_somebody, _words(told, text))) else text
+
+
+def _words(told: Envelope, sealed: str) -> Iterator[str]:
+    """What is written freely in an envelope, or can be where it is not signed."""
+    yield from (told.sender, told.receiver, told.type, sealed.rpartition(".")[2])
+    yield from (label for label in (told.purpose, told.case, told.status) if label)
 
 
 def _recording(beside: str) -> sa.TextClause:

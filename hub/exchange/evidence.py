@@ -31,6 +31,7 @@ from mappings import scalars
 REQUEST = "evidence.request"
 IDENTIFIERS = 8  # of one person
 FIELDS = 200
+UNNAMED = "-"  # instead of a file's name that names somebody
 
 Code = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9]*(-[a-z0-9]+)*\Z", max_length=80)]
 Item = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z._-]{0,79}\Z")]
@@ -93,16 +94,17 @@ def answer(context: Context) -> Answer:
     given = {
         "client": context.peer.name, "purpose": told.purpose, "case": told.case, "item": asked.item, "answer": str(told.id),
     }  # fmt: skip
-    body = orjson.dumps(
-        evidence.told(
-            row,
-            columns,
-            given,
-            context.now,
-            holding=asked.handle or _called(agreement, row.key),
-            apart=str(agreement.id),
-        )
+    shown = evidence.told(
+        row,
+        columns,
+        given,
+        context.now,
+        holding=asked.handle or _called(agreement, row.key),
+        apart=str(agreement.id),
     )
+    if names_somebody(shown["source"]["file"]):  # a file may be called after whom it is about
+        shown["source"]["file"] = UNNAMED
+    body = orjson.dumps(shown)
     evidence.record(
         context.connection, answer=told.id, holding=row.key, asked_at=told.at, given_at=context.now, client=context.peer.name,
         purpose=told.purpose, case=told.case, item=asked.item, applicant=whose[0], material=asked.material,
@@ -135,19 +137,19 @@ def agreeing(terms: Terms, consent: Consent | None, now: dt.datetime) -> Consent
         return None
     if consent is None:
         raise UsageError("consent-required")
-    if consent.at > now + SKEW or names_somebody(consent.reference):
+    if consent.at > now + SKEW or names_somebody(consent.reference) or names_somebody(consent.method):
         raise UsageError("consent-invalid")
     return consent
 
 
 def identified(holders: Sequence[Holder]) -> list[bytes]:
-    """Keyed hashes of the identifiers. UsageError ``identifier-invalid``."""
+    """Keyed hashes of the identifiers, which have to be normalised. UsageError ``identifier-invalid``."""
     hashing, found = home.keyed_hash(), []
     for holder in holders:
         parsed = scalars.parse(identifier_text(holder.scheme, holder.value))
-        if parsed.verdict == "invalid" or parsed.scheme != holder.scheme or not parsed.normalised:
+        if parsed.verdict == "invalid" or (parsed.scheme, parsed.normalised) != (holder.scheme, holder.value):
             raise UsageError("identifier-invalid", who="holder", reasons=parsed.reason or "-")
-        found.append(hashing.of(identifier_text(parsed.scheme, parsed.normalised)))
+        found.append(hashing.of(identifier_text(holder.scheme, holder.value)))
     return found
 
 

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,15 +18,17 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from connectors import signature
 from connectors.envelope import Message
 from connectors.errors import FatalError, UsageError, YiciError
 from hub import agreements as clients
 from hub import evidence, schema_evidence, signing
-from hub.exchange import agreements, caller, evidence_grants, peers
+from hub.exchange import agreements, caller, evidence_grants, evidence_shown, peers
 from hub.exchange.agreement_terms import shareable
 from hub.exchange.agreements import Agreement
-from hub.exchange.evidence import REQUEST, Consent, Handle, Holder, Question, agreeing
+from hub.exchange.evidence import REQUEST, Consent, Holder, Question, agreeing
 from hub.exchange.evidence_grants import Opening, Wanted
+from hub.exchange.evidence_shown import Expected, Shown, Unacceptable
 from mappings import model
 
 SECONDS, LONGEST = 20.0, 60.0  # that a client waits
@@ -37,11 +39,16 @@ UNACCEPTABLE = ("message-malformed", "message-body", "message-signature", "messa
 
 @dataclass(frozen=True)
 class Relayed:
-    """The bytes that ``hub`` gave, and its signed envelope around their digest (docs/protocol/10-messages.md)."""
+    """The bytes that ``hub`` gave, and its signed envelope around their digest (docs/protocol/10-messages.md).
+
+    Where it gave members that are not known here, the bytes are the rest of them, and ``signature`` is this hub's
+    (:func:`connectors.signature.detached`).
+    """
 
     hub: str
     body: bytes = field(repr=False)
     envelope: str
+    signature: str | None = None
 
     @property
     def digest(self) -> bytes:
@@ -57,18 +64,7 @@ class _Case:
     agreement: Agreement
     columns: tuple[str, ...]
     consent: Consent | None
-
-
-class _Shown(msgspec.Struct, forbid_unknown_fields=True):
-    """Evidence, as far as it is looked at here."""
-
-    holding: Handle
-    material: str
-    certificate: dict[str, Any]
-    fields: tuple[str, ...]
-    version: Handle
-    source: dict[str, Any]
-    given: dict[str, Any]
+    person: frozenset[bytes]
 
 
 def fetch(
@@ -90,8 +86,9 @@ def fetch(
             case = _allowed(connection, client, grant, wanted, operator=operator)
         found = _asked(case, until)
         with caller.judged(found):
-            shown = _require_no_more(case, found)
-        relayed = Relayed(case.opening.hub, found.body, found.sealed)
+            shown, body = _acceptable(case, found)
+        own = None if body == found.body else signing.sign_detached(body, signature.EVIDENCE)
+        relayed = Relayed(case.opening.hub, body, found.sealed, own)
         with engine.begin() as connection:
             now = dt.datetime.now(dt.UTC)
             if not operator:  # it may have ended meanwhile
@@ -131,7 +128,13 @@ def _allowed(connection: sa.Connection, client: str, grant: str, wanted: Wanted,
     columns = tuple(column for column in allowed if column in shows)
     if not columns:  # what this client may see is not what that hub shows
         raise UsageError("field-not-agreed", material=opening.material, known="-")
-    return _Case(answer, opening, agreement, columns, agreeing(agreement.terms, wanted.consent, now))
+    consent = agreeing(agreement.terms, wanted.consent, now)
+    return _Case(answer, opening, agreement, columns, consent, _one_with(connection, opening.subject))
+
+
+def _one_with(connection: sa.Connection, subject: bytes) -> frozenset[bytes]:
+    """The identifiers that this hub holds to be of the same person, as keyed hashes."""
+    return frozenset((subject, *connection.scalars(_ALIKE, {"subject": subject})))
 
 
 def _operators(client: str, answer: sa.Row[Any]) -> clients.Agreement:
@@ -158,38 +161,29 @@ def _asked(case: _Case, until: dt.datetime) -> Message:
         raise
 
 
-def _require_no_more(case: _Case, found: Message) -> _Shown:
-    """That the reply is evidence of what was asked for, and shows nothing that was not. FatalError ``partner-reply``."""
-    opening, answer = case.opening, case.answer
-    try:
-        shown = msgspec.json.decode(found.body, type=_Shown)
-        columns = set(_columns(shown.certificate))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise FatalError("partner-reply", peer=opening.hub, reason="evidence") from None
-    to = {"hub": opening.hub, "client": signing.own_name(), "purpose": answer.purpose, "case": answer.case}
-    right = (
-        shown.material == opening.material
-        and opening.handle in (None, shown.holding)
-        and columns <= set(shown.fields) <= set(case.columns)
-        and to.items() <= shown.given.items()
+def _acceptable(case: _Case, found: Message) -> tuple[Shown, bytes]:
+    """The evidence, where it is what was asked for, and what of it may be passed on. FatalError ``partner-reply``."""
+    opening, answer, told = case.opening, case.answer, found.envelope
+    assert told.reply_to is not None  # a reply was verified to have it
+    wanted = Expected(
+        hub=opening.hub,
+        client=signing.own_name(),
+        purpose=answer.purpose,
+        case=answer.case,
+        item=answer.item,
+        message=told.reply_to,
+        at=told.at,
+        material=opening.material,
+        handle=opening.handle,
+        columns=case.columns,
+        person=case.person,
+        roles=(opening.role,) if opening.role else opening.told,
+        regions=case.agreement.terms.regions,
     )
-    if not right:
-        raise FatalError("partner-reply", peer=opening.hub, reason="evidence")
-    return shown
-
-
-def _columns(certificate: Mapping[str, Any]) -> Iterator[str]:
-    """What a certificate as evidence shows, as columns of the exchange table."""
-    for name, value in certificate.items():
-        if name == "holders":
-            for holder in value:
-                if not set(holder) <= {"role", "scheme", "value", "name"}:
-                    raise ValueError(name)
-                yield f"holder.{holder['role']}"
-        elif name == "attributes":
-            yield from (f"attributes.{attribute}" for attribute in value)
-        else:
-            yield name
+    try:
+        return evidence_shown.read(found.body, wanted)
+    except Unacceptable as error:
+        raise FatalError("partner-reply", peer=opening.hub, reason=str(error)) from None
 
 
 @contextmanager
@@ -209,6 +203,10 @@ def _alone(mark: tuple[Any, ...]) -> Iterator[None]:
 _under_way: set[tuple[Any, ...]] = set()
 _guard = threading.Lock()
 _table = schema_evidence.evidence.c
+_ALIKE = sa.text("""
+SELECT m.identifier FROM identity_member AS k JOIN identity_member AS m USING (component, cluster)
+WHERE k.identifier = :subject AND m.state = 'joined'
+""")
 _GIVEN = sa.select(_table.answer).where(
     _table.answer == sa.bindparam("answer"),
     _table.holding == sa.bindparam("holding"),

@@ -15,9 +15,10 @@ import orjson
 import sqlalchemy as sa
 
 from connectors.errors import UsageError
-from hub import catalogue, evidence, home, records
+from hub import catalogue, evidence, home, index_keys, records
 from hub.exchange.evidence import Consent
 from hub.home import identifier_text
+from hub.index_keys import SealedKey
 from hub.knowledge import Shape
 from mappings import scalars
 
@@ -42,7 +43,8 @@ class Wanted:
 @dataclass(frozen=True)
 class Opening:
     """What may be asked, of which hub. ``key``: 16 bytes that stand for it in the table ``evidence``, once an answer; ``role``:
-    what the party has to be in the certificate; ``region``: where it was announced."""
+    what the party has to be in the certificate; ``told``: what the party is in it, as the index told it; ``region``: where it
+    was announced."""
 
     hub: str
     material: str
@@ -54,6 +56,7 @@ class Opening:
     epoch: str | None = None
     region: str | None = None
     role: str | None = None
+    told: tuple[str, ...] = ()
 
 
 def opening(connection: sa.Connection, answer: sa.Row[Any], wanted: Wanted) -> Opening:
@@ -83,8 +86,22 @@ def opening(connection: sa.Connection, answer: sa.Row[Any], wanted: Wanted) -> O
     _require_announced(connection, wanted.handle, shape)
     key = bytes.fromhex(wanted.handle)
     return Opening(
-        shape.hub, shape.material, key, scheme, value, subject, wanted.handle, shape.epoch, region=shape.region
-    )
+        shape.hub, shape.material, key, scheme, value, subject, wanted.handle, shape.epoch, region=shape.region,
+        told=_told(connection, shape, key, subject, (scheme, value)),
+    )  # fmt: skip
+
+
+def _told(
+    connection: sa.Connection, shape: Shape, handle: bytes, subject: bytes, identifier: tuple[str, str]
+) -> tuple[str, ...]:
+    """In which roles the index names the party."""
+    bind = {"source": shape.source, "epoch": shape.epoch, "handle": handle}
+    sealed = connection.scalar(_KEY, bind)
+    if sealed is None:
+        return ()
+    key = SealedKey(shape.source, str(shape.epoch), bytes(sealed))
+    known = index_keys.asked_as(home.current(), [key], {subject: identifier}, home.keyed_hash())
+    return tuple(connection.scalars(_ROLES, {**bind, "known": list(known)}))
 
 
 def _found(rule: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -152,6 +169,11 @@ def _require_announced(connection: sa.Connection, handle: str, shape: Shape) -> 
         raise UsageError("holding-changed")
 
 
+_KEY = sa.text("SELECT sealed FROM index_key WHERE source = :source AND epoch = :epoch")
+_ROLES = sa.text("""
+SELECT DISTINCT role FROM index_entry
+WHERE source = :source AND handle = :handle AND recorded_to IS NULL AND identifier = ANY(CAST(:known AS bytea[])) ORDER BY role
+""")
 _ENTRY = sa.text("""
 SELECT material, status, valid_from::text, valid_to::text, epoch FROM index_entry
 WHERE source = :source AND handle = :handle AND recorded_to IS NULL LIMIT 1

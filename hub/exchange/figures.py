@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from connectors.envelope import OK
 from connectors.messages import sentences
 from hub.exchange import kinds
+from hub.exchange.caller import INTERRUPTED, SENT
 
 PIECE = 100_000  # records
 OTHER = "-"
@@ -48,9 +49,9 @@ class Exchange:
         until = min(head, self._position + PIECE)
         if until > self._position:
             found = connection.execute(_MESSAGES, {"after": self._position, "until": until}).all()
-            known = kinds.register().keys() | SHARES
+            known, outcomes = kinds.register().keys() | SHARES, {OK, SENT, INTERRUPTED, *sentences()}
             for peer, direction, kind, outcome, count in found:
-                labels = kind if kind in known else OTHER, outcome if outcome in (OK, *sentences()) else OTHER
+                labels = kind if kind in known else OTHER, outcome if outcome in outcomes else OTHER
                 self._counted[(peer or OTHER, direction, *labels)] += count
             self._position = until
 
@@ -64,7 +65,7 @@ class Exchange:
         refused: Counter[tuple[str, ...]] = Counter()
         for labels, count in sorted(self._counted.items()):
             messages.add_metric(labels, count)
-            refused[labels[:2]] += count if labels[3] != OK else 0
+            refused[labels[:2]] += count if labels[3] not in (OK, SENT) else 0
         for names, count in refused.items():
             refusals.add_metric(names, count)
         yield from (messages, refusals)

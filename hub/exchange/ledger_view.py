@@ -25,11 +25,12 @@ def listed(
     since: dt.datetime | None = None,
     limit: int = 50,
 ) -> list[dict[str, Any]]:
-    """The latest ``limit`` records, newest first. ``refused``: those whose outcome is not ``ok``."""
+    """The latest ``limit`` records, newest first. ``refused``: those that did not go well; a question of which nothing was heard
+    any more is one."""
     bind = {"peer": peer, "kind": kind, "outcome": outcome, "since": since, "limit": limit}
     conditions = [text for name, text in _CONDITIONS.items() if bind[name] is not None]
     if refused:
-        conditions.append("r.outcome <> 'ok'")
+        conditions.append(_REFUSED)
     query = _LISTED.format(where=" AND ".join(conditions) or "true")
     return [
         {**row._mapping, "recorded_at": moment(row.recorded_at), "detail": orjson.loads(row.detail)}
@@ -65,6 +66,8 @@ def _opened(sealed: str | None) -> dict[str, Any] | None:
 _CONDITIONS = {
     "peer": "r.peer = :peer", "kind": "r.kind = :kind", "outcome": "r.outcome = :outcome", "since": "r.recorded_at >= :since",
 }  # fmt: skip
+_REFUSED = """r.outcome <> 'ok' AND (r.outcome <> 'sent' OR NOT EXISTS (
+  SELECT FROM exchange_record AS o WHERE o.message = r.message AND o.direction = r.direction AND o.id > r.id))"""
 # By id, which is by time, along the index.
 _LISTED = """
 WITH latest AS (SELECT r.* FROM exchange_record AS r WHERE {where} ORDER BY r.id DESC LIMIT :limit)

@@ -39,6 +39,10 @@ class Checked(msgspec.Struct, frozen=True):
     agreements: list[Agreed]
 
 
+class Nothing(msgspec.Struct, frozen=True):
+    """``{}``: there is nothing to ask but the kind."""
+
+
 class Taken(msgspec.Struct, frozen=True):
     """Which card of the sender is known now."""
 
@@ -53,7 +57,8 @@ def card(context: Context) -> Answer:
 
 
 def check(context: Context) -> Answer:
-    """How the two stand with each other, as this hub sees it."""
+    """How the two stand with each other, as this hub sees it. FatalError ``message-body``."""
+    context.decoded(Nothing)
     peer, now = context.peer, context.now
     stand = standing(context.connection, peer.name, now)
     told = Checked(

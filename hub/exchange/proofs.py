@@ -213,12 +213,10 @@ def _agrees(hub: str, record: Mapping[str, Any], said: Mapping[str, Any]) -> boo
         for payload, sender, receiver in ((own, hub, record["peer"]), (others, record["peer"], hub))
         if payload
     )
-    request = said.get("request", {})
-    return (
-        sides
-        and (request.get("id"), request.get("agreement")) == (record["message"], record["agreement"])
-        and said.get("reply", {}).get("status") == record["outcome"]
-    )
+    request, reply = said.get("request"), said.get("reply", {})
+    # An envelope with members of a later version is not kept: then the reply says what it was to.
+    asked = (request["id"], request.get("agreement")) if request else (reply.get("reply_to"), reply.get("agreement"))
+    return sides and asked == (record["message"], record["agreement"]) and reply.get("status") == record["outcome"]
 
 
 def _body(said: Mapping[str, Any], proved: Collection[str], body: bytes) -> Check:
@@ -251,7 +249,7 @@ def _payload(sealed: str) -> dict[str, Any]:
 
 _RECORD = sa.text(f"""
 SELECT {columns("r")} FROM exchange_record AS r WHERE r.id = :named OR r.message = :named
-ORDER BY r.id = :named DESC, r.id DESC LIMIT 1
+ORDER BY r.id = :named DESC, r.direction = 'noted', r.id DESC LIMIT 1
 """).bindparams(sa.bindparam("named", type_=sa.Uuid()))
 # Before the first that is kept there is only the checkpoint.
 _PLACE = sa.text("""

@@ -104,6 +104,10 @@ class Repeated(Exception):
         self.wire = wire
 
 
+class _Stranger(Exception):
+    """The message is of no hub that is known here."""
+
+
 def receive(engine: sa.Engine, wire: bytes, shown: str | None, came: dt.datetime | None = None) -> bytes:
     """The reply to ``wire``, which ``came`` over TLS with the certificate ``shown`` (fingerprint).
 
@@ -124,6 +128,8 @@ def receive(engine: sa.Engine, wire: bytes, shown: str | None, came: dt.datetime
             return _carried_out(connection, message, shown, now, came, way)
     except Repeated as repeated:
         return repeated.wire
+    except _Stranger:
+        return _strange(engine, message, shown)
     except YiciError as error:
         return _refused(engine, message, error, shown, way)
     except Exception as error:
@@ -134,10 +140,9 @@ def unread(engine: sa.Engine, shown: str | None, code: str, detail: dict[str, An
     """Record that something was refused before it was read; the certificate says whose it was."""
     now = dt.datetime.now(dt.UTC)
     with engine.begin() as connection:
-        known = [pin.peer for pin in peers.pinned(connection, now) if pin.fingerprint == shown]
         ledger.record(
             connection,
-            peer=known[0] if known else f"certificate {shown}",
+            peer=_shown(connection, shown, now),
             direction="answered",
             message=None,
             kind=UNKNOWN,
@@ -147,6 +152,12 @@ def unread(engine: sa.Engine, shown: str | None, code: str, detail: dict[str, An
             request=None,
             reply=None,
         )
+
+
+def _shown(connection: sa.Connection, shown: str | None, now: dt.datetime) -> str:
+    """Whose certificate it is, where nothing else is known."""
+    known = [pin.peer for pin in peers.pinned(connection, now) if pin.fingerprint == shown]
+    return known[0] if known else f"certificate {shown}"
 
 
 def _carried_out(
@@ -187,8 +198,10 @@ def admitted(connection: sa.Connection, message: Message, shown: str | None, now
     """
     told = message.envelope
     peer = peers.find(connection, told.sender)
-    if peer is None or peer.removed:
-        raise FatalError("peer-unknown", peer=told.sender)
+    if peer is None:
+        raise _Stranger
+    if peer.removed:
+        raise FatalError("peer-unknown", peer=peer.name)
     if shown not in peers.fingerprints(peer, now):
         raise FatalError("certificate-foreign", peer=peer.name)
     envelope.verify(message, peers.keys_at(peer, told.at), peer.name)
@@ -298,6 +311,22 @@ def _refused(engine: sa.Engine, message: Message, error: YiciError, shown: str |
     return reply.wire
 
 
+def _strange(engine: sa.Engine, message: Message, shown: str | None) -> bytes:
+    """The reply that the sender is no peer; what it calls itself is kept nowhere, nor told back but as whom it is for."""
+    error = FatalError("peer-unknown", peer="…")
+    try:
+        with engine.begin() as connection:
+            reply = _problem(message, error.code, error, ledger.head(connection))
+            ledger.record(
+                connection, peer=_shown(connection, shown, dt.datetime.now(dt.UTC)), direction="answered",
+                message=message.envelope.id, kind=message.envelope.kind, outcome=error.code,
+            )  # fmt: skip
+    except sa.exc.SQLAlchemyError as failure:
+        log.error("a refusal was not recorded: %s", type(failure).__name__)
+        reply = _problem(message, "store-unavailable", error, None)
+    return reply.wire
+
+
 def _problem(message: Message, code: str, error: YiciError, head: dict[str, Any] | None) -> Message:
     known = problems.KINDS[code]
     values: Mapping[str, object] = error.values if code == error.code and known.fault == "caller" else {}
@@ -336,7 +365,7 @@ def _record(
     kept: bytes | None = None,
 ) -> uuid.UUID:
     asked = message.envelope
-    named = _names_somebody(asked)  # that is not kept
+    named = _names_somebody(asked)  # that is not kept, nor is the envelope (hub/exchange/entries.py)
     return ledger.record(
         connection,
         peer=asked.sender,
@@ -346,8 +375,8 @@ def _record(
         agreement=asked.agreement,
         outcome=outcome,
         detail={**({"purpose": asked.purpose} if asked.purpose and not named else {}), **detail},
-        request=None if named else message.sealed,
-        reply=reply.sealed,
+        request=message,
+        reply=reply,
         kept=kept,
     )
 

@@ -28,7 +28,7 @@ EMPTY = "witness-empty"
 LOOKED = 1000  # records: of the usual messages every one carries a checkpoint
 
 
-class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Asked(msgspec.Struct, frozen=True):
     """``after``: only checkpoints of later positions."""
 
     after: int = 0
