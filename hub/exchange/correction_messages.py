@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from connectors.envelope import SKEW, Moment, ordered
 from connectors.errors import FatalError, UsageError
 from hub import clock, schema_exchange, working_days
-from hub.exchange import announced, record_digests, sealing, sightings
+from hub.exchange import announced, epochs, record_digests, sealing, sightings
 from hub.exchange.agreements import Agreement
 from hub.exchange.announced import Given
 from hub.exchange.reconciliation_messages import Epoch, Handle, Material, require_epoch
@@ -103,9 +103,9 @@ def filed(context: Context) -> Answer:
         raise FatalError("message-body")
     require_agreed(agreement, told.material, told.field)
     known = context.connection.execute(_BY_ID, {"id": told.correction}).first()
+    if known is not None:  # in the words of its epoch, whichever it is by now: the reply may have been lost
+        return _again(context, told, known)
     given = announced.given(context.connection, agreement)
-    if known is not None:
-        return _again(context, given, told, known)
     require_epoch(told.epoch, given.epoch)
     holding, version = _certificate(context.connection, given, told)
     _require_room(context, told, holding, version)
@@ -216,23 +216,17 @@ def version_of(given: Given, digest: str) -> str:
     return given.key.of(f"version:{digest}").hex()
 
 
-def _again(context: Context, given: Given, told: Filing, row: sa.Row[Any]) -> Answer:
-    """What was filed before under this id: the same is filed once, in the words of its epoch, which may be over by now (the reply
-    may have been lost), or of the one that the index is in."""
-    if told.epoch == row.epoch != given.epoch:  # how that one called the version is no longer known
-        called = bytes(row.handle).hex(), told.version
-    else:
-        require_epoch(told.epoch, given.epoch)
-        called = _called(given, row)
+def _again(context: Context, told: Filing, row: sa.Row[Any]) -> Answer:
+    """What was filed before under this id: the same is filed once. Certificate and version are compared in the words of the epoch
+    that is told, which need not be the one in which it was filed."""
     same = (row.peer, row.owner, row.material, row.field) == (context.peer.name, True, told.material, told.field)
-    if not same or called != (told.handle, told.version) or opened(row.id, bytes(row.sealed)) != told.said:
+    if not same or opened(row.id, bytes(row.sealed)) != told.said:
         raise UsageError("correction-taken")
-    return _taken(told, row.due_on)
-
-
-def _called(given: Given, row: sa.Row[Any]) -> tuple[str, str]:
-    """Handle and version of what was filed with this hub, in the words of the epoch that its index is in."""
-    return given.key.of(f"holding:{bytes(row.holding).hex()}").hex(), version_of(given, row.version)
+    holding = f"holding:{bytes(row.holding).hex()}"
+    for key in epochs.keys(context.connection, context.peer.name, told.epoch):
+        if (key.of(holding).hex(), key.of(f"version:{row.version}").hex()) == (told.handle, told.version):
+            return _taken(told, row.due_on)
+    raise UsageError("correction-taken")
 
 
 def _taken(told: Filing, due_on: dt.date) -> Answer:
