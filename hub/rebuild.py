@@ -205,7 +205,10 @@ def _store(work: URL, landing: Landing) -> Iterator[sa.Engine]:
 @contextlib.contextmanager
 def _alone(engine: sa.Engine) -> Iterator[None]:
     """One rebuild of a store at a time: a session lock, which ends with the process at the latest."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
+    own = sa.create_engine(
+        engine.url, poolclass=sa.NullPool, hide_parameters=True
+    )  # ended, it leaves no session behind
+    with own.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
         if not guard.scalar(sa.text("SELECT pg_try_advisory_lock(hashtext(:name))"), {"name": _LOCK}):
             raise RetriableError("rebuild-busy", name=engine.url.database)
         try:

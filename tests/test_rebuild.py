@@ -405,6 +405,8 @@ def test_what_was_begun_otherwise_is_begun_anew(dropped: sa.Engine) -> None:
         made = rebuild.rebuild(url, from_checkpoint="latest")
         (name,) = checkpoint.names(Landing(home.current().landing_url))
         assert (made.anew, made.checkpoint, made.other) == ("-", name, [])
+        left = f"SELECT pid FROM pg_stat_activity WHERE datname = '{target.database}'"
+        assert rows(dropped, left) == [], "a session that is left would be in the way of who renames it"
         assert rows(at(url), "SELECT name FROM setting WHERE name LIKE 'rebuild%'") == []
     finally:
         _drop(dropped.url, str(target.database))
