@@ -114,12 +114,14 @@ def rebuild(
             digest = state.digest(connection)
         other = _differing(old, digest) if old is not None else []
         with engine.begin() as connection:
-            connection.execute(
-                sa.text("DELETE FROM setting WHERE name IN (:mark, :start)"),
-                {"mark": MARK, "start": rebuild_start.START},
-            )
+            rebuild_start.unmark(connection)
     if aside:
-        before = _swap(work, target, keep=found == "full" and not drop_old)
+        try:
+            before = _swap(work, target, keep=found == "full" and not drop_old)
+        except FatalError:  # somebody is in it: the same command again goes on from here
+            with sa.create_engine(work, poolclass=sa.NullPool, hide_parameters=True).begin() as connection:
+                rebuild_start.mark(connection, landing, loaded)
+            raise
     return Rebuilt(str(target.database), done, digest, loaded, before, carried, other, anew)
 
 

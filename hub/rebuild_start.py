@@ -39,15 +39,24 @@ def begin(
         progress("begin anew", 0, 0)
         _empty(engine)
     with engine.begin() as connection:
-        for mark, value in ((MARK, landing.zone.shown), (START, chosen)):
-            if value is not None:
-                connection.execute(sa.insert(schema.setting).values(name=mark, value=value))
+        mark(connection, landing, chosen)
         if chosen is not None:
             checkpoint.load(connection, landing, chosen)
         for day in (landing.since(), since(old, "landing").get("landing")):
             if day is not None:
                 partitions.note_since(connection, "landing", day)
     return chosen, anew
+
+
+def mark(connection: sa.Connection, landing: Landing, chosen: str | None) -> None:
+    """Write into a store that it is being made from ``landing``, begun with the checkpoint ``chosen``."""
+    for name, value in ((MARK, landing.zone.shown), (START, chosen)):
+        if value is not None:
+            connection.execute(sa.insert(schema.setting).values(name=name, value=value))
+
+
+def unmark(connection: sa.Connection) -> None:
+    connection.execute(sa.delete(schema.setting).where(schema.setting.c.name.in_((MARK, START))))
 
 
 def _chosen(landing: Landing, name: str | None) -> str | None:

@@ -66,6 +66,7 @@ def test_without_airflow_there_are_no_passwords_to_name(tmp_path: Path, postgres
     assert services.processes(Home(home)) == []
 
 
+@pytest.mark.slow
 def test_two_homes_that_start_at_once_get_a_port_each(tmp_path: Path, postgres_url: str) -> None:
     external = {"YICI_DATABASE_URL": postgres_url.replace("+psycopg", "")}
     homes = [tmp_path / "b1", tmp_path / "b2"]
@@ -166,6 +167,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "code"
 
 
+@pytest.mark.slow
 def test_what_is_published_is_what_is_served(tmp_path: Path, checkout: Path, postgres_url: str) -> None:
     home, external = tmp_path / "home", {"YICI_DATABASE_URL": postgres_url.replace("+psycopg", "")}
     card = checkout / "mappings" / "model" / "items" / "demo-elder-card.yml"

@@ -161,6 +161,26 @@ def test_the_landing_zone_is_enough(lived: sa.Engine, fresh: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_store_that_somebody_opens_meanwhile_is_replaced_by_the_same_command_again(lived: sa.Engine) -> None:
+    before = digest(lived)
+    lived.dispose()
+    opened: list[sa.Connection] = []
+
+    def come(step: str, done: int, total: int) -> None:
+        if step == "digest" and not opened:
+            opened.append(lived.connect())
+
+    with pytest.raises(FatalError) as refused:
+        rebuild.rebuild(replace=True, progress=come)
+    assert refused.value.code == "rebuild-in-use" and digest(lived) == before
+    opened[0].close()
+    lived.dispose()
+    done = rebuild.rebuild(replace=True, drop_old=True)
+    assert not done.replayed.counts["batches"], "all of it had been done"
+    assert digest(lived) == before
+
+
+@pytest.mark.slow
 def test_a_rebuild_that_was_stopped_is_continued(lived: sa.Engine, fresh: str, folders: Path) -> None:
     before = digest(lived)
     for place in (1, 4, 7):
