@@ -525,7 +525,7 @@ def test_an_interrupt_stops_everything_and_the_demo_works_again(demo: Demo) -> N
     assert demo.nothing_runs()
 
 
-@pytest.mark.parametrize("seconds", [0.7, 2.5, 7])
+@pytest.mark.parametrize("seconds", [0.7, 2.5, pytest.param(7, marks=pytest.mark.slow)])
 def test_an_interrupt_during_the_first_setup_leaves_nothing_running(fresh: Demo, seconds: float) -> None:
     process = fresh.start("demo.run")
     try:
