@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -20,7 +19,7 @@ import sqlalchemy as sa
 
 from hub import catalogue, embedded, orchestrator, services, stack
 from hub.home import Home, current
-from tests.test_services import ANSWERING, eventually
+from tests.test_services import ANSWERING, foreign
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,19 +87,6 @@ def test_two_homes_that_start_at_once_get_a_port_each(tmp_path: Path, postgres_u
     finally:
         for home in homes:
             yici(home, "down", **external)
-
-
-@contextmanager
-def foreign(wanted: int) -> Iterator[int]:
-    """Something that is no part of this hub and says to everything that it is well."""
-    port = services.free_port(wanted)
-    process = subprocess.Popen([sys.executable, "-c", ANSWERING, str(port)])
-    try:
-        eventually(lambda: services.answers(f"http://{services.HOST}:{port}"))
-        yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -135,10 +136,10 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
 
 
-@pytest.fixture
-def stranger() -> Iterator[int]:
-    """The port on which a program that is no service of this home answers everything with 200."""
-    port = services.free_port(18570)
+@contextmanager
+def foreign(wanted: int) -> Iterator[int]:
+    """Something that is no part of this hub and says to everything that it is well: its port."""
+    port = services.free_port(wanted)
     process = subprocess.Popen([sys.executable, "-c", ANSWERING, str(port)])
     try:
         eventually(lambda: services.answers(f"http://{services.HOST}:{port}"))
@@ -146,6 +147,13 @@ def stranger() -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The port on which a program that is no service of this home answers everything with 200."""
+    with foreign(18570) as port:
+        yield port
 
 
 def test_who_else_answers_on_its_port_is_not_taken_for_the_service(home: Home, stranger: int) -> None:
